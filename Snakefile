@@ -1,0 +1,24 @@
+# Which training images begat this one?
+#
+#   snakemake --cores all             everything, up to results/report/index.html
+#   snakemake --cores all models      one stage and what it needs
+#   snakemake -n                      what there is to do, and nothing if all is current
+#   snakemake --config use=params/tiny.yaml --cores all      another parameter file
+#
+# What is up to date is decided by keys (src/begat/io/plan.py), not by file times.
+
+
+include: "workflow/rules/common.smk"
+
+
+rule all:
+    input:
+        artifacts("report"),
+        "results/metrics.json",
+    default_target: True
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/answers.smk"
+include: "workflow/rules/evidence.smk"

@@ -1,0 +1,1 @@
+"""Mathematics on tensors. Knows no disk, no engine and no stage."""

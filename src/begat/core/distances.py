@@ -1,0 +1,46 @@
+"""Distances between images, as pixels."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+BLOCK = 256  # rows of distances held at a time
+
+
+def rms(
+    a: Float[np.ndarray, "*batch channel y x"], b: Float[np.ndarray, "*batch channel y x"]
+) -> Float[np.ndarray, "*batch"]:
+    """Root mean square difference over channels and pixels; leading axes broadcast."""
+    return np.sqrt(((a - b) ** 2).mean((-3, -2, -1)))
+
+
+def rms_to_all(
+    queries: Float[np.ndarray, "query channel y x"], images: Float[np.ndarray, "image channel y x"]
+) -> Float[np.ndarray, "query image"]:
+    """Root mean square difference of every query from every image."""
+    a, b = queries.reshape(len(queries), -1), images.reshape(len(images), -1)
+    square = (b**2).sum(1)
+    rows = []
+    for start in range(0, len(a), BLOCK):
+        some = a[start : start + BLOCK]
+        rows.append((some**2).sum(1)[:, None] + square - 2 * some @ b.T)
+    return np.sqrt(np.maximum(np.concatenate(rows), 0) / a.shape[1])
+
+
+def nearest(
+    queries: Float[np.ndarray, "query channel y x"], images: Float[np.ndarray, "image channel y x"]
+) -> Int[np.ndarray, " query"]:
+    """The index of the nearest image to each query."""
+    return rms_to_all(queries, images).argmin(1)
+
+
+def distance_to_nearest_other(
+    images: Float[np.ndarray, "image channel y x"],
+) -> Float[np.ndarray, " image"]:
+    """Root mean square difference of every image from the one most like it."""
+    found = []
+    for start in range(0, len(images), BLOCK):
+        some = images[start : start + BLOCK]
+        distance = rms_to_all(some, images)
+        distance[np.arange(len(some)), np.arange(start, start + len(some))] = np.inf
+        found.append(distance.min(1))
+    return np.concatenate(found)

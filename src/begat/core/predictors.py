@@ -1,0 +1,69 @@
+"""Trained models answering: the noise one of them, or any part of an ensemble, sees in an image."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from begat.core.diffusion import Prediction, Schedule, predicted_noise
+from begat.core.packs import unflatten
+from begat.core.unet import UNetConfig, unet
+
+BATCH = 512  # images per network call; a matter of speed only
+
+
+class Predictor:
+    """Models of one shape, evaluated one at a time on large batches.
+
+    For large batches that is as fast as a pack, and it needs one model's activations only.
+    """
+
+    def __init__(
+        self,
+        rows: Float[Tensor, "model parameter"],
+        config: UNetConfig,
+        schedule: Schedule,
+        prediction: Prediction,
+        device: torch.device,
+    ) -> None:
+        self.config, self.schedule, self.prediction = config, schedule, prediction
+        self.device, self.models = device, len(rows)
+        self.rows = rows
+
+    @torch.no_grad()
+    def noise(
+        self,
+        model: int,
+        x: Float[Tensor, "batch channel y x"],
+        t: Int[Tensor, " batch"],
+        label: Int[Tensor, " batch"] | None,
+    ) -> Float[Tensor, "batch channel y x"]:
+        """The noise that one model predicts; tensors go to the device and come back."""
+        weights = unflatten(self.rows[model : model + 1].to(self.device), self.config)
+        parts = []
+        for start in range(0, len(x), BATCH):
+            some = slice(start, start + BATCH)
+            noisy, time = x[None, some].to(self.device), t[None, some].to(self.device)
+            classes = None if label is None else label[None, some].to(self.device)
+            output = unet(weights, self.config, noisy, time, classes)
+            parts.append(predicted_noise(self.schedule, self.prediction, output, noisy, time)[0])
+        return torch.cat(parts).to(x.device)
+
+    def mean_noise(
+        self,
+        x: Float[Tensor, "batch channel y x"],
+        t: int,
+        label: Int[Tensor, " batch"] | None,
+        members: Bool[Tensor, "batch member"],
+    ) -> Float[Tensor, "batch channel y x"]:
+        """The mean prediction of those members that each image is asked of.
+
+        A member is only called on the images that ask for it.
+        """
+        total = torch.zeros_like(x)
+        for member in range(self.models):
+            asked = members[:, member].nonzero()[:, 0]
+            if len(asked):
+                classes = None if label is None else label[asked]
+                time = torch.full((len(asked),), t)
+                total.index_add_(0, asked, self.noise(member, x[asked], time, classes))
+        return total / members.sum(1).view(-1, 1, 1, 1)

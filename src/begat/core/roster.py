@@ -1,0 +1,104 @@
+"""Which models a run trains: one line per model, known before any image is read.
+
+A *recipe* holds everything that decides a model's training set and randomness besides the images
+themselves. How many models of a kind there are is not part of it (unless a code as published
+makes it so), so asking for more leaves the recipes of the others as they were.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from begat.core.codes import code_blocks
+from begat.errors import BegatError
+
+FAMILIES = {  # kinds that are trained side by side in the same packs
+    "full": "full",
+    "logo": "full",
+    "member": "member",
+    "group_member": "group_member",
+    "half": "half",
+    "group_half": "group_half",
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model to train.
+
+    ``kind``: ``full`` (all images), ``logo`` (all but one group), ``member`` and
+    ``group_member`` (by an image's or a group's code), ``half`` and ``group_half`` (a random half
+    of the images or groups, the truth that scores are held against).
+    ``index``: which group, code bit or half; ``seed``: which repetition; ``stream``: the name of
+    its randomness (a ``logo`` model shares the full model's); ``pack``: with whom it is trained.
+    """
+
+    name: str
+    kind: str
+    index: int
+    seed: int
+    stream: str
+    pack: str
+    recipe: Mapping[str, Any]
+
+    def attributes(self) -> dict[str, str | int]:
+        """The model as plain JSON values, its recipe left out."""
+        names = ("name", "kind", "index", "seed", "stream", "pack")
+        return {name: getattr(self, name) for name in names}
+
+
+def _recipes(
+    splits: Mapping[str, Any], groups: int
+) -> Iterator[tuple[str, int, int, str, dict[str, Any]]]:
+    """(kind, index, seed, stream, what else decides the training set) of every model."""
+    for seed in range(splits["full"]):
+        yield "full", 0, seed, f"full-{seed}", {}
+    for group in range(groups):
+        for seed in range(splits["logo"]):
+            yield "logo", group, seed, f"full-{seed}", {}
+    for kind, code in (("member", "code"), ("group_member", "group_code")):
+        count = splits[f"{kind}s"]
+        extra = {"members": count} if splits[code] == "random" else {}
+        for index in range(count):
+            yield kind, index, 0, f"{kind}-{index}", {"code": splits[code], **extra}
+    for kind, count in (("half", splits["halves"]), ("group_half", splits["group_halves"])):
+        for index in range(count):
+            for seed in range(splits["half_seeds"]):
+                yield kind, index, seed, f"{kind}-{index}-{seed}", {"kept": splits["kept"]}
+
+
+def roster(splits: Mapping[str, Any], groups: int, pack: int) -> list[Model]:
+    """All models of a run, in the order of ``trains_on``; packs hold at most ``pack`` of a family."""
+    models: list[Model] = []
+    filled = dict.fromkeys(FAMILIES.values(), 0)
+    for kind, index, seed, stream, extra in _recipes(splits, groups):
+        family = FAMILIES[kind]
+        name = f"{kind}-{index}-{seed}"
+        recipe = {"kind": kind, "index": index, "seed": seed, "stream": stream, **extra}
+        pack_name = f"{family}-{filled[family] // pack}"
+        models.append(Model(name, kind, index, seed, stream, pack_name, recipe))
+        filled[family] += 1
+    return models
+
+
+def check_request(splits: Mapping[str, Any], images: int, groups: int) -> None:
+    """Raise BegatError where these splits cannot be made of so many images and groups."""
+    if splits["logo"] and not splits["full"]:
+        raise BegatError(
+            "splits.full: leaving a group out is compared with the full model, ask for 1"
+        )
+    for kind, code, units in (("members", "code", images), ("group_members", "group_code", groups)):
+        if not splits[kind]:
+            continue
+        if units < 2:
+            raise BegatError(f"splits.{kind}: expected 0, as there are only {units} units to code")
+        try:
+            code_blocks(splits[code], units, splits[kind])
+        except BegatError as error:
+            raise BegatError(f"splits.{kind}: {error}") from None
+    for kind in ("logo", "group_halves"):
+        if splits[kind] and groups < 2:
+            raise BegatError(
+                f"splits.{kind}: expected 0, as the dataset has {groups} group(s) and removing one "
+                "must leave another"
+            )

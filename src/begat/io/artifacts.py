@@ -1,0 +1,204 @@
+"""Artifacts on disk: written beside their place and renamed when whole, checked when read.
+
+Three names tell an artifact's state: ``X.zarr`` (whole), ``X.zarr.<pid>.tmp`` (being written; left
+behind by a crash, removed by the next writer) and nothing. The key is written last of all.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from begat.errors import BegatError
+from begat.io.schema import VERSION, checked, chunks_of, schema_of
+
+Block = Mapping[str, np.ndarray]
+
+
+def stored_attributes(path: Path) -> dict[str, Any] | None:
+    """The attributes of an artifact, or None where there is none; needs no Zarr library."""
+    try:
+        found: dict[str, Any] = json.loads((path / "zarr.json").read_text())["attributes"]
+    except (FileNotFoundError, NotADirectoryError, KeyError, json.JSONDecodeError):
+        return None
+    return found
+
+
+def remove(path: Path) -> None:
+    """Remove a file or directory, if it is there; never half in its own place."""
+    if not os.path.lexists(path):
+        return
+    trash = path.with_name(f"{path.name}.{os.getpid()}.old.tmp")
+    shutil.rmtree(trash, ignore_errors=True)
+    path.rename(trash)
+    if trash.is_dir() and not trash.is_symlink():
+        shutil.rmtree(trash)
+    else:
+        trash.unlink()
+
+
+def publish(path: Path, fill: Callable[[Path], None]) -> None:
+    """Let ``fill`` make a directory beside ``path``, then put it there in one rename.
+
+    Raises:
+        BegatError: the disk refused; nothing has changed then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"{path.name}.*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        scratch.mkdir()
+        fill(scratch)
+        remove(path)
+        scratch.rename(path)
+    except OSError as error:
+        raise BegatError(f"{path}: could not be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write(
+    path: Path,
+    stage: str,
+    attributes: Mapping[str, Any],
+    blocks: Iterable[Block],
+    files: Mapping[str, str] | None = None,
+) -> None:
+    """Write an artifact; every block's arrays are appended along their first axis.
+
+    ``attributes`` and ``files`` (texts to lay beside the arrays) are read when the last block has
+    been written, so they may be filled in while the blocks are made.
+
+    Raises:
+        BegatError: what the schema does not allow, or a disk that is full; nothing has changed.
+    """
+
+    def fill(scratch: Path) -> None:
+        _fill(scratch, path, stage, attributes, blocks)
+        for name, text in (files or {}).items():
+            (scratch / name).write_text(text)
+
+    publish(path, fill)
+
+
+def _fill(
+    scratch: Path, path: Path, stage: str, attributes: Mapping[str, Any], blocks: Iterable[Block]
+) -> None:
+    import zarr
+    from zarr.codecs import ZstdCodec
+
+    group = zarr.create_group(scratch, zarr_format=3, overwrite=True)
+    known = schema_of(stage)
+    for block in blocks:
+        for name, raw in block.items():
+            values = checked(stage, str(path), name, raw)
+            if name in group:
+                array = group[name]
+                assert isinstance(array, zarr.Array)
+                array.append(values)
+                continue
+            array = group.create_array(
+                name,
+                shape=values.shape,
+                chunks=chunks_of(known[name], values.shape),
+                dtype=known[name].dtype,
+                fill_value=np.nan if values.dtype.kind == "f" else 0,
+                dimension_names=known[name].axes,
+                chunk_key_encoding={"name": "default", "separator": "."},
+                compressors=ZstdCodec(level=1, checksum=True),
+                config={"write_empty_chunks": True},  # so that a missing chunk is a fault
+                attributes={"unit": known[name].unit},
+            )
+            array[...] = values
+    missing = [n for n, a in known.items() if not a.optional and n not in group]
+    if missing:
+        raise BegatError(f"{path}: expected arrays {', '.join(missing)}, found none of them")
+    group.attrs.update({"schema": VERSION, "stage": stage, **attributes})
+
+
+class Artifact:
+    """A whole artifact, read by schema name.
+
+    ``artifact["pixels"]`` is the array in memory; ``attributes`` says what it was made from.
+    """
+
+    def __init__(self, path: Path, stage: str) -> None:
+        """Open it.
+
+        Raises:
+            BegatError: nothing there, or written under another schema.
+        """
+        import zarr
+
+        attributes = stored_attributes(path)
+        if attributes is None:
+            raise BegatError(
+                f"{path}: expected an artifact of {stage}, found none; run `begat run`"
+            )
+        if attributes.get("schema") != VERSION:
+            raise BegatError(
+                f"{path}: expected schema version {VERSION}, found {attributes.get('schema')}; "
+                "run `begat run` to make it anew"
+            )
+        self.path, self.stage, self.attributes = path, stage, attributes
+        self._group = zarr.open_group(path, mode="r")
+
+    def __contains__(self, name: str) -> bool:
+        """Whether an optional array is there."""
+        return name in self._group
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """The whole array ``name``.
+
+        Raises:
+            BegatError: not there, of another type than the schema's, or damaged.
+        """
+        return self.rows(name, slice(None))
+
+    def rows(self, name: str, which: slice | np.ndarray) -> np.ndarray:
+        """Some rows of the array ``name``: as ``artifact[name][which]``, reading only those."""
+        import zarr
+
+        known = schema_of(self.stage).get(name)
+        array = self._group.get(name)
+        if known is None or not isinstance(array, zarr.Array):
+            raise BegatError(f"{self.path}: expected an array {name}, found none")
+        found = (array.dtype, array.metadata.to_dict().get("dimension_names"))
+        if found != (np.dtype(known.dtype), known.axes):
+            raise BegatError(
+                f"{self.path}: {name}: expected {known.dtype} over {known.axes}, found "
+                f"{found[0]} over {found[1]}"
+            )
+        if array.nchunks_initialized != array.nchunks:
+            raise self._damaged(name, f"{array.nchunks - array.nchunks_initialized} chunks missing")
+        try:
+            values = np.asarray(
+                array.oindex[which] if isinstance(which, np.ndarray) else array[which]
+            )
+            return checked(self.stage, str(self.path), name, values)
+        except BegatError:
+            raise
+        except Exception as error:  # codecs raise what they like on damaged bytes
+            raise self._damaged(name, error) from error
+
+    def _damaged(self, name: str, error: Exception | str) -> BegatError:
+        return BegatError(
+            f"{self.path}: {name}: damaged or incomplete ({' '.join(str(error).split())}); "
+            "remove this directory and run again"
+        )
+
+
+def padded_text(texts: Sequence[str], width: int = 255) -> np.ndarray:
+    """Texts as rows of UTF-8 bytes of one width; longer ones keep their end, which tells more."""
+    rows = [text.encode()[-width:].ljust(width, b"\0") for text in texts]
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, width)
+
+
+def text_of(padded: np.ndarray) -> list[str]:
+    """The texts that ``padded_text`` made into rows."""
+    return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in padded]

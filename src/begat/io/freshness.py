@@ -1,0 +1,95 @@
+"""How keys speak to an engine that believes in file times.
+
+Snakemake 9 compares the ages of files, and that cannot be switched off. So every existing artifact
+is given one and the same age, and every rule reads a *marker*: an old file where the artifact
+carries the expected key, a file of this moment where it does not. After a checkout, a restore or a
+copy nothing but keys decides.
+"""
+
+import os
+import time
+from pathlib import Path
+
+from begat.io.artifacts import stored_attributes
+from begat.io.job import current
+from begat.io.plan import Plan
+
+OLD = 1_000_000_000  # the age of all that exists (2001)
+OLDER = 1_000  # the age of the marker that says "current" (1970)
+
+
+class Freshness:
+    """Markers below ``.begat/markers`` and the ages of artifacts, for one plan."""
+
+    def __init__(self, plan: Plan, main: bool) -> None:
+        """Write markers and set ages, if this is the main process and not one of its children."""
+        self.plan = plan
+        folder = plan.root / ".begat" / "markers"
+        self.fresh, self.stale = folder / "current", folder / "stale"
+        if not main:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        self.fresh.touch()
+        os.utime(self.fresh, (OLDER, OLDER))
+        # New content each time: a newer input is forgiven where its checksum is one seen before.
+        self.stale.write_text(f"{time.time_ns()}\n")
+        for job in plan.jobs():
+            path = plan.root / job.path
+            stamp = path / ".snakemake_timestamp"
+            for existing in (stamp if stamp.exists() else path,):
+                if existing.exists():
+                    os.utime(existing, (OLD, OLD))
+        metrics = plan.root / "results" / "metrics.json"
+        if metrics.exists():
+            os.utime(metrics, (OLD, OLD))
+
+    def marker(self, stage: str, name: str) -> str:
+        """The marker that the rule making this artifact reads, relative to the root."""
+        is_current = current(self.plan, self.plan.job(stage, name))
+        return str((self.fresh if is_current else self.stale).relative_to(self.plan.root))
+
+
+def why(plan: Plan, stage: str, name: str) -> str:
+    """Why an artifact is not current, in a few words; empty where it is."""
+    job = plan.job(stage, name)
+    stored = stored_attributes(plan.root / job.path)
+    if stored is None:
+        return "missing"
+    if stored.get("key") == job.key:
+        return ""
+    return (
+        "; ".join(_differences(stored.get("made_from", {}), dict(job.made_from)))
+        or "made otherwise"
+    )
+
+
+def _differences(before: dict, now: dict) -> list[str]:
+    found = []
+    for part, said in (
+        ("parameters", ""),
+        ("code", "code changed: "),
+        ("inputs", "input changed: "),
+    ):
+        old, new = before.get(part, {}), now.get(part, {})
+        changed = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+        if part == "parameters":
+            found += [f"{k}: {old.get(k)} -> {new.get(k)}" for k in changed]
+        elif changed:
+            some = ", ".join(changed[:3]) + (
+                f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            )
+            found.append(said + some)
+    if before.get("schema") != now.get("schema"):
+        found.append(f"schema: {before.get('schema')} -> {now.get('schema')}")
+    for part in ("models", "rows", "queries", "data"):
+        if before.get(part) != now.get(part):
+            found.append(f"other {part}")
+    return found
+
+
+def visible_gpus() -> int:
+    """NVIDIA devices on this machine that the process may use, without importing torch."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is not None:
+        return len([d for d in shown.split(",") if d.strip() not in ("", "-1")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))

@@ -1,0 +1,160 @@
+"""One job, from the command line to its artifact: what all scripts in ``workflow/scripts`` share."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from begat.core.roster import Model
+from begat.errors import BegatError
+from begat.io.artifacts import Artifact, Block, stored_attributes, write
+from begat.io.plan import Job, Plan, path_of
+from begat.io.records import record
+from begat.io.store import Store, locked
+
+if TYPE_CHECKING:
+    import torch
+
+Compute = Callable[["Run"], Iterable[Block]]
+
+
+class Run:
+    """A job being done: its parameters, its inputs, its device."""
+
+    def __init__(self, plan: Plan, job: Job) -> None:
+        self.plan, self.job, self.params = plan, job, plan.params
+        self.root, self.seed = plan.root, plan.params["seed"]
+        self.store = Store(plan.root)
+
+    def section(self, name: str, *without: str) -> dict[str, Any]:
+        """A section of the parameters, as keyword arguments for a stage's function."""
+        return {k: v for k, v in self.params[name].items() if k not in without}
+
+    def read(self, stage: str, name: str = "all") -> Artifact:
+        """An artifact this job reads.
+
+        Raises:
+            BegatError: it is missing, or was made from something else than is asked for now.
+        """
+        artifact = Artifact(self.root / path_of(stage, name), stage)
+        if artifact.attributes["key"] != self.plan.job(stage, name).key:
+            raise BegatError(f"{artifact.path}: out of date; run `begat run`")
+        return artifact
+
+    def reads(self, stage: str, prefix: str = "") -> list[Artifact]:
+        """All artifacts of a stage that this job reads, whose names begin with ``prefix``."""
+        found = [n for n in self.job.inputs if n[0] == stage and n[1].startswith(prefix)]
+        return [self.read(*n) for n in found]
+
+    def scores(self) -> list[Artifact]:
+        """The scores of all methods that this job reads."""
+        return [self.read(*n) for n in self.job.inputs if n[0].startswith("scores_")]
+
+    def image_scores(self) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+        """Every method's scores of images, with their p-values where it has some."""
+        found = {}
+        for scores in self.scores():
+            if "score" in scores:
+                score, p_value = scores["score"], scores["p_value"] if "p_value" in scores else None
+                for i, variant in enumerate(scores.attributes["variants"]):
+                    name = f"{scores.stage.removeprefix('scores_')}_{variant}"
+                    found[name] = (score[i], None if p_value is None else p_value[i])
+        return found
+
+    def joined(self, stage: str, array: str, prefix: str = "", axis: int = 0) -> np.ndarray:
+        """One array of several artifacts, end to end along ``axis``."""
+        return np.concatenate([a[array] for a in self.reads(stage, prefix)], axis)
+
+    def trains_on(self, models: Sequence[Model]) -> np.ndarray:
+        """Which images each of these models is trained on, as ``[model, image]``."""
+        splits = self.read("splits")
+        row = {model["name"]: i for i, model in enumerate(splits.attributes["models"])}
+        return splits.rows("trains_on", np.array([row[model.name] for model in models]))
+
+    def losses(self, kind: str) -> np.ndarray:
+        """Losses of all models of a kind, ``[index, seed, query, draw]``."""
+        found = self.joined("measurements", "loss", f"{kind}-", axis=1)
+        seeds = len({model.seed for model in self.plan.of_kind(kind)})
+        return found.reshape(-1, seeds, *found.shape[1:])
+
+    @cached_property
+    def device(self) -> "torch.device":
+        """The device asked for; ``auto`` takes a GPU where there is one.
+
+        Raises:
+            BegatError: ``cuda`` asked for where there is none.
+        """
+        import torch
+
+        torch.set_num_threads(self.params["compute"]["threads"])
+        wanted = self.params["compute"]["device"]
+        if wanted == "cuda" and not torch.cuda.is_available():
+            raise BegatError(
+                "compute.device: expected a CUDA device for cuda, found none; use auto"
+            )
+        return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+    def attributes(self, **more: Any) -> dict[str, Any]:
+        """What an artifact says of itself; equal runs say the same."""
+        job = self.job
+        return {
+            "name": job.name,
+            "seed": self.seed,
+            **more,
+            "made_from": job.made_from,
+            "key": job.key,
+        }
+
+    def finish(
+        self,
+        compute: Compute,
+        keep: bool = True,
+        files: Mapping[str, str] | None = None,
+        **attributes: Any,
+    ) -> None:
+        """Put the artifact in place: from the store if it was computed before, else computed.
+
+        ``files`` and ``attributes`` as for ``artifacts.write``. With ``keep`` false the store gets
+        no copy of the whole (``compute`` keeps the parts itself).
+        """
+        path = self.root / self.job.path
+        lock = self.root / ".begat" / "locks" / self.job.key
+        with locked(lock, "another process is at this already; waiting for it"):
+            if self.store.restore(self.job.key, path):
+                print(f"{self.job.path}: taken from the store")
+                return
+            started = time.time()
+            write(path, self.job.stage, self.attributes(**attributes), compute(self), files)
+            if keep:
+                self.store.keep(self.job.key, path)
+            record(self.root, self.job, started, str(self.__dict__.get("device", "cpu")))
+
+
+def main(stage: str, body: Callable[[Run], None]) -> None:
+    """Do the job that the command line names; errors a person can mend take one line."""
+    parser = argparse.ArgumentParser(description=f"Make one artifact of {stage}.")
+    parser.add_argument("name", help="the artifact's name, as in results/<stage>/<name>.zarr")
+    parser.add_argument("--use", help="parameter file, if not the one params.yaml names")
+    parser.add_argument("--key", help="the key the artifact must get, if known")
+    arguments = parser.parse_args()
+    try:
+        plan = Plan(Path.cwd(), arguments.use)
+        job = plan.job(stage, arguments.name)
+        if arguments.key not in (None, job.key):
+            raise BegatError(
+                f"{job.path}: parameters, code or data changed during the run; run again"
+            )
+        body(Run(plan, job))
+    except BegatError as error:
+        sys.exit(f"begat: {error}")
+
+
+def current(plan: Plan, job: Job) -> bool:
+    """Whether the artifact in place carries the key expected of it."""
+    stored = stored_attributes(plan.root / job.path)
+    return stored is not None and stored.get("key") == job.key

@@ -1,0 +1,99 @@
+"""Models between disk and memory: networks from parameters, trained weights from artifacts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from begat.core.diffusion import SCHEDULES, Schedule
+from begat.core.predictors import Predictor
+from begat.core.roster import Model
+from begat.core.unet import UNetConfig
+from begat.errors import BegatError
+from begat.io.artifacts import Artifact, Block, remove, write
+from begat.io.job import Run
+from begat.io.plan import Plan
+
+ARRAYS = ("weights", "ema_weights", "training_loss")
+
+
+def config_of(plan: Plan) -> UNetConfig:
+    """The network that the parameters describe.
+
+    Raises:
+        BegatError: no such network exists; the message names the key.
+    """
+    unet, images = plan.params["unet"], plan.params["images"]
+    try:
+        return UNetConfig(
+            sample_size=images["size"],
+            image_channels=images["channels"],
+            block_out_channels=tuple(unet["block_out_channels"]),
+            layers_per_block=unet["layers_per_block"],
+            attention=tuple(unet["attention"]),
+            mid_attention=unet["mid_attention"],
+            attention_head_dim=unet["attention_head_dim"],
+            norm_num_groups=unet["norm_num_groups"],
+            classes=len(plan.dataset.groups) if unet["conditional"] else 0,
+        )
+    except BegatError as error:
+        raise BegatError(f"{plan.params['use']}: unet.{error}") from None
+
+
+def schedule_of(plan: Plan) -> Schedule:
+    """The forward process that the parameters describe."""
+    diffusion = plan.params["diffusion"]
+    return SCHEDULES[diffusion["schedule"]](diffusion["timesteps"])
+
+
+def labels_of(run: Run) -> Int[np.ndarray, " image"] | None:
+    """The class of every training image, or None for unconditional models."""
+    conditional = run.params["unet"]["conditional"]
+    return run.read("images")["member_of"].argmax(0) if conditional else None
+
+
+def untrained(run: Run) -> list[Model]:
+    """The models of this pack that no earlier run has trained."""
+    return [m for m in run.job.models if not run.store.has(run.plan.model_keys[m.name])]
+
+
+def keep(run: Run, models: Sequence[Model], trained: Mapping[str, np.ndarray]) -> None:
+    """Take trained models into the store, each under its own key."""
+    for i, model in enumerate(models):
+        key = run.plan.model_keys[model.name]
+        scratch = run.store.folder / f"{key}.zarr"
+        write(scratch, "models", {"key": key}, [{a: trained[a][i : i + 1] for a in ARRAYS}])
+        run.store.keep(key, scratch)
+        remove(scratch)
+
+
+def kept(run: Run) -> Iterator[Block]:
+    """The models of this pack, one after the other, from the store."""
+    for model in run.job.models:
+        artifact = Artifact(run.store.path(run.plan.model_keys[model.name]), "models")
+        yield {array: artifact[array] for array in ARRAYS}
+
+
+def pack_attributes(run: Run) -> dict[str, Any]:
+    """Which models a pack holds, and the network they share."""
+    names = [model.name for model in run.job.models]
+    return {"models": names, "config": config_of(run.plan).attributes()}
+
+
+def predictor_of(run: Run) -> Predictor:
+    """The models that this job asks, in the order of the plan."""
+    array = "ema_weights" if run.params["diffusion"]["weights"] == "ema" else "weights"
+    rows: dict[str, np.ndarray] = {}
+    for pack in run.reads("models"):
+        names = pack.attributes["models"]
+        wanted = [i for i, n in enumerate(names) if any(m.name == n for m in run.job.models)]
+        rows |= zip((names[i] for i in wanted), pack.rows(array, np.array(wanted)), strict=True)
+    return Predictor(
+        torch.from_numpy(np.stack([rows[m.name] for m in run.job.models])),
+        config_of(run.plan),
+        schedule_of(run.plan),
+        run.params["diffusion"]["prediction"],
+        run.device,
+    )

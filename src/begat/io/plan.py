@@ -1,0 +1,325 @@
+"""The jobs of a run, what each reads, and the key each result must carry.
+
+Everything here follows from ``params.yaml``, ``dvc.yaml``, the sources and the dataset's bytes;
+nothing is asked of Snakemake, DVC or the age of a file. ``dvc.yaml`` is the one statement of which
+parameters and which code matter to a stage.
+
+A key is the sha256 of ``made_from``: schema version, stage, sha256 of each source file of the
+stage, its parameters, the keys of what it reads. Numbers that only decide how many jobs there are
+(``count`` in ``io.params``) are left out. A model's key knows the recipe of its own training set,
+not the table of all of them, so more members never retrain the others.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from begat.core.roster import Model, check_request, roster
+from begat.errors import BegatError
+from begat.io import datasets, params
+from begat.io.schema import VERSION
+
+STAGES = (
+    "images",
+    "splits",
+    "models",
+    "queries",
+    "measurements",
+    "counterfactuals",
+    "scores_ensemble",
+    "scores_pixel",
+    "scores_logo",
+    "aggregated",
+    "metrics",
+    "report",
+)
+Name = tuple[str, str]  # stage, name
+
+
+def digest(value: object) -> str:
+    """The sha256 of a value as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One artifact to make: its key, what it is made from, and the artifacts it reads."""
+
+    stage: str
+    name: str
+    made_from: Mapping[str, Any]
+    inputs: tuple[Name, ...]
+    models: tuple[Model, ...] = ()
+    queries: tuple[int, int] = (0, 0)
+
+    @cached_property
+    def key(self) -> str:
+        """What the artifact must carry to be up to date."""
+        return digest(self.made_from)
+
+    @property
+    def path(self) -> Path:
+        """Where the artifact lies, below the root."""
+        return path_of(self.stage, self.name)
+
+
+def path_of(stage: str, name: str) -> Path:
+    """``results/<stage>/<name>.zarr``; all methods' scores lie in one folder, the report has its own."""
+    if stage == "report":
+        return Path("results") / "report"
+    if stage.startswith("scores_"):
+        return Path("results") / "scores" / f"{stage.removeprefix('scores_')}.zarr"
+    return Path("results") / stage / f"{name}.zarr"
+
+
+@dataclass
+class Plan:
+    """All jobs of a run."""
+
+    root: Path
+    use: str | None = None
+    params: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read parameters and dataset.
+
+        Raises:
+            BegatError: parameters or data that allow no such run.
+        """
+        self.params = params.load(self.root, self.use)
+        check_request(self.params["splits"], len(self.dataset.names), len(self.dataset.groups))
+        datasets.check_groups(self.dataset)
+        if self.params["unet"]["conditional"] and any(len(m) != 1 for m in self.dataset.membership):
+            raise BegatError("unet.conditional: expected exactly one group per image")
+        self._jobs: dict[Name, Job] = {}
+        for stage in STAGES:
+            for job in getattr(self, f"_{stage}")():
+                self._jobs[stage, job.name] = job
+
+    def job(self, stage: str, name: str) -> Job:
+        """The job that makes an artifact.
+
+        Raises:
+            BegatError: these parameters ask for no such artifact.
+        """
+        if (stage, name) not in self._jobs:
+            raise BegatError(f"{path_of(stage, name)}: no such artifact with these parameters")
+        return self._jobs[stage, name]
+
+    def jobs(self, stage: str | None = None) -> list[Job]:
+        """All jobs (of a stage), in an order in which they can be done."""
+        return [job for job in self._jobs.values() if stage in (None, job.stage)]
+
+    def edges(self) -> list[tuple[str, str]]:
+        """Which stage reads which, each pair once."""
+        return list(dict.fromkeys((job.stage, read[0]) for job in self.jobs() for read in job.inputs))
+
+    # -- what there is ------------------------------------------------------------------------
+
+    @cached_property
+    def dataset(self) -> datasets.Dataset:
+        """The training images, as far as they are known without decoding."""
+        return datasets.index(self.params["images"], self.root)
+
+    @cached_property
+    def query_dataset(self) -> datasets.Dataset | None:
+        """A person's own queries, or None where queries are generated."""
+        if self.params["queries"]["source"] == "generated":
+            return None
+        found = datasets.index(self.params["queries"], self.root)
+        if self.params["unet"]["conditional"]:
+            known = set(self.dataset.groups)
+            if strange := [g for g in found.groups if g not in known]:
+                raise BegatError(
+                    f"queries.path: group {strange[0]!r} is not one of the training groups"
+                )
+            if any(len(of) != 1 for of in found.membership):
+                raise BegatError("queries.path: a conditional model needs one group per query")
+        return found
+
+    @property
+    def query_labels(self) -> list[int]:
+        """The class of each of a person's own queries, -1 where models know no classes."""
+        own = self.query_dataset
+        assert own is not None
+        if not self.params["unet"]["conditional"]:
+            return [-1] * len(own.names)
+        return [self.dataset.groups.index(own.groups[of[0]]) for of in own.membership]
+
+    @cached_property
+    def models(self) -> list[Model]:
+        """All models, in the order of ``trains_on``."""
+        splits, pack = self.params["splits"], self.params["models"]["pack"]
+        return roster(splits, len(self.dataset.groups), pack)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of model this run has."""
+        return list(dict.fromkeys(model.kind for model in self.models))
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """First and past-the-last query of each block."""
+        own, asked = self.query_dataset, self.params["queries"]
+        total, size = len(own.names) if own else asked["count"], asked["block"]
+        return [(start, min(start + size, total)) for start in range(0, total, size)]
+
+    def model(self, name: str) -> Model:
+        """The model of this name."""
+        return next(model for model in self.models if model.name == name)
+
+    def of_kind(self, *kinds: str) -> tuple[Model, ...]:
+        """The models of some kinds."""
+        return tuple(model for model in self.models if model.kind in kinds)
+
+    # -- what each stage is made from ---------------------------------------------------------
+
+    @cached_property
+    def _dvc(self) -> dict[str, Any]:
+        stages: dict[str, Any] = yaml.safe_load((self.root / "dvc.yaml").read_text())["stages"]
+        return stages
+
+    def code(self, stage: str) -> dict[str, str]:
+        """sha256 of each source file that ``dvc.yaml`` lists for the stage."""
+        files = [d for d in self._dvc[stage]["deps"] if d.endswith((".py", ".html"))]
+        return {f: hashlib.sha256((self.root / f).read_bytes()).hexdigest() for f in sorted(files)}
+
+    def parameters(self, stage: str) -> dict[str, Any]:
+        """The parameters that ``dvc.yaml`` lists for the stage, counts left out."""
+        found: dict[str, Any] = {}
+        for entry in self._dvc[stage].get("params", []):
+            for name in next(iter(entry.values())):
+                section, _, one = name.partition(".")
+                if section not in params.SECTIONS:
+                    found[section] = self.params[section]
+                    continue
+                for k, known in params.fields_of(section).items():
+                    if not known.metadata["count"] and one in ("", k):
+                        found[f"{section}.{k}"] = self.params[section][k]
+        return found
+
+    @cached_property
+    def _row_keys(self) -> dict[str, str]:
+        common = {
+            "code": self.code("splits"),
+            "seed": self.params["seed"],
+            "images": self.job("images", "all").key,
+        }
+        return {m.name: digest({**common, "recipe": dict(m.recipe)}) for m in self.models}
+
+    @cached_property
+    def model_keys(self) -> dict[str, str]:
+        """The key of every single model."""
+        common = self._common("models")
+        images = self.job("images", "all").key
+        return {
+            m.name: digest({**common, "images": images, "split": self._row_keys[m.name]})
+            for m in self.models
+        }
+
+    def _common(self, stage: str) -> dict[str, Any]:
+        return {
+            "schema": VERSION,
+            "stage": stage,
+            "code": self.code(stage),
+            "parameters": self.parameters(stage),
+        }
+
+    # -- the jobs -----------------------------------------------------------------------------
+
+    def _job(
+        self,
+        stage: str,
+        name: str,
+        reads: list[Name],
+        models: tuple[Model, ...] = (),
+        queries: tuple[int, int] = (0, 0),
+        **more: Any,
+    ) -> Job:
+        inputs = {"/".join(r): self.job(*r).key for r in reads}
+        inputs |= {f"models/{m.name}": self.model_keys[m.name] for m in models}
+        packs = [("models", pack) for pack in dict.fromkeys(m.pack for m in models)]
+        made_from = {**self._common(stage), "name": name, "inputs": inputs, **more}
+        made_from |= {"queries": list(queries)} if queries[1] else {}
+        return Job(stage, name, made_from, (*reads, *packs), models, queries)
+
+    def _names(self, stage: str, *kinds: str) -> list[Name]:
+        """Artifacts of a stage already planned, those of some kinds of model where given."""
+        made = [name for name in self._jobs if name[0] == stage]
+        return [n for n in made if not kinds or n[1].rpartition("-")[0] in kinds]
+
+    def _images(self) -> Iterator[Job]:
+        yield self._job("images", "all", [], data=self.dataset.digest)
+
+    def _splits(self) -> Iterator[Job]:
+        yield self._job("splits", "all", [("images", "all")], rows=self._row_keys)
+
+    def _models(self) -> Iterator[Job]:
+        reads: list[Name] = [("images", "all"), ("splits", "all")]
+        for pack in dict.fromkeys(m.pack for m in self.models):
+            models = tuple(m for m in self.models if m.pack == pack)
+            rows = {m.name: {"key": self.model_keys[m.name], "recipe": m.recipe} for m in models}
+            inputs = {"images/all": self.job("images", "all").key}
+            made_from = {**self._common("models"), "name": pack, "inputs": inputs, "models": rows}
+            yield Job("models", pack, made_from, tuple(reads), models)
+
+    def _queries(self) -> Iterator[Job]:
+        own = self.query_dataset
+        drawn_by = () if own else self.of_kind(self.params["queries"]["drawn_by"])
+        drawn_by = drawn_by[:1] if self.params["queries"]["drawn_by"] == "full" else drawn_by
+        data = {"data": own.digest} if own else {}
+        for i, block in enumerate(self.blocks):
+            yield self._job("queries", str(i), [], drawn_by, block, **data)
+
+    def _measurements(self) -> Iterator[Job]:
+        for kind in self.kinds:
+            for i, block in enumerate(self.blocks):
+                reads = [("queries", str(i))]
+                yield self._job("measurements", f"{kind}-{i}", reads, self.of_kind(kind), block)
+
+    def _counterfactuals(self) -> Iterator[Job]:
+        for kind in ("member", "group_member"):
+            for i, block in enumerate(self.blocks if kind in self.kinds else []):
+                reads: list[Name] = [("images", "all"), ("splits", "all"), ("queries", str(i))]
+                reads.append(("measurements", f"{kind}-{i}"))
+                yield self._job("counterfactuals", f"{kind}-{i}", reads, self.of_kind(kind), block)
+
+    def _scores_ensemble(self) -> Iterator[Job]:
+        kinds = ("member", "group_member")
+        if set(kinds) & set(self.kinds):
+            reads: list[Name] = [("images", "all"), ("splits", "all")]
+            reads += self._names("measurements", *kinds)
+            reads += self._names("counterfactuals", *kinds)
+            yield self._job("scores_ensemble", "all", reads)
+
+    def _scores_pixel(self) -> Iterator[Job]:
+        reads = [("images", "all"), *self._names("queries")]
+        yield self._job("scores_pixel", "all", reads)
+
+    def _scores_logo(self) -> Iterator[Job]:
+        if "logo" in self.kinds:
+            reads = self._names("measurements", "full", "logo")
+            yield self._job("scores_logo", "all", reads)
+
+    def _aggregated(self) -> Iterator[Job]:
+        yield self._job("aggregated", "all", [("images", "all"), *self._scores()])
+
+    def _metrics(self) -> Iterator[Job]:
+        reads: list[Name] = [("images", "all"), ("splits", "all"), *self._scores()]
+        reads += [("aggregated", "all"), *self._names("measurements", "half", "group_half")]
+        reads += self._names("counterfactuals")
+        yield self._job("metrics", "all", reads)
+
+    def _report(self) -> Iterator[Job]:
+        everything = [n for n in self._jobs if n[0] not in ("models", "measurements")]
+        yield self._job("report", "all", everything, tuple(self.models))
+
+    def _scores(self) -> list[Name]:
+        return [name for name in self._jobs if name[0].startswith("scores_")]

@@ -1,0 +1,70 @@
+"""What varies between two equal runs: when, where, how long, by which versions. Kept beside results."""
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from begat.io.plan import Job, Plan
+
+PACKAGES = ("begat", "torch", "diffusers", "zarr", "numpy", "snakemake", "dvc")
+
+
+def _path(root: Path, job: Job) -> Path:
+    return root / ".begat" / "records" / f"{job.key}.json"
+
+
+def record(root: Path, job: Job, started: float, device: str) -> None:
+    """Note how a job was done that has just been finished by this process."""
+    cuda = sys.modules["torch"].cuda if "torch" in sys.modules else None
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    found = {
+        "commit": _commit(root),
+        "versions": {package: version(package) for package in PACKAGES},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": device,
+        "started": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
+        "seconds": time.time() - started,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_memory": used.ru_maxrss * 1024,
+        "peak_device_memory": cuda.max_memory_allocated() if cuda and cuda.is_available() else 0,
+    }
+    path = _path(root, job)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def provenance(plan: Plan) -> list[dict[str, Any]]:
+    """Every artifact with its key and what is recorded of how it was made (None where nothing is)."""
+    rows = []
+    for job in plan.jobs():
+        path = _path(plan.root, job)
+        known = json.loads(path.read_text()) if path.is_file() else {}
+        fields = ("started", "seconds", "cpu_seconds", "peak_memory", "device", "commit")
+        rows.append(
+            {
+                "stage": job.stage,
+                "name": job.name,
+                "key": job.key,
+                "torch": known.get("versions", {}).get("torch"),
+                **{field: known.get(field) for field in fields},
+            }
+        )
+    return rows
+
+
+def _commit(root: Path) -> str:
+    """The git commit the code stands at, ``+`` if it has changed since."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = "+" if git("status", "--porcelain", "-uno") else ""
+    return git("rev-parse", "--short=12", "HEAD") + changed

@@ -1,0 +1,1 @@
+"""One module per stage: array-likes in, arrays (or an iterator of blocks) out. No paths."""

@@ -1,0 +1,185 @@
+"""How well scores predict what retraining does, how well anything could, and how sure that is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from begat.core.distances import nearest
+from begat.core.seeds import numpy_generator
+from begat.core.statistics import (
+    Measured,
+    ceiling,
+    half_samples,
+    interval,
+    lds,
+    permutation_p,
+    reliability,
+    removed_sum,
+    spearman,
+)
+
+RIVAL = "pixel_rbf"  # the free rival that every method is compared with
+PUBLISHED_SCALE = (256 * 256 * 3) ** 0.5  # of pixel distances: images as 256 x 256 x 3 in 0..1
+Summary = dict[str, Any]
+Scores = Mapping[str, Float[np.ndarray, "query unit"]]
+
+
+def subset_agreement(
+    scores: Scores,
+    removed: Bool[np.ndarray, "subset unit"],
+    measured: Measured,
+    *,
+    name: str,
+    seed: int,
+    resamples: int,
+) -> tuple[Summary, dict[str, Float[np.ndarray, " query"]]]:
+    """LDS of every method against models retrained on subsets, with what bounds it.
+
+    Beside the methods stand ``random`` scores and ``query_independent``: the measured losses of
+    all other queries, which know nothing of the query at hand.
+
+    Returns:
+        A summary (per method: value, interval, permutation p, paired difference from the pixel
+        rival; the ceiling), and each method's LDS per query.
+    """
+    noise = numpy_generator(seed, "metrics", name, "random").normal(
+        size=(measured.shape[2], removed.shape[1])
+    )
+    predicted = {
+        method: removed_sum(score.astype(np.float64), removed.astype(np.float64))
+        for method, score in {**scores, "random": noise}.items()
+    }
+    predicted["query_independent"] = mean_of_others(measured.mean(1), axis=1)
+    methods = list(predicted)
+    table = np.stack(list(predicted.values()))  # method, subset, query
+
+    def means(subsets: np.ndarray, queries: np.ndarray) -> np.ndarray:
+        truth = measured.mean(1)[np.ix_(subsets, queries)]
+        some = table[:, subsets][:, :, queries]
+        return spearman(some.transpose(0, 2, 1), truth.T[None]).mean(1)
+
+    generator = numpy_generator(seed, "metrics", name, "halves")
+    sizes = (len(removed), measured.shape[2])
+    values, deviations = half_samples(means, sizes, generator, resamples)
+    summary = _per_method(methods, values, deviations)
+    for method, row in summary.items():
+        shuffles = numpy_generator(seed, "metrics", name, method)
+        row["p"] = permutation_p(predicted[method], measured, shuffles, resamples)
+    per_query = {method: lds(p, measured) for method, p in predicted.items()}
+    bounds: Summary = {"subsets": len(removed), "seeds": measured.shape[1]}
+    if measured.shape[1] > 1:
+        bounds |= {"seed_correlation": reliability(measured), "ceiling": ceiling(measured)}
+    return {"methods": summary, **bounds}, per_query
+
+
+def gold_agreement(
+    scores: Scores, gold: Float[np.ndarray, "query group"], *, seed: int, resamples: int
+) -> tuple[Summary, dict[str, Float[np.ndarray, " query"]]]:
+    """Rank correlation and top-1 agreement of group scores with real leave-one-group-out.
+
+    Returns:
+        A summary, and each method's rank correlation per query.
+    """
+    table = {**scores, "query_independent": mean_of_others(gold, axis=0)}
+    ranks = np.stack([spearman(score, gold) for score in table.values()])
+    best = np.stack([score.argmax(1) == gold.argmax(1) for score in table.values()])
+
+    def means(queries: np.ndarray) -> np.ndarray:
+        return np.stack([ranks[:, queries].mean(1), best[:, queries].mean(1)])
+
+    generator = numpy_generator(seed, "metrics", "logo", "halves")
+    values, deviations = half_samples(means, (len(gold),), generator, resamples)
+    summary = {
+        "spearman": _per_method(list(table), values[0], deviations[:, 0]),
+        "top1": {**_per_method(list(table), values[1], deviations[:, 1])},
+        "top1_chance": 1 / gold.shape[1],
+    }
+    return summary, dict(zip(table, ranks, strict=True))
+
+
+def _per_method(
+    methods: list[str],
+    values: Float[np.ndarray, " method"],
+    deviations: Float[np.ndarray, "resample method"],
+) -> dict[str, Summary]:
+    summary: dict[str, Summary] = {}
+    for i, method in enumerate(methods):
+        summary[method] = interval(values[i], deviations[:, i])
+        if RIVAL in methods and method != RIVAL:
+            j = methods.index(RIVAL)
+            difference = interval(values[i] - values[j], deviations[:, i] - deviations[:, j])
+            summary[method]["minus_pixel"] = difference
+    return summary
+
+
+def mean_of_others(values: Float[np.ndarray, "a b"], axis: int) -> Float[np.ndarray, "a b"]:
+    """For each entry along ``axis``, the mean of all the others."""
+    n = values.shape[axis]
+    return (values.sum(axis, keepdims=True) - values) / max(n - 1, 1)
+
+
+def radius(
+    distance: Float[np.ndarray, "query unit"],
+    null: Float[np.ndarray, "query unit"],
+    *,
+    seed: int,
+    resamples: int,
+) -> Summary:
+    """How far the farthest counterfactual image lies, against as many unused codes.
+
+    The radius depends on the set of codes only, not on who holds which, so by itself it says
+    nothing of any named unit: ``null`` is the radius over codes that no unit holds, ``excess`` the
+    difference. Source: Dai & Gifford, arXiv 2406.07908; ``published`` is on their scale.
+    """
+    rows = {"radius": distance.max(1)}
+    if null.shape[1]:
+        rows |= {"null": null.max(1), "excess": rows["radius"] - null.max(1)}
+    table = np.stack(list(rows.values()))
+    generator = numpy_generator(seed, "metrics", "radius")
+    values, deviations = half_samples(
+        lambda queries: table[:, queries].mean(1), (len(distance),), generator, resamples
+    )
+    summary: Summary = {n: interval(values[i], deviations[:, i]) for i, n in enumerate(rows)}
+    return {**summary, "published": {"value": float(values[0]) * PUBLISHED_SCALE}}
+
+
+def false_attribution(
+    blamed: Int[np.ndarray, " query"],
+    blamed_without: Int[np.ndarray, "query slot"],
+    removed: Int[np.ndarray, "query slot"],
+    *,
+    seed: int,
+    resamples: int,
+) -> Summary:
+    """How often an attributor still blames a unit that cannot have been the cause.
+
+    far = P(blames u on the image drawn without u) / P(blames u on one drawn without another unit),
+    u being what it blames on the factual image. 0 is best; 1 means it does not see the removal.
+    Source: Dai & Gifford 2026 (Nature Communications 17, 6974).
+    """
+    own = removed == blamed[:, None]
+    same = blamed_without == blamed[:, None]
+    fair = own.any(1) & (~own).any(1)  # not so where what is blamed belongs to no unit
+    after = np.array([s[o].mean() for s, o in zip(same[fair], own[fair], strict=True)])
+    other = np.array([s[~o].mean() for s, o in zip(same[fair], own[fair], strict=True)])
+
+    def rate(queries: np.ndarray) -> np.ndarray:
+        base = other[queries].mean()
+        return np.array(after[queries].mean() / base if base > 0 else 0.0)
+
+    generator = numpy_generator(seed, "metrics", "far")
+    value, deviations = half_samples(rate, (len(after),), generator, resamples)
+    summary = interval(float(value), deviations)
+    return {**summary, "without_it": float(after.mean()), "without_another": float(other.mean())}
+
+
+def nearest_unit(
+    images: Float[np.ndarray, "*batch channel y x"],
+    training: Float[np.ndarray, "image channel y x"],
+    unit: Int[np.ndarray, " image"],
+) -> Int[np.ndarray, "*batch"]:
+    """The unit of the training image nearest to each image: the simplest attributor."""
+    flat = images.reshape(-1, *images.shape[-3:])
+    return unit[nearest(flat, training)].reshape(images.shape[:-3])

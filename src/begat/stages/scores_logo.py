@@ -1,0 +1,28 @@
+"""The truth at group level: retrain without the group, and measure."""
+
+import numpy as np
+from jaxtyping import Float
+
+VARIANTS = ("retrained",)
+
+
+def score(
+    full: Float[np.ndarray, "seed query draw"], without: Float[np.ndarray, "group seed query draw"]
+) -> dict[str, Float[np.ndarray, "variant query group"]]:
+    """Loss of the model retrained without each group minus loss of the full model.
+
+    The two share initialisation, batches and noise (``paired``), and the draws they are measured
+    by. ``group_uncertainty`` is the standard error of the mean over draws, antithetic pairs counted
+    as one, and over seeds; with one seed it says nothing of how another training would differ.
+    """
+    difference = without - full
+    pairs = difference.reshape(*difference.shape[:-1], -1, 2).mean(-1)
+    error = (
+        pairs.std(-1, ddof=1) / np.sqrt(pairs.shape[-1])
+        if pairs.shape[-1] > 1
+        else pairs[..., 0] * 0
+    )
+    return {
+        "group_score": difference.mean((1, 3)).T[None],
+        "group_uncertainty": np.sqrt((error**2).mean(1) / difference.shape[1]).T[None],
+    }

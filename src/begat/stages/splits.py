@@ -1,0 +1,103 @@
+"""Who trains on what: the encoding of the dataset's splits."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from begat.core.codes import ensemble_codes
+from begat.core.membership import groups_seen
+from begat.core.roster import Model
+from begat.core.seeds import numpy_generator
+from begat.errors import BegatError
+
+MemberOf = Bool[np.ndarray, "group image"]
+
+
+def encode(
+    models: Sequence[Model],
+    member_of: MemberOf,
+    group_names: Sequence[str],
+    cluster: Int[np.ndarray, " image"],
+    *,
+    seed: int,
+    members: int,
+    code: str,
+    group_members: int,
+    group_code: str,
+    kept: float,
+) -> dict[str, np.ndarray]:
+    """``trains_on[model, image]`` and the ensembles' codes.
+
+    Near-duplicate images (one ``cluster``) always share a code and a half, or ablating one of them
+    would leave the other. An image of several groups is trained on where *all* its groups are.
+
+    Raises:
+        BegatError: an impossible number of codes, a model with nothing to train on, a group that
+            no member of the group-coded ensemble was spared.
+    """
+    _, unit = np.unique(cluster, return_inverse=True)
+    units, groups = int(unit.max()) + 1, len(member_of)
+    codes: dict[str, np.ndarray] = {}
+    if members:
+        codes["member_code"] = ensemble_codes(code, seed, "member", units, members)[unit]
+    if group_members:
+        codes["group_member_code"] = ensemble_codes(
+            group_code, seed, "group_member", groups, group_members
+        )
+
+    def images_with(groups_on: Bool[np.ndarray, " group"]) -> Bool[np.ndarray, " image"]:
+        return ~member_of[~groups_on].any(0)
+
+    def row(model: Model) -> Bool[np.ndarray, " image"]:
+        match model.kind:
+            case "full":
+                return np.ones(len(unit), bool)
+            case "logo":
+                return ~member_of[model.index]
+            case "member":
+                return codes["member_code"][:, model.index]
+            case "group_member":
+                return images_with(codes["group_member_code"][:, model.index])
+            case "half":
+                return _half(seed, model, units, kept)[unit]
+            case "group_half":
+                return images_with(_half(seed, model, groups, kept))
+        raise AssertionError(model.kind)
+
+    trains_on = np.stack([row(model) for model in models])
+    _check(trains_on, models, member_of, group_names)
+    return {"trains_on": trains_on, **codes}
+
+
+def _half(seed: int, model: Model, units: int, kept: float) -> Bool[np.ndarray, " unit"]:
+    """A random subset of fixed size; the same for every seed of this half."""
+    size = min(max(round(kept * units), 1), units - 1)
+    chosen = np.zeros(units, bool)
+    generator = numpy_generator(seed, "splits", model.kind, model.index)
+    chosen[generator.permutation(units)[:size]] = True
+    return chosen
+
+
+def _check(
+    trains_on: Bool[np.ndarray, "model image"],
+    models: Sequence[Model],
+    member_of: MemberOf,
+    group_names: Sequence[str],
+) -> None:
+    for model, row in zip(models, trains_on, strict=True):
+        if not row.any():
+            raise BegatError(
+                f"splits: {model.name} has no image left to train on; groups overlap too much, use "
+                "fewer groups or code by image"
+            )
+        if row.all() and model.kind != "full":
+            raise BegatError(
+                f"splits: {model.name} was to be trained on a part, but sees all images"
+            )
+    coded = trains_on[[model.kind == "group_member" for model in models]]
+    if len(coded):
+        for name, seen in zip(group_names, groups_seen(member_of, coded), strict=True):
+            if seen.all() or not seen.any():
+                who = "every" if seen.all() else "no"
+                raise BegatError(f"splits: {who} group-coded member saw group {name!r}")

@@ -1,0 +1,57 @@
+# What the rules share: which artifacts a job reads, whether what it made is current, where it runs.
+
+import sys
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+from begat.errors import BegatError
+from begat.io.freshness import Freshness, visible_gpus
+from begat.io.plan import Plan
+
+
+configfile: "params.yaml"
+
+
+try:
+    plan = Plan(Path.cwd(), config["use"])
+    freshness = Freshness(plan, main=workflow.is_main_process)
+except BegatError as error:
+    raise WorkflowError(f"begat: {error}") from None
+
+# A job on a GPU holds one of them; where there is none, nothing is held.
+GPUS = visible_gpus() if plan.params["compute"]["device"] != "cpu" else 0
+if "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", GPUS)
+
+PYTHON = sys.executable
+USE = config["use"]
+shell.prefix(
+    "export OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=PASSIVE MKL_NUM_THREADS={threads} "
+    "TQDM_MININTERVAL=1; ".format(threads=plan.params["compute"]["threads"])
+)
+
+
+def artifacts(stage):
+    """Every artifact of a stage."""
+    return [str(job.path) for job in plan.jobs(stage)]
+
+
+def marker(stage):
+    """An old file where the artifact carries the key it should, a new one where it does not."""
+    return lambda wildcards: freshness.marker(stage, wildcards.get("name", "all"))
+
+
+def reads(stage):
+    """The artifacts that the job for one artifact reads."""
+    return lambda wildcards: [
+        str(plan.job(*name).path)
+        for name in plan.job(stage, wildcards.get("name", "all")).inputs
+    ]
+
+
+def key(stage):
+    """The key that the artifact must get."""
+    return lambda wildcards: plan.job(stage, wildcards.get("name", "all")).key

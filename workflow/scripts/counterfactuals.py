@@ -1,0 +1,51 @@
+"""Draw a block of queries again, from the same noise, by members that never saw a unit."""
+
+from collections.abc import Iterator
+from functools import partial
+
+from begat.core.codes import code_blocks
+from begat.core.membership import groups_seen
+from begat.io import networks
+from begat.io.artifacts import Block
+from begat.io.job import Run, main
+from begat.stages.counterfactuals import image_slots, redraw, without_groups, without_images
+
+
+def compute(run: Run) -> Iterator[Block]:
+    images, numbers = run.read("images"), range(*run.job.queries)
+    (queries,), (measured,) = run.reads("queries"), run.reads("measurements")
+    trains_on = run.trains_on(run.job.models)
+    asked = run.params["counterfactuals"]
+    draw = partial(
+        redraw,
+        networks.predictor_of(run),
+        queries={name: queries[name] for name in ("pixels", "noise", "label")},
+        drawn=run.plan.query_dataset is None,
+        strength=asked["strength"],
+        **{k: run.params["queries"][k] for k in ("sampler", "steps", "clip")},
+    )
+    if run.job.models[0].kind == "group_member":
+        seen = groups_seen(images["member_of"], trains_on)
+        blocks = code_blocks(run.params["splits"]["group_code"], *seen.shape)
+        yield without_groups(draw, seen, blocks, numbers, seed=run.seed)
+        return
+    yield without_images(
+        draw,
+        measured["gram"],
+        trains_on.T,
+        images["cluster"],
+        images["pixels"] / 127.5 - 1,
+        numbers,
+        seed=run.seed,
+        top=asked["top"],
+        random=asked["random"],
+    )
+
+
+def slots(run: Run) -> list[str]:
+    asked, groups = run.params["counterfactuals"], list(run.plan.dataset.groups)
+    of_images = run.job.models[0].kind == "member"
+    return image_slots(asked["top"], asked["random"]) if of_images else groups
+
+
+main("counterfactuals", lambda run: run.finish(compute, slots=slots(run)))

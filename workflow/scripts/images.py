@@ -1,0 +1,21 @@
+"""Decode the dataset: pixels, groups, digests, duplicates."""
+
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+from begat.io import datasets
+from begat.io.artifacts import Block, padded_text
+from begat.io.job import Run, main
+from begat.stages.images import encode
+
+
+def compute(run: Run) -> Iterator[Block]:
+    dataset, asked = run.plan.dataset, run.params["images"]
+    decoded = tqdm(datasets.pixels(dataset, asked), "images", len(dataset.names))
+    pixels = (image for _, image in decoded)
+    yield from encode(pixels, dataset.membership, len(dataset.groups), asked["near_duplicate"])
+    yield {"name": padded_text(dataset.names)}
+
+
+main("images", lambda run: run.finish(compute, groups=list(run.plan.dataset.groups)))

@@ -1,0 +1,24 @@
+"""Measure the loss of a block of queries under all models of one kind."""
+
+from collections.abc import Iterator
+
+from begat.io.artifacts import Block
+from begat.io.job import Run, main
+from begat.io.networks import predictor_of
+from begat.stages.measurements import measure
+
+
+def compute(run: Run) -> Iterator[Block]:
+    (queries,) = run.reads("queries")
+    yield measure(
+        predictor_of(run),
+        queries["pixels"],
+        queries["label"],
+        range(*run.job.queries),
+        seed=run.seed,
+        draws=run.params["measurements"]["draws"],
+        gram=run.job.models[0].kind in ("member", "group_member"),
+    )
+
+
+main("measurements", lambda run: run.finish(compute, models=[m.name for m in run.job.models]))

@@ -1,0 +1,40 @@
+"""Train the models of a pack that no earlier run has trained."""
+
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+from begat.io import networks
+from begat.io.artifacts import Block
+from begat.io.checkpoints import Checkpoint
+from begat.io.job import Run, main
+from begat.stages.models import train
+
+
+def compute(run: Run) -> Iterator[Block]:
+    if missing := networks.untrained(run):
+        keys = [run.plan.model_keys[model.name] for model in missing]
+        checkpoint = Checkpoint(run.root, keys, run.params["compute"]["checkpoint"])
+        states = train(
+            run.read("images")["pixels"],
+            networks.labels_of(run),
+            run.trains_on(missing),
+            [model.name for model in missing],
+            [model.stream for model in missing],
+            seed=run.seed,
+            config=networks.config_of(run.plan),
+            schedule=networks.schedule_of(run.plan),
+            prediction=run.params["diffusion"]["prediction"],
+            device=run.device,
+            resume=checkpoint.load(),
+            **run.section("models", "pack"),
+        )
+        with tqdm(desc=run.job.name, total=run.params["models"]["steps"]) as bar:
+            for step, state in checkpoint.saving(states):
+                bar.update(step - bar.n)
+        networks.keep(run, missing, state())
+        checkpoint.remove()
+    yield from networks.kept(run)
+
+
+main("models", lambda run: run.finish(compute, keep=False, **networks.pack_attributes(run)))

@@ -1,0 +1,32 @@
+"""Draw a block of queries, or take in a person's own."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+
+from begat.io import datasets
+from begat.io.artifacts import Block
+from begat.io.job import Run, main
+from begat.io.networks import predictor_of
+from begat.stages.queries import draw, own
+
+
+def compute(run: Run) -> Iterator[Block]:
+    numbers, asked = range(*run.job.queries), run.params["queries"]
+    how = {"seed": run.seed, "sampler": asked["sampler"], "steps": asked["steps"]}
+    dataset = run.plan.query_dataset
+    if dataset is None:
+        yield draw(predictor_of(run), numbers, clip=asked["clip"], **how)
+        return
+    decoded = datasets.pixels(dataset, run.params["images"])
+    pixels = [image for _, image in islice(decoded, numbers.start, numbers.stop)]
+    label = np.array(run.plan.query_labels[numbers.start : numbers.stop])
+    timesteps = run.params["diffusion"]["timesteps"]
+    yield own(np.stack(pixels), label, numbers, timesteps=timesteps, **how)
+
+
+main(
+    "queries",
+    lambda run: run.finish(compute, drawn_by=[m.name for m in run.job.models] or "their owner"),
+)

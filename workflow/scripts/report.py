@@ -1,0 +1,54 @@
+"""Make the page that a person reads."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from begat.io.artifacts import Block, text_of
+from begat.io.job import Run, main
+from begat.io.records import provenance
+from begat.stages.report import Evidence, page
+
+
+def body(run: Run) -> None:
+    files: dict[str, str] = {}
+
+    def compute(run: Run) -> Iterator[Block]:
+        images, aggregated = run.read("images"), run.read("aggregated")
+        curves: dict[str, list[np.ndarray]] = {}
+        for pack in run.reads("models"):
+            for name, losses in zip(pack.attributes["models"], pack["training_loss"], strict=True):
+                curves.setdefault(run.plan.model(name).kind, []).append(losses)
+        kinds = [k for k in ("group_member", "member") if run.reads("counterfactuals", f"{k}-")]
+        evidence = Evidence(
+            pixels=images["pixels"],
+            names=text_of(images["name"]),
+            groups=images.attributes["groups"],
+            member_of=images["member_of"],
+            units=len(np.unique(images["cluster"])),
+            queries=run.joined("queries", "pixels"),
+            image_scores=run.image_scores(),
+            group_methods=aggregated.attributes["methods"],
+            group_score=aggregated["score"],
+            group_uncertainty=aggregated["uncertainty"],
+            redrawn={
+                kind: {
+                    array: run.joined("counterfactuals", array, f"{kind}-")
+                    for array in ("factual", "pixels", "unit", "distance")
+                }
+                for kind in kinds
+            },
+            slots={k: run.reads("counterfactuals", f"{k}-")[0].attributes["slots"] for k in kinds},
+            summary=run.read("metrics").attributes["summary"],
+            curves={kind: np.stack(rows) for kind, rows in curves.items()},
+            params=run.params,
+            made=provenance(run.plan),
+            edges=run.plan.edges(),
+        )
+        files["index.html"] = page(evidence, **run.section("report"))
+        yield {}
+
+    run.finish(compute, files=files)
+
+
+main("report", body)

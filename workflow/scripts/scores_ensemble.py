@@ -1,0 +1,39 @@
+"""Score images and groups by the encoded ensembles."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from begat.core.codes import code_blocks
+from begat.core.ensembles import CONTRASTS
+from begat.core.membership import groups_seen
+from begat.io.artifacts import Block
+from begat.io.job import Run, main
+from begat.stages.scores_ensemble import score, spread_out
+
+
+def compute(run: Run) -> Iterator[Block]:
+    images, splits = run.read("images"), run.params["splits"]
+    cluster = np.unique(images["cluster"])
+    how = {"seed": run.seed, "nulls": run.params["scores_ensemble"]["nulls"]}
+    if run.reads("measurements", "member-"):
+        of_image = np.searchsorted(cluster, images["cluster"])
+        seen = run.trains_on(run.plan.of_kind("member")).T[cluster]
+        blocks = code_blocks(splits["code"], *seen.shape)
+        gram = run.joined("measurements", "gram", "member-")
+        found = score(gram, seen, blocks, level="image", **how)
+        yield {name: values[:, :, of_image] for name, values in found.items()}
+        distance = run.joined("counterfactuals", "distance", "member-")
+        unit = run.joined("counterfactuals", "unit", "member-")
+        yield {"distance": spread_out(distance, unit, len(of_image))}
+    if run.reads("measurements", "group_member-"):
+        seen = groups_seen(images["member_of"], run.trains_on(run.plan.of_kind("group_member")))
+        blocks = code_blocks(splits["group_code"], *seen.shape)
+        gram = run.joined("measurements", "gram", "group_member-")
+        found = score(gram, seen, blocks, level="group", **how)
+        yield {f"group_{name}": values for name, values in found.items()}
+        distance = run.joined("counterfactuals", "distance", "group_member-")
+        yield {"group_distance": distance[:, : len(seen)]}
+
+
+main("scores_ensemble", lambda run: run.finish(compute, variants=list(CONTRASTS), signed=True))

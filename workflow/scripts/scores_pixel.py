@@ -1,0 +1,15 @@
+"""Score images by how near they are to the query, as pixels."""
+
+from collections.abc import Iterator
+
+from begat.io.artifacts import Block
+from begat.io.job import Run, main
+from begat.stages.scores_pixel import VARIANTS, similarity
+
+
+def compute(run: Run) -> Iterator[Block]:
+    images = run.read("images")["pixels"] / 127.5 - 1
+    yield {"score": similarity(run.joined("queries", "pixels"), images)}
+
+
+main("scores_pixel", lambda run: run.finish(compute, variants=list(VARIANTS), signed=False))
