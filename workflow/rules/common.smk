@@ -10,6 +10,7 @@ min_version("9.20")
 from begat.errors import BegatError
 from begat.io.freshness import Freshness, visible_gpus
 from begat.io.plan import Plan
+from begat.io.store import only_run
 
 
 configfile: "params.yaml"
@@ -32,6 +33,13 @@ shell.prefix(
     "export OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=PASSIVE MKL_NUM_THREADS={threads} "
     "TQDM_MININTERVAL=1; ".format(threads=plan.params["compute"]["threads"])
 )
+
+
+onstart:
+    try:
+        workflow.begat_lock = only_run(Path.cwd())
+    except BegatError as error:
+        raise WorkflowError(f"begat: {error}") from None
 
 
 def artifacts(stage):

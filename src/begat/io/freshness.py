@@ -6,6 +6,7 @@ carries the expected key, a file of this moment where it does not. After a check
 copy nothing but keys decides.
 """
 
+import json
 import os
 import time
 from pathlib import Path
@@ -32,7 +33,8 @@ class Freshness:
         self.fresh.touch()
         os.utime(self.fresh, (OLDER, OLDER))
         # New content each time: a newer input is forgiven where its checksum is one seen before.
-        self.stale.write_text(f"{time.time_ns()}\n")
+        work = {str(j.path): plan.work(j) for j in plan.jobs() if not current(plan, j)}
+        self.stale.write_text(json.dumps({"at": time.time_ns(), "work": work}))
         for job in plan.jobs():
             path = plan.root / job.path
             stamp = path / ".snakemake_timestamp"

@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from begat.io.store import Store, locked
 if TYPE_CHECKING:
     import torch
 
+CHANGED = "parameters, code or data changed during the run; run again"
 Compute = Callable[["Run"], Iterable[Block]]
 
 
@@ -129,10 +130,20 @@ class Run:
                 print(f"{self.job.path}: taken from the store")
                 return
             started = time.time()
-            write(path, self.job.stage, self.attributes(**attributes), compute(self), files)
+            write(path, self.job.stage, self.attributes(**attributes), self._wanted(compute), files)
             if keep:
                 self.store.keep(self.job.key, path)
             record(self.root, self.job, started, str(self.__dict__.get("device", "cpu")))
+
+    def _wanted(self, compute: Compute) -> Iterator[Block]:
+        """The blocks, and at the end the question whether this result is still asked for.
+
+        A job may outlive the run that started it; it must not overwrite what a later run made.
+        """
+        yield from compute(self)
+        now = Plan(self.root, self.params["use"]).job(self.job.stage, self.job.name)
+        if now.key != self.job.key:
+            raise BegatError(f"{self.job.path}: {CHANGED}")
 
 
 def main(stage: str, body: Callable[[Run], None]) -> None:

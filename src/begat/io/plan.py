@@ -40,6 +40,7 @@ STAGES = (
     "report",
 )
 Name = tuple[str, str]  # stage, name
+STARTING = 10_000  # starting a process takes about as long as so many small evaluations
 
 
 def digest(value: object) -> str:
@@ -120,6 +121,26 @@ class Plan:
     def edges(self) -> list[tuple[str, str]]:
         """Which stage reads which, each pair once."""
         return list(dict.fromkeys((job.stage, read[0]) for job in self.jobs() for read in job.inputs))
+
+    def work(self, job: Job) -> int:
+        """Roughly how many network evaluations a job costs, for an estimate of the time left."""
+        p, queries = self.params, job.queries[1] - job.queries[0]
+        sampling = p["queries"]["steps"] * queries * max(len(job.models), 1)
+        match job.stage:
+            case "models":
+                found = 3 * len(job.models) * p["models"]["steps"] * p["models"]["batch"]
+            case "queries":
+                found = 0 if self.query_dataset else sampling
+            case "measurements":
+                found = len(job.models) * queries * p["measurements"]["draws"]
+            case "counterfactuals" if job.name.startswith("group_member"):
+                found = sampling * (1 + len(self.dataset.groups))  # half the members each, and nulls
+            case "counterfactuals":
+                asked = p["counterfactuals"]
+                found = sampling * (1 + (asked["top"] + 1 + asked["random"]) // 2)
+            case _:
+                found = 0
+        return found + STARTING
 
     # -- what there is ------------------------------------------------------------------------
 

@@ -14,7 +14,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
+from begat.errors import BegatError
 from begat.io.artifacts import publish, remove
 
 MANIFEST = "manifest.json"
@@ -110,3 +112,26 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
             print(waiting, file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def only_run(root: Path) -> IO[str]:
+    """The lock of a whole run; held until the returned file is closed or the process ends.
+
+    Raises:
+        BegatError: another run holds it.
+    """
+    path = root / ".begat" / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise BegatError(
+            f"{root}: another run (process {file.read().strip() or 'unknown'}) is at work in this "
+            "folder; wait for it or stop it"
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file

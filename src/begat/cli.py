@@ -1,0 +1,184 @@
+"""What a person types: ``begat run``, ``top``, ``show``, ``status``, ``export``, ``clean``."""
+
+import subprocess
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from begat.errors import BegatError
+from begat.io.freshness import why
+from begat.io.job import Run
+from begat.io.plan import Plan
+from begat.io.store import Store
+
+commands = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Which training images begat this one? Attribution for diffusion models, checked against "
+    "retraining. Run it in the project's folder.",
+)
+Use = Annotated[
+    str | None, typer.Option("--use", help="Parameter file, if not the one params.yaml names.")
+]
+console = Console()
+REPORT = Path("results/report/index.html")
+
+
+@commands.command(epilog="Example: [bold]begat run models --cores 8[/bold]")
+def run(
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Stages to bring up to date; all by default.")
+    ] = None,
+    cores: Annotated[str, typer.Option(help="How many jobs at once, or all.")] = "all",
+    use: Use = None,
+) -> None:
+    """Do what is not up to date, by Snakemake."""
+    command = [sys.executable, "-m", "snakemake", "--cores", cores, *(stages or [])]
+    command += ["--config", f"use={use}"] if use else []
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@commands.command(epilog="Example: [bold]begat top --query 3 --groups[/bold]")
+def top(
+    query: Annotated[int, typer.Option(help="Number of the query, from 0.")],
+    groups: Annotated[bool, typer.Option("--groups", help="Groups instead of images.")] = False,
+    method: Annotated[str | None, typer.Option(help="One method instead of all.")] = None,
+    count: Annotated[int, typer.Option("-n", help="Units on each side.")] = 5,
+    use: Use = None,
+) -> None:
+    """Show the most helpful and most harmful units of a query, by method."""
+    plan = Plan(Path.cwd(), use)
+    results = Run(plan, plan.job("report", "all"))
+    names, tables = _group_scores(results) if groups else _image_scores(results)
+    if method is not None and method not in tables:
+        raise BegatError(f"--method {method}: expected one of {', '.join(tables)}")
+    asked = len(next(iter(tables.values()))[0])
+    if not 0 <= query < asked:
+        raise BegatError(f"--query {query}: expected a number from 0 to {asked - 1}")
+    for name in [method] if method else tables:
+        score, p_value = (None if t is None else t[query] for t in tables[name])
+        assert score is not None
+        _print_top(name, names, score, p_value, count)
+
+
+def _image_scores(
+    results: Run,
+) -> tuple[list[str], dict[str, tuple[np.ndarray, np.ndarray | None]]]:
+    dataset = results.plan.dataset
+    of = [", ".join(dataset.groups[g] for g in member) for member in dataset.membership]
+    names = [f"{name} ({g})" if g else name for name, g in zip(dataset.names, of, strict=True)]
+    return names, results.image_scores()
+
+
+def _group_scores(
+    results: Run,
+) -> tuple[list[str], dict[str, tuple[np.ndarray, np.ndarray | None]]]:
+    aggregated = results.read("aggregated")
+    rows = zip(aggregated.attributes["methods"], aggregated["score"], strict=True)
+    return list(results.plan.dataset.groups), {method: (score, None) for method, score in rows}
+
+
+def _print_top(
+    method: str, names: list[str], score: np.ndarray, p_value: np.ndarray | None, count: int
+) -> None:
+    order = np.argsort(-score, kind="stable")
+    table = Table(title=method, title_justify="left", title_style="bold")
+    for side in ("helped most", "stood most in the way"):
+        table.add_column(side)
+        table.add_column("score", justify="right")
+        if p_value is not None:
+            table.add_column("p", justify="right")
+    for best, worst in zip(order[:count], order[::-1][:count], strict=True):
+        cells: list[str] = []
+        for unit in (best, worst):
+            cells += [names[unit], f"{score[unit]:+.3g}"]
+            cells += [f"{p_value[unit]:.3f}"] if p_value is not None else []
+        table.add_row(*cells)
+    console.print(table)
+
+
+@commands.command(epilog="Example: [bold]begat show --path[/bold]")
+def show(
+    path: Annotated[bool, typer.Option("--path", help="Only print where it is.")] = False,
+) -> None:
+    """Open the report in a browser (or print where it is)."""
+    report = REPORT.resolve()
+    if not report.is_file():
+        raise BegatError(f"{REPORT}: no report yet; make it with `begat run`")
+    if path or not webbrowser.open(report.as_uri()):
+        print(report)
+
+
+@commands.command(epilog="Example: [bold]begat status --strict[/bold]")
+def status(
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail unless everything is current.")
+    ] = False,
+    models: Annotated[bool, typer.Option("--models", help="List the models of this run.")] = False,
+    use: Use = None,
+) -> None:
+    """Say which artifacts are current, stale or missing, and why."""
+    plan = Plan(Path.cwd(), use)
+    if models:
+        for model in plan.models:
+            print(model.name)
+        return
+    reasons = {job.path: why(plan, job.stage, job.name) for job in plan.jobs()}
+    table = Table(Column("artifact", no_wrap=True), Column("state", no_wrap=True), "why")
+    for path, reason in reasons.items():
+        state = "current" if not reason else "missing" if reason == "missing" else "stale"
+        colour = {"current": "green", "stale": "yellow", "missing": "red"}[state]
+        table.add_row(str(path.relative_to("results")), f"[{colour}]{state}[/{colour}]", reason if state == "stale" else "")
+    console.print(table)
+    outdated = [str(path) for path, reason in reasons.items() if reason]
+    if strict and outdated:
+        raise BegatError(f"{outdated[0]} and {len(outdated) - 1} more are not current; run `begat run`")
+
+
+@commands.command(epilog="Example: [bold]begat export full-0-0 my-pipeline[/bold]")
+def export(
+    model: Annotated[str, typer.Argument(help="The model's name (begat status --models).")],
+    target: Annotated[Path, typer.Argument(help="A new directory.")],
+    weights: Annotated[str, typer.Option(help="ema or raw.")] = "ema",
+    use: Use = None,
+) -> None:
+    """Write a trained model as a diffusers pipeline."""
+    from begat.io.export import export as write
+
+    write(Plan(Path.cwd(), use), model, weights, target)
+    print(target.resolve())
+
+
+@commands.command(epilog="Example: [bold]begat clean --dry-run[/bold]")
+def clean(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    use: Use = None,
+) -> None:
+    """Drop from the store (.begat/store) what the present parameters no longer ask for."""
+    plan, store = Plan(Path.cwd(), use), Store(Path.cwd())
+    wanted = {job.key for job in plan.jobs()} | set(plan.model_keys.values())
+    gone = {key: size for key, size in store.entries().items() if key not in wanted}
+    for key in [] if dry_run else gone:
+        store.forget(key)
+    verb = "would go" if dry_run else "gone"
+    print(f"{len(gone)} results {verb}, {sum(gone.values()) / 2**20:.1f} MiB")
+
+
+def app() -> None:
+    """Run the command line; errors a person can mend take one line."""
+    try:
+        commands()
+    except BegatError as error:
+        sys.exit(f"begat: {error}")
+
+
+if __name__ == "__main__":
+    app()

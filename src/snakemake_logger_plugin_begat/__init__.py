@@ -1,0 +1,226 @@
+"""What a run looks like in the terminal: one bar, an estimate of the time left, one line per error.
+
+Snakemake finds this package by its name; the default profile asks for it (``logger: [begat]``).
+How much there is to do stands in ``.begat/markers/stale`` (artifact -> network evaluations), how
+far a job has come in the last percentage of its log.
+"""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from logging import ERROR, WARNING, LogRecord
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+STALE = Path(".begat/markers/stale")
+UNKNOWN = 5_000  # network evaluations, for a job that the list of stale artifacts does not know
+
+
+@dataclass
+class Job:
+    """A job that has been started."""
+
+    name: str
+    work: float
+    log: Path | None
+    started: float = field(default_factory=time.monotonic)
+
+    def share_done(self) -> float:
+        """How much of it is done, by the last percentage in its log."""
+        try:
+            with (self.log or Path("/dev/null")).open("rb") as file:
+                file.seek(max(self.log.stat().st_size - 400, 0) if self.log else 0)
+                found = re.findall(rb"(\d+)%\|", file.read())
+        except OSError:
+            return 0.0
+        return int(found[-1]) / 100 if found else 0.0
+
+
+class Progress:
+    """Jobs waiting, running and done, weighed by their work; knows no terminal."""
+
+    def __init__(self, total: int, work: Mapping[str, float]) -> None:
+        self.total, self.work = total, dict(work)
+        self.running: dict[int, Job] = {}
+        self.finished = 0
+        self.work_finished = 0.0
+        self.started = time.monotonic()
+
+    def start(self, number: int, rule: str, outputs: list[str], logs: list[str]) -> None:
+        """A job begins."""
+        known = next((self.work[o] for o in outputs if o in self.work), UNKNOWN)
+        name = outputs[0].removeprefix("results/").removesuffix(".zarr") if outputs else rule
+        self.running[number] = Job(name, known, Path(logs[0]) if logs else None)
+
+    def finish(self, number: int) -> Job | None:
+        """A job is done."""
+        job = self.running.pop(number, None)
+        if job:
+            self.finished += 1
+            self.work_finished += job.work
+        return job
+
+    def share_done(self) -> float:
+        """How much of all work is done."""
+        whole = max(sum(self.work.values()), self.work_finished, 1.0)
+        running = sum(job.work * job.share_done() for job in self.running.values())
+        return min((self.work_finished + running) / whole, 1.0)
+
+    def left(self) -> str:
+        """The time left, in words, as far as the work done so far tells."""
+        share, gone = self.share_done(), time.monotonic() - self.started
+        if share < 0.02 or gone < 5:
+            return "estimating the time left"
+        seconds = gone * (1 - share) / share
+        if seconds < 50:
+            return f"about {max(round(seconds / 10), 1) * 10} s left"
+        return f"about {max(round(seconds / 60), 1)} min left"
+
+
+def told(record: LogRecord) -> str | None:
+    """The one line of an error that is meant for a person, if it has one."""
+    found = re.findall(r"^(begat: .*)$", record.getMessage(), re.MULTILINE)
+    return found[-1] if found else None
+
+
+def last_line(log: Path) -> str:
+    """The last line of a failed job's log, and where the rest is."""
+    try:
+        lines = log.read_text(errors="replace").replace("\r", "\n").strip().splitlines()
+    except OSError:
+        lines = []
+    said = lines[-1] if lines else "failed without a word"
+    return said if said.startswith("begat: ") else f"{said} (see {log})"
+
+
+class LogHandler(LogHandlerBase):
+    """Snakemake's messages as a person wants to see them."""
+
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = True
+    has_formatter = True
+    needs_rulegraph = False
+
+    def __post_init__(self) -> None:
+        """Choose: Snakemake's own words for dry runs and when asked for more, else the bar."""
+        settings = self.common_settings
+        self.console = Console(stderr=True, highlight=False)
+        self.progress: Progress | None = None
+        self.live: Live | None = None
+        self.errors = 0
+        self.plain: ColorizingTextHandler | None = None
+        if settings.dryrun or settings.verbose or settings.printshellcmds:
+            quiet = settings.quiet
+            self.plain = ColorizingTextHandler(
+                nocolor=settings.nocolor,
+                stream=sys.stdout if settings.dryrun else sys.stderr,
+                formatter=DefaultFormatter(quiet, settings.show_failed_logs),
+                filter=DefaultFilter(  # type: ignore[arg-type]
+                    quiet,
+                    settings.debug_dag,
+                    settings.verbose,
+                    settings.dryrun,
+                    settings.printshellcmds,
+                ),
+            )
+
+    def emit(self, record: LogRecord) -> None:
+        """Show one message."""
+        event = getattr(record, "event", None)
+        if event == LogEvent.ERROR and (line := told(record)):
+            self._say(Text(line, "red"))
+        elif self.plain is not None:
+            if self.plain.filter(record):
+                self.plain.emit(record)
+        elif event is None:
+            self._unstructured(record)
+        else:
+            self._event(event, record.__dict__)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.live:
+            self.live.stop()
+            self.live = None
+        super().close()
+
+    def _say(self, message: Text | str) -> None:
+        (self.live.console if self.live else self.console).print(message, soft_wrap=True)
+
+    def _unstructured(self, record: LogRecord) -> None:
+        text = record.getMessage()
+        if text.startswith("Nothing to be done"):
+            self._say("Nothing to do: everything is up to date.")
+        elif record.levelno >= WARNING and not self.errors and text.strip():
+            self._say(Text(text.strip(), "red" if record.levelno >= ERROR else "yellow"))
+
+    def _event(self, event: LogEvent, fields: dict[str, Any]) -> None:
+        match event:
+            case LogEvent.RUN_INFO:
+                self._begin(fields["stats"]["total"])
+            case LogEvent.JOB_INFO if self.progress:
+                names = (fields["output"] or [], fields["log"] or [])
+                self.progress.start(fields["jobid"], fields["rule_name"], *map(list, names))
+            case LogEvent.JOB_FINISHED if self.progress:
+                self._finished(fields["job_id"])
+            case LogEvent.JOB_ERROR:
+                self.errors += 1
+                logs = [Path(str(log)) for log in fields["log"]]
+                said = last_line(logs[0]) if logs else "failed"
+                self._say(Text.assemble((f"{fields['rule_name']}: ", "bold red"), (said, "red")))
+            case LogEvent.ERROR if not self.errors and fields.get("exception") != "RuleException":
+                self._say(Text(str(fields["msg"]).strip(), "red"))
+            case _:
+                pass
+
+    def _begin(self, total: int) -> None:
+        try:
+            work = json.loads(STALE.read_text())["work"]
+        except (OSError, ValueError, KeyError):
+            work = {}
+        self.progress = Progress(total, work)
+        if self.console.is_terminal:
+            self.live = Live(
+                get_renderable=self._view, console=self.console, refresh_per_second=2
+            )
+            self.live.start()
+
+    def _finished(self, number: int) -> None:
+        assert self.progress
+        job = self.progress.finish(number)
+        if job and not self.live:
+            took = time.monotonic() - job.started
+            done = f"[{self.progress.finished}/{self.progress.total}]"
+            left = "" if self.progress.finished == self.progress.total else self.progress.left()
+            self._say(f"{done:>8} {job.name:<32} {took:6.0f} s   {left}".rstrip())
+        if self.live and self.progress.finished >= self.progress.total:
+            self.close()
+
+    def _view(self) -> Group:
+        assert self.progress
+        share = self.progress.share_done()
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            ProgressBar(total=1, completed=share, width=40),
+            f"{share:4.0%}",
+            f"{self.progress.finished}/{self.progress.total} jobs",
+            self.progress.left(),
+        )
+        jobs = Table.grid(padding=(0, 2))
+        for job in list(self.progress.running.values()):
+            done = job.share_done()
+            jobs.add_row("  " + job.name, ProgressBar(total=1, completed=done, width=20), f"{done:4.0%}")
+        return Group(head, jobs)
