@@ -136,11 +136,17 @@ def status(
     for path, reason in reasons.items():
         state = "current" if not reason else "missing" if reason == "missing" else "stale"
         colour = {"current": "green", "stale": "yellow", "missing": "red"}[state]
-        table.add_row(str(path.relative_to("results")), f"[{colour}]{state}[/{colour}]", reason if state == "stale" else "")
+        table.add_row(
+            str(path.relative_to("results")),
+            f"[{colour}]{state}[/{colour}]",
+            reason if state == "stale" else "",
+        )
     console.print(table)
     outdated = [str(path) for path, reason in reasons.items() if reason]
     if strict and outdated:
-        raise BegatError(f"{outdated[0]} and {len(outdated) - 1} more are not current; run `begat run`")
+        raise BegatError(
+            f"{outdated[0]} and {len(outdated) - 1} more are not current; run `begat run`"
+        )
 
 
 @commands.command(epilog="Example: [bold]begat export full-0-0 my-pipeline[/bold]")

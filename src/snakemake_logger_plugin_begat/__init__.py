@@ -193,9 +193,7 @@ class LogHandler(LogHandlerBase):
             work = {}
         self.progress = Progress(total, work)
         if self.console.is_terminal:
-            self.live = Live(
-                get_renderable=self._view, console=self.console, refresh_per_second=2
-            )
+            self.live = Live(get_renderable=self._view, console=self.console, refresh_per_second=2)
             self.live.start()
 
     def _finished(self, number: int) -> None:
@@ -222,5 +220,7 @@ class LogHandler(LogHandlerBase):
         jobs = Table.grid(padding=(0, 2))
         for job in list(self.progress.running.values()):
             done = job.share_done()
-            jobs.add_row("  " + job.name, ProgressBar(total=1, completed=done, width=20), f"{done:4.0%}")
+            jobs.add_row(
+                "  " + job.name, ProgressBar(total=1, completed=done, width=20), f"{done:4.0%}"
+            )
         return Group(head, jobs)

@@ -30,7 +30,7 @@ def compute(run: Run) -> Iterator[Block]:
             **run.section("models", "pack"),
         )
         with tqdm(desc=run.job.name, total=run.params["models"]["steps"]) as bar:
-            for step, state in checkpoint.saving(states):
+            for step, state in checkpoint.saving(states):  # noqa: B007
                 bar.update(step - bar.n)
         networks.keep(run, missing, state())
         checkpoint.remove()

@@ -7,7 +7,8 @@ Source: Dai & Gifford, arXiv 2306.02174, section 3.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -38,7 +39,7 @@ def word(rank: int, members: int, weight: int) -> list[int]:
     return positions
 
 
-def words(ranks: Iterable[int], members: int, weight: int) -> Codes:
+def words(ranks: Iterable[SupportsIndex], members: int, weight: int) -> Codes:
     """The words with these numbers, as rows of bits."""
     positions = [word(int(rank), members, weight) for rank in ranks]
     bits = np.zeros((len(positions), members), bool)
@@ -53,9 +54,23 @@ def random_codes(root: int, name: str, units: int, members: int) -> Codes:
         BegatError: there are fewer such words than units.
     """
     random_blocks(units, members)
-    generator = numpy_generator(root, name, "block", 0)
-    ranks = generator.choice(capacity(members), units, replace=False)
-    return words(ranks, members, members // 2)
+
+    def draw(generator: np.random.Generator) -> Codes:
+        ranks = generator.choice(capacity(members), units, replace=False)
+        return words(ranks, members, members // 2)
+
+    return _until_all_train(draw, root, name, 0)
+
+
+def _until_all_train(
+    draw: Callable[[np.random.Generator], Codes], root: int, name: str, block: int
+) -> Codes:
+    """The first drawing in which every member has a unit; with few units some leave one without."""
+    for attempt in range(1000):
+        codes = draw(numpy_generator(root, name, "block", block, attempt))
+        if codes.any(0).all():
+            return codes
+    raise BegatError(f"{len(codes)} units are too few for every member to get one")
 
 
 def random_blocks(units: int, members: int) -> list[int]:
@@ -80,9 +95,13 @@ def nested_codes(root: int, name: str, units: int, members: int) -> Codes:
     """
     first, *pairs = nested_blocks(units, members)
     parts = [random_codes(root, name, units, first)]
+
+    def toss(generator: np.random.Generator) -> Codes:
+        side = generator.integers(0, 2, units).astype(bool)
+        return np.stack([side, ~side], 1)
+
     for pair in range(1, len(pairs) + 1):
-        side = numpy_generator(root, name, "block", pair).integers(0, 2, units).astype(bool)
-        parts.append(np.stack([side, ~side], 1))
+        parts.append(_until_all_train(toss, root, name, pair))
     return np.concatenate(parts, 1)
 
 
@@ -134,6 +153,11 @@ def _bordered(q: int, lower: int) -> Int[np.ndarray, "row column"]:
 
 def hadamard_blocks(units: int, members: int) -> list[int]:
     """Members per block of a Hadamard design with room for this many units."""
+    if units < 4:
+        raise BegatError(
+            f"hadamard codes need at least 4 units, found {units} (with fewer some member sees "
+            "none); use nested or random"
+        )
     block = next(n for n in range(4, 10_000, 4) if n > units and hadamard_matrix(n) is not None)
     if members < block or members % block:
         raise BegatError(f"{units} units need a multiple of {block} members, found {members}")
@@ -149,7 +173,7 @@ def hadamard_codes(root: int, name: str, units: int, members: int) -> Codes:
     that no member sees all units or none. Several independent blocks make a longer code.
 
     Raises:
-        BegatError: the members are no multiple of the block that the units need.
+        BegatError: too few units, or members that are no multiple of the block they need.
     """
     blocks = hadamard_blocks(units, members)
     return np.concatenate(
@@ -162,18 +186,20 @@ def hadamard_codes(root: int, name: str, units: int, members: int) -> Codes:
 
 
 def _hadamard_design(generator: np.random.Generator, units: int, members: int) -> Codes:
+    """Of many random choices of columns and signs, the one that shares units out most evenly."""
     matrix = hadamard_matrix(members)
     assert matrix is not None
-    best: Codes | None = None
-    spread = math.inf
-    for _ in range(256):  # members should train on like numbers of units
+    designs = []
+    for _ in range(256):
         columns = generator.permutation(np.arange(1, members))[:units]
         signs = generator.choice([-1, 1], units)
-        codes = (matrix[generator.permutation(members)][:, columns] * signs).T > 0
-        if codes.sum(0).std() < spread:
-            best, spread = codes, codes.sum(0).std()
-    assert best is not None
-    return best
+        designs.append((matrix[generator.permutation(members)][:, columns] * signs).T > 0)
+    return min(designs, key=lambda codes: (not _mixed(codes), codes.sum(0).std()))
+
+
+def _mixed(codes: Codes) -> bool:
+    """Whether every member sees some units and not all."""
+    return bool(codes.any(0).all() and (~codes).any(0).all())
 
 
 def check_codes(codes: Codes) -> None:

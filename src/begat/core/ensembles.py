@@ -82,11 +82,11 @@ def means(gram: Gram, seen: Codes) -> Losses:
     return single @ (subset_weights(~seen) - subset_weights(seen)).T
 
 
-CONTRASTS: dict[str, Callable[[Gram, Codes], Losses]] = {
-    "naive": naive,
+CONTRASTS: dict[str, Callable[[Gram, Codes], Losses]] = {  # the first stands for all
     "matched": matched,
     "mirror": mirror,
     "means": means,
+    "naive": naive,
 }
 
 

@@ -3,13 +3,14 @@
 import math
 
 import numpy as np
+from jaxtyping import Bool
 
 from begat.core.codes import Codes, capacity, words
 
 
 def unused_codes(
     generator: np.random.Generator, codes: Codes, blocks: list[int], count: int
-) -> Codes:
+) -> Bool[np.ndarray, "null member"]:
     """Words that no unit holds, drawn like the units' own: what a unit without effect has.
 
     A word is uniform within each block of members, half of whose bits are set. Where fewer than

@@ -68,7 +68,7 @@ def _recipes(
 
 
 def roster(splits: Mapping[str, Any], groups: int, pack: int) -> list[Model]:
-    """All models of a run, in the order of ``trains_on``; packs hold at most ``pack`` of a family."""
+    """All models of a run, in the order of ``trains_on``; at most ``pack`` of a family in a pack."""
     models: list[Model] = []
     filled = dict.fromkeys(FAMILIES.values(), 0)
     for kind, index, seed, stream, extra in _recipes(splits, groups):

@@ -13,7 +13,7 @@ Measured = Float[np.ndarray, "subset seed query"]
 def correlation(
     a: Float[np.ndarray, "*rest n"], b: Float[np.ndarray, "*rest n"]
 ) -> Float[np.ndarray, "*rest"]:
-    """Pearson correlation along the last axis; 0 where one side is constant (it predicts nothing)."""
+    """Pearson correlation along the last axis; 0 where a side is constant: it predicts nothing."""
     a = a - a.mean(-1, keepdims=True)
     b = b - b.mean(-1, keepdims=True)
     norm = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))

@@ -49,8 +49,8 @@ class UNetConfig:
             )
         if odd := [c for c in self.block_out_channels if c % self.norm_num_groups]:
             raise BegatError(
-                f"block_out_channels: expected multiples of norm_num_groups={self.norm_num_groups}, "
-                f"found {odd[0]}"
+                "block_out_channels: expected multiples of "
+                f"norm_num_groups={self.norm_num_groups}, found {odd[0]}"
             )
         attended = [c for c, a in zip(self.block_out_channels, self.attention, strict=True) if a]
         attended += [self.block_out_channels[-1]] if self.mid_attention else []
@@ -226,9 +226,13 @@ def conv(
 def linear(
     weights: Weights, name: str, x: Float[Tensor, "model row feature_in"]
 ) -> Float[Tensor, "model row feature_out"]:
-    """Each model's linear layer, as one batched product."""
-    bias = weights[f"{name}.bias"].unsqueeze(1)
-    return torch.baddbmm(bias, x, weights[f"{name}.weight"].transpose(1, 2))
+    """Each model's linear layer, as one batched product.
+
+    The bias rides along as one more feature: summed by itself, its gradient would be rounded in
+    an order that depends on the size of the pack.
+    """
+    weight = torch.cat([weights[f"{name}.weight"], weights[f"{name}.bias"].unsqueeze(2)], 2)
+    return torch.bmm(F.pad(x, (0, 1), value=1.0), weight.transpose(1, 2))
 
 
 def group_norm(

@@ -59,7 +59,7 @@ def index(params: Mapping[str, Any], root: Path) -> Dataset:
         place.is_relative_to(root / "data")
     ):
         raise BegatError(
-            f"{params['path']}: expected a path under data/, where DVC watches it; move or link it there"
+            f"{params['path']}: expected a path under data/, where DVC watches it; move or link it"
         )
     if place.is_dir():
         found = list(_folder(place))
@@ -235,7 +235,8 @@ def _digit_pixels(params: Mapping[str, Any]) -> Iterator[Pixels]:
         if size != 8:
             if params["resize"] == "refuse":
                 raise BegatError(
-                    f"images.size: digits are 8x8 pixels, found {size}; set images.resize to stretch"
+                    f"images.size: digits have 8x8 pixels, found {size}; set images.resize to "
+                    "stretch"
                 )
             picture = Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)
             image = np.asarray(picture)

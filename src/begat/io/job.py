@@ -1,4 +1,4 @@
-"""One job, from the command line to its artifact: what all scripts in ``workflow/scripts`` share."""
+"""One job, from the command line to its artifact: what all of ``workflow/scripts`` share."""
 
 import argparse
 import sys
@@ -61,11 +61,17 @@ class Run:
         found = {}
         for scores in self.scores():
             if "score" in scores:
-                score, p_value = scores["score"], scores["p_value"] if "p_value" in scores else None
+                score = scores["score"]
+                p_value = scores["p_value"] if "p_value" in scores else None  # noqa: SIM401
                 for i, variant in enumerate(scores.attributes["variants"]):
                     name = f"{scores.stage.removeprefix('scores_')}_{variant}"
                     found[name] = (score[i], None if p_value is None else p_value[i])
         return found
+
+    def leading(self) -> dict[str, str]:
+        """The row that stands for each method: its first variant."""
+        methods = {a.stage.removeprefix("scores_"): a.attributes["variants"] for a in self.scores()}
+        return {method: f"{method}_{variants[0]}" for method, variants in methods.items()}
 
     def joined(self, stage: str, array: str, prefix: str = "", axis: int = 0) -> np.ndarray:
         """One array of several artifacts, end to end along ``axis``."""
@@ -76,6 +82,10 @@ class Run:
         splits = self.read("splits")
         row = {model["name"]: i for i, model in enumerate(splits.attributes["models"])}
         return splits.rows("trains_on", np.array([row[model.name] for model in models]))
+
+    def first_seeds(self, kind: str) -> list[Model]:
+        """One model of each index of a kind: those that differ in what they were trained on."""
+        return [model for model in self.plan.of_kind(kind) if model.seed == 0]
 
     def losses(self, kind: str) -> np.ndarray:
         """Losses of all models of a kind, ``[index, seed, query, draw]``."""

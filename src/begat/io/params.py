@@ -229,13 +229,13 @@ def load(root: Path, use: str | None = None) -> dict[str, Any]:
         for k, known in fields_of(name).items():
             _check(chosen, f"{name}.{k}".lstrip("."), (params[name] if name else params)[k], known)
     _check_together(chosen, params)
-    return {**params, "use": chosen}  # type: ignore[dict-item]
+    return {**params, "use": chosen}
 
 
 class _Loader(yaml.SafeLoader):
     """YAML whose only booleans are true and false: ``yes`` and ``on`` are text to DVC's reader."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, rule) for tag, rule in resolvers if not tag.endswith(":bool")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

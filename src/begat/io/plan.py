@@ -72,7 +72,7 @@ class Job:
 
 
 def path_of(stage: str, name: str) -> Path:
-    """``results/<stage>/<name>.zarr``; all methods' scores lie in one folder, the report has its own."""
+    """``results/<stage>/<name>.zarr``; all methods' scores in one folder, the report in its own."""
     if stage == "report":
         return Path("results") / "report"
     if stage.startswith("scores_"):
@@ -120,7 +120,9 @@ class Plan:
 
     def edges(self) -> list[tuple[str, str]]:
         """Which stage reads which, each pair once."""
-        return list(dict.fromkeys((job.stage, read[0]) for job in self.jobs() for read in job.inputs))
+        return list(
+            dict.fromkeys((job.stage, read[0]) for job in self.jobs() for read in job.inputs)
+        )
 
     def work(self, job: Job) -> int:
         """Roughly how many network evaluations a job costs, for an estimate of the time left."""
@@ -134,7 +136,9 @@ class Plan:
             case "measurements":
                 found = len(job.models) * queries * p["measurements"]["draws"]
             case "counterfactuals" if job.name.startswith("group_member"):
-                found = sampling * (1 + len(self.dataset.groups))  # half the members each, and nulls
+                found = sampling * (
+                    1 + len(self.dataset.groups)
+                )  # half the members each, and nulls
             case "counterfactuals":
                 asked = p["counterfactuals"]
                 found = sampling * (1 + (asked["top"] + 1 + asked["random"]) // 2)

@@ -1,4 +1,4 @@
-"""What varies between two equal runs: when, where, how long, by which versions. Kept beside results."""
+"""What varies between two equal runs: when, where, how long, by which versions."""
 
 import json
 import platform
@@ -41,7 +41,7 @@ def record(root: Path, job: Job, started: float, device: str) -> None:
 
 
 def provenance(plan: Plan) -> list[dict[str, Any]]:
-    """Every artifact with its key and what is recorded of how it was made (None where nothing is)."""
+    """Every artifact with its key and what is recorded of its making (None where nothing is)."""
     rows = []
     for job in plan.jobs():
         path = _path(plan.root, job)

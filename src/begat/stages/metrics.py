@@ -1,6 +1,7 @@
 """How well scores predict what retraining does, how well anything could, and how sure that is."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,101 @@ from begat.core.statistics import (
 )
 
 RIVAL = "pixel_rbf"  # the free rival that every method is compared with
+GOLD = "logo_retrained"  # the truth at group level
 PUBLISHED_SCALE = (256 * 256 * 3) ** 0.5  # of pixel distances: images as 256 x 256 x 3 in 0..1
 Summary = dict[str, Any]
 Scores = Mapping[str, Float[np.ndarray, "query unit"]]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Models retrained on subsets: what each lacked, and the losses measured."""
+
+    removed: Bool[np.ndarray, "subset unit"]
+    measured: Measured
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """Counterfactual images: the arrays of their schema, and the unit of every training image."""
+
+    factual: Float[np.ndarray, "query channel y x"]
+    pixels: Float[np.ndarray, "query slot channel y x"]
+    unit: Int[np.ndarray, "query slot"]
+    distance: Float[np.ndarray, "query slot"]
+    unit_of: Int[np.ndarray, " image"]
+
+
+def evaluate(
+    image_scores: Scores,
+    group_scores: Scores,
+    truths: Mapping[str, Truth],
+    redrawn: Mapping[str, Redrawn],
+    training: Float[np.ndarray, "image channel y x"],
+    *,
+    seed: int,
+    resamples: int,
+) -> tuple[Summary, dict[str, dict[str, Float[np.ndarray, " query"]]]]:
+    """Everything that can be said of the scores at hand.
+
+    Args:
+        image_scores: method -> scores of images.
+        group_scores: method -> scores of groups; ``logo_retrained`` is their gold.
+        truths: ``lds`` (halves of the images) and ``group_lds`` (of the groups), as far as trained.
+        redrawn: ``images_redrawn`` and ``groups_redrawn``, as far as drawn.
+        training: the training images, for the attributor whose false attributions are counted.
+        seed: the root seed.
+        resamples: halves and permutations drawn for each interval.
+
+    Returns:
+        A summary, and per table and method the value of each query.
+    """
+    how = {"seed": seed, "resamples": resamples}
+    summary: Summary = {}
+    tables: dict[str, dict[str, np.ndarray]] = {}
+    for name, truth in truths.items():
+        scores = group_scores if name == "group_lds" else image_scores
+        found = subset_agreement(scores, truth.removed, truth.measured, name=name, **how)
+        summary[name], tables[name] = found
+    if GOLD in group_scores:
+        rivals = {m: s for m, s in group_scores.items() if m != GOLD}
+        found = gold_agreement(rivals, group_scores[GOLD], **how)
+        summary["logo"], tables["logo_spearman"] = found
+    for name, images in redrawn.items():
+        named = images.unit[0] >= 0
+        without = nearest_unit(images.pixels[:, named], training, images.unit_of)
+        blamed = nearest_unit(images.factual, training, images.unit_of)
+        far = false_attribution(blamed, without, images.unit[:, named], **how)
+        distances = radius(images.distance[:, named], images.distance[:, ~named], **how)
+        summary[name] = {"false_attribution": {"pixel_nearest": far}, **distances}
+    return summary, tables
+
+
+def headline(summary: Summary, leading: Mapping[str, str]) -> Summary:
+    """The few numbers to compare runs by: each method's leading variant, and what bounds it.
+
+    Args:
+        summary: from ``evaluate``.
+        leading: method -> the name of the row that stands for it.
+    """
+
+    def brief(rows: Summary) -> dict[str, float]:
+        return {m: round(rows[row]["value"], 4) for m, row in leading.items() if row in rows}
+
+    found: Summary = {}
+    for name in ("lds", "group_lds"):
+        if name in summary:
+            found[name] = brief(summary[name]["methods"])
+            if "ceiling" in summary[name]:
+                found[name]["ceiling"] = round(summary[name]["ceiling"], 4)
+    if "logo" in summary:
+        found |= {f"logo_{part}": brief(summary["logo"][part]) for part in ("spearman", "top1")}
+    for name in ("groups_redrawn", "images_redrawn"):
+        if name in summary:
+            rate = summary[name]["false_attribution"]["pixel_nearest"]
+            rows = {"radius": summary[name]["radius"], "false_attribution": rate}
+            found[name] = {part: round(row["value"], 4) for part, row in rows.items()}
+    return found
 
 
 def subset_agreement(

@@ -82,6 +82,7 @@ class Evidence:
     ``curves``: kind of model -> training loss ``[model, step]``.
     ``made``: one line per artifact: stage, name, key, seconds, device and so on.
     ``edges``: (stage, stage it reads).
+    ``leading``: the row that stands for each method, among ``group_methods``.
     """
 
     pixels: UInt8[np.ndarray, "image channel y x"]
@@ -94,6 +95,7 @@ class Evidence:
         str, tuple[Float[np.ndarray, "query image"], Float[np.ndarray, "query image"] | None]
     ]
     group_methods: Sequence[str]
+    leading: Sequence[str]
     group_score: Float[np.ndarray, "method query group"]
     group_uncertainty: Float[np.ndarray, "method query group"]
     redrawn: Mapping[str, Mapping[str, np.ndarray]]
@@ -121,7 +123,7 @@ def page(evidence: Evidence, queries: int, top: int) -> str:
         e=evidence,
         words=words,
         cards=[card(evidence, query, top, gallery) for query in shown],
-        agreement=[chart for chart in charts(evidence.summary)],
+        agreement=list(charts(evidence.summary)),
         redrawn=evidence.summary,
         curves=curve_lines(evidence.curves),
         kinds={kind: len(losses) for kind, losses in evidence.curves.items()},
@@ -136,7 +138,7 @@ def card(evidence: Evidence, query: int, top: int, gallery: Gallery) -> dict[str
     return {
         "number": query,
         "picture": gallery.add(f"q{query}", _bytes(evidence.queries[query])),
-        "groups": [group_row(evidence, row, query) for row in range(len(evidence.group_methods))],
+        "groups": [group_row(evidence, row, query) for row in in_order(evidence)],
         "images": [
             {
                 "method": method,
@@ -149,17 +151,29 @@ def card(evidence: Evidence, query: int, top: int, gallery: Gallery) -> dict[str
     }
 
 
+def in_order(evidence: Evidence) -> list[int]:
+    """The rows that stand for their method first, the truth before all."""
+    methods, truth = evidence.group_methods, "logo_retrained"
+    return sorted(
+        range(len(methods)),
+        key=lambda row: (methods[row] != truth, methods[row] not in evidence.leading),
+    )
+
+
 def group_row(evidence: Evidence, row: int, query: int) -> dict[str, Any]:
     """One method's group scores of one query, with the strength of colour each deserves."""
     score, spread = evidence.group_score[row, query], evidence.group_uncertainty[row, query]
     centred = score - score.mean()
     scale = np.abs(centred).max() or 1.0
+    power = int(np.floor(np.log10(np.abs(score).max()))) if score.any() else 0
     return {
         "method": evidence.group_methods[row],
+        "leads": evidence.group_methods[row] in evidence.leading,
+        "power": power,
         "cells": [
             {
-                "score": float(s),
-                "spread": float(u),
+                "score": float(s) / 10.0**power,
+                "spread": float(u) / 10.0**power,
                 "shade": float(c / scale),
                 "best": bool(i == score.argmax()),
             }
@@ -186,9 +200,7 @@ def image_row(
     ]
 
 
-def redrawn_row(
-    evidence: Evidence, kind: str, query: int, gallery: Gallery
-) -> dict[str, Any]:
+def redrawn_row(evidence: Evidence, kind: str, query: int, gallery: Gallery) -> dict[str, Any]:
     """What the whole ensemble draws from the query's noise, and what it draws without each unit."""
     found, slots = evidence.redrawn[kind], evidence.slots[kind]
     of_groups = kind == "group_member"
@@ -216,14 +228,20 @@ def redrawn_row(
 def charts(summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     """The agreement with retraining as rows of dots and intervals, with what bounds them."""
     if "lds" in summary:
-        yield _chart("lds", "Images: do the scores predict retraining on random halves?", summary["lds"])
+        yield _chart(
+            "lds", "Images: do the scores predict retraining on random halves?", summary["lds"]
+        )
     if "group_lds" in summary:
         title = "Groups: do the scores predict retraining on random halves of the groups?"
         yield _chart("group_lds", title, summary["group_lds"])
     if "logo" in summary:
         for part, title, chance in (
             ("spearman", "Groups: do the scores rank them as retraining without each does?", 0.0),
-            ("top1", "Groups: is the most helpful one the right one?", summary["logo"]["top1_chance"]),
+            (
+                "top1",
+                "Groups: is the most helpful one the right one?",
+                summary["logo"]["top1_chance"],
+            ),
         ):
             chart = _chart(f"logo_{part}", title, {"methods": summary["logo"][part]})
             yield {**chart, "chance": chance, "unit": "share" if part == "top1" else chart["unit"]}
@@ -290,7 +308,7 @@ def curve_lines(
 def drawn_dag(
     edges: Sequence[tuple[str, str]], made: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Stages in columns, each right of all it reads, with how many artifacts and seconds it took."""
+    """Stages in columns, right of all they read, with how many artifacts and seconds they took."""
     stages = list(dict.fromkeys(row["stage"] for row in made))
     reads = {stage: [b for a, b in edges if a == stage] for stage in stages}
     column: dict[str, int] = {}
@@ -304,7 +322,12 @@ def drawn_dag(
         seconds = sum(m["cpu_seconds"] or 0 for m in mine)
         nodes[stage] = {"x": column[stage], "y": row, "artifacts": len(mine), "seconds": seconds}
     lines = [(nodes[b], nodes[a]) for a, b in edges if a in nodes and b in nodes]
-    return {"nodes": nodes, "lines": lines, "columns": max(rows) + 1, "rows": max(rows.values()) + 1}
+    return {
+        "nodes": nodes,
+        "lines": lines,
+        "columns": max(rows) + 1,
+        "rows": max(rows.values()) + 1,
+    }
 
 
 def parameter_rows(params: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,0 +1,23 @@
+"""What all tests share: types checked at run time, one thread, small networks and datasets."""
+
+import os
+
+os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1")
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+install_import_hook("begat", "beartype.beartype")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from small import CONFIGS  # noqa: E402
+
+from begat.core.unet import UNetConfig  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(params=CONFIGS, ids=str)
+def config(request: pytest.FixtureRequest) -> UNetConfig:
+    """Networks of every supported kind of part."""
+    return CONFIGS[request.param]

@@ -1,0 +1,37 @@
+"""Small networks, weights and images for the tests."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from begat.core.diffusion import cosine_schedule
+from begat.core.packs import flatten, stack
+from begat.core.predictors import Predictor
+from begat.core.unet import UNetConfig, initial_weights
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = UNetConfig(8, 1, (8, 16), 1, (False, False), False, 8, 8)
+ATTENTIVE = UNetConfig(8, 3, (8, 16), 2, (False, True), True, 4, 4)
+CONDITIONAL = UNetConfig(8, 1, (8, 8, 16), 1, (True, False, True), True, 8, 4, classes=5)
+DEEP = UNetConfig(16, 3, (4, 8, 8, 16), 2, (False, False, True, False), False, 8, 2)
+CONFIGS = {"tiny": TINY, "attentive": ATTENTIVE, "conditional": CONDITIONAL, "deep": DEEP}
+
+
+def random_rows(config: UNetConfig, models: int, seed: int = 0) -> torch.Tensor:
+    """Random weights of several models, one row each; norms included, so that none is idle."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = flatten(stack(initial_weights(config, generator) for _ in range(models)))
+    return rows + 0.05 * torch.randn(rows.shape, generator=generator)
+
+
+def random_images(images: int, config: UNetConfig, seed: int = 0) -> np.ndarray:
+    """Random pixels as unsigned bytes."""
+    shape = (images, config.image_channels, config.sample_size, config.sample_size)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def random_predictor(config: UNetConfig, models: int, seed: int = 0) -> Predictor:
+    """Models with random weights, ready to be asked."""
+    rows = random_rows(config, models, seed)
+    return Predictor(rows, config, cosine_schedule(50), "v", torch.device("cpu"))

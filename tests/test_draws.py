@@ -1,0 +1,38 @@
+"""Shared draws: stratified in time, antithetic in noise, a query's own."""
+
+import pytest
+import torch
+
+from begat.core.draws import shared_draws
+from begat.core.noise import torch_generator
+from begat.errors import BegatError
+
+
+def test_draws_come_in_antithetic_pairs_one_in_each_stratum_of_time():
+    t, noise = shared_draws(torch_generator(0, "q"), 32, 1000, (1, 4, 4))
+    assert torch.equal(t[::2], t[1::2])
+    assert torch.equal(noise[::2], -noise[1::2])
+    assert torch.equal(t[::2] * 16 // 1000, torch.arange(16))
+
+
+def test_every_timestep_is_drawn_equally_often():
+    counts = torch.zeros(10)
+    for q in range(4000):
+        t, _ = shared_draws(torch_generator(0, q), 6, 10, (1, 1, 1))
+        counts += torch.bincount(t, minlength=10)
+    expected = counts.sum() / 10
+    assert ((counts - expected).abs() < 5 * expected.sqrt()).all()
+
+
+def test_draws_are_the_same_for_the_same_query_and_others_for_another():
+    first, again, other = (
+        shared_draws(torch_generator(0, q), 4, 100, (1, 2, 2)) for q in (3, 3, 4)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[1], other[1])
+
+
+@pytest.mark.parametrize("draws", [3, 0, -2])
+def test_an_odd_number_of_draws_is_refused(draws):
+    with pytest.raises(BegatError, match="expected an even number"):
+        shared_draws(torch_generator(0, "q"), draws, 100, (1, 2, 2))

@@ -1,0 +1,169 @@
+"""A pack in training against separate diffusers models in training."""
+
+import numpy as np
+import pytest
+import torch
+from reference import diffusers_models
+from small import CONDITIONAL, TINY, random_images, random_rows
+
+from begat.core.diffusion import cosine_schedule, diffuse, training_target
+from begat.core.packs import unflatten
+from begat.core.training import PackTraining, clipped, ema_decay_at, learning_rate_at
+from begat.errors import BegatError
+from begat.stages.models import train
+
+HOW = dict(
+    steps=12,
+    batch=3,
+    learning_rate=5e-3,
+    warmup=2,
+    weight_decay=0.1,
+    clip=0.5,
+    ema=0.9,
+    dropout=0.0,
+    flip=False,
+)
+SCHEDULE = cosine_schedule(50)
+
+
+def packed_training(config, rows, prediction, steps=4):
+    return PackTraining(
+        config,
+        SCHEDULE,
+        rows,
+        prediction=prediction,
+        steps=steps,
+        learning_rate=0.01,
+        warmup=2,
+        weight_decay=0.1,
+        clip=0.5,
+        ema=0.9,
+    )
+
+
+def step_data(config, models, step, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(step)
+    shape = (models, 4, config.image_channels, config.sample_size, config.sample_size)
+    image, noise = torch.randn(2, *shape, generator=generator, dtype=dtype)
+    t = torch.randint(50, (models, 4), generator=generator)
+    label = torch.randint(config.classes or 1, (models, 4), generator=generator)
+    return image, t, noise, label if config.classes else None
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_training_steps_are_those_of_separate_diffusers_models(config, prediction):
+    rows = random_rows(config, 3).double()
+    training = packed_training(config, rows, prediction)
+    packed_losses = [training.step(*step_data(config, 3, step)) for step in range(4)]
+    trained = training.state()
+    for k, model in enumerate(diffusers_models(config, rows)):
+        optimiser = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+        average = {n: p.detach().clone() for n, p in model.named_parameters()}
+        for step in range(4):
+            image, t, noise, label = step_data(config, 3, step)
+            noisy = diffuse(SCHEDULE, image[k], t[k], noise[k])
+            target = training_target(SCHEDULE, prediction, image[k], t[k], noise[k])
+            labels = None if label is None else label[k]
+            loss = (model(noisy, t[k], class_labels=labels).sample - target).square().mean()
+            assert packed_losses[step][k].item() == pytest.approx(loss.item(), rel=1e-6)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            optimiser.param_groups[0]["lr"] = learning_rate_at(step, 0.01, 2, 4)
+            optimiser.step()
+            for name, parameter in model.named_parameters():
+                average[name].lerp_(parameter.detach(), 1 - ema_decay_at(step, 0.9))
+        for array, expected in (
+            ("weights", dict(model.named_parameters())),
+            ("ema_weights", average),
+        ):
+            found = unflatten(trained[array], config)
+            for name, value in expected.items():
+                torch.testing.assert_close(found[name][k], value, rtol=1e-5, atol=1e-7)
+
+
+def test_clipping_limits_each_models_own_norm():
+    gradient = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]])
+    found = clipped(gradient, 1.0).norm(dim=1)
+    torch.testing.assert_close(found, torch.tensor([1.0, 0.5, 0.0]), rtol=1e-5, atol=1e-6)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero_as_a_cosine():
+    rates = [learning_rate_at(step, 1.0, 4, 14) for step in range(14)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[9] == pytest.approx(0.5)
+    assert all(a > b for a, b in zip(rates[4:], rates[5:], strict=False))
+
+
+def run(config, models, *, on=None, label=None, resume=None, until=None, **changes):
+    pixels = random_images(20, config)
+    trains_on = np.ones((len(models), 20), bool) if on is None else on
+    states = train(
+        pixels,
+        label,
+        trains_on,
+        models,
+        models,
+        seed=7,
+        config=config,
+        schedule=SCHEDULE,
+        prediction="v",
+        device=torch.device("cpu"),
+        resume=resume,
+        **{**HOW, **changes},
+    )
+    for step, state in states:
+        if until is not None and step >= until:
+            break
+    return step, state()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_killed_training_that_resumes_ends_with_the_same_bits(dropout, monkeypatch):
+    monkeypatch.setattr("begat.stages.models.STRETCH", 5)
+    _, whole = run(TINY, ["a", "b"], dropout=dropout)
+    halted = run(TINY, ["a", "b"], until=5, dropout=dropout)
+    assert halted[0] == 5
+    step, resumed = run(TINY, ["a", "b"], resume=halted, dropout=dropout)
+    assert step == HOW["steps"]
+    for name, rows in whole.items():
+        np.testing.assert_array_equal(resumed[name], rows)
+
+
+def test_a_training_that_was_complete_when_killed_only_yields_its_result():
+    _, whole = run(TINY, ["a"])
+    step, again = run(TINY, ["a"], resume=(HOW["steps"], whole))
+    assert step == HOW["steps"]
+    np.testing.assert_array_equal(again["weights"], whole["weights"])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_model_does_not_depend_on_its_pack(dropout):
+    on = np.random.default_rng(0).random((3, 20)) < 0.6
+    _, together = run(TINY, ["a", "b", "c"], on=on, dropout=dropout)
+    for k, name in enumerate("abc"):
+        pair = [name, name]  # a pack of one takes other kernels, which round otherwise
+        _, alone = run(TINY, pair, on=on[[k, k]], dropout=dropout)
+        for array, rows in alone.items():
+            np.testing.assert_allclose(rows[0], together[array][k], rtol=1e-6, atol=1e-8)
+
+
+def test_training_reduces_the_loss_of_a_model_on_what_it_sees():
+    on = np.arange(20)[None] < 2
+    _, state = run(TINY, ["a"], on=on, steps=150, batch=16, learning_rate=0.01, clip=5.0)
+    losses = state["training_loss"][0]
+    assert losses[-30:].mean() < 0.7 * losses[:10].mean()
+
+
+def test_flips_and_labels_reach_the_network():
+    label = np.arange(20) % 5
+    _, plain = run(CONDITIONAL, ["a"], label=label)
+    _, flipped = run(CONDITIONAL, ["a"], label=label, flip=True)
+    _, relabelled = run(CONDITIONAL, ["a"], label=label[::-1].copy())
+    assert not np.array_equal(plain["weights"], flipped["weights"])
+    assert not np.array_equal(plain["weights"], relabelled["weights"])
+
+
+def test_a_training_that_diverges_names_the_model_and_the_step():
+    with pytest.raises(BegatError, match=r"models: [ab] diverged: its loss at step \d+ is"):
+        run(TINY, ["a", "b"], learning_rate=1e30, clip=1e30, warmup=0)
