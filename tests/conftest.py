@@ -6,7 +6,7 @@ os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE
 
 from jaxtyping import install_import_hook  # noqa: E402
 
-install_import_hook("begat", "beartype.beartype")
+install_import_hook("begat", "typecheck.checked")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

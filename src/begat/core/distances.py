@@ -7,8 +7,8 @@ BLOCK = 256  # rows of distances held at a time
 
 
 def rms(
-    a: Float[np.ndarray, "*batch channel y x"], b: Float[np.ndarray, "*batch channel y x"]
-) -> Float[np.ndarray, "*batch"]:
+    a: Float[np.ndarray, "*#batch channel y x"], b: Float[np.ndarray, "*#batch channel y x"]
+) -> Float[np.ndarray, "..."]:
     """Root mean square difference over channels and pixels; leading axes broadcast."""
     return np.sqrt(((a - b) ** 2).mean((-3, -2, -1)))
 

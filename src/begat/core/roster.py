@@ -83,9 +83,10 @@ def roster(splits: Mapping[str, Any], groups: int, pack: int) -> list[Model]:
 
 def check_request(splits: Mapping[str, Any], images: int, groups: int) -> None:
     """Raise BegatError where these splits cannot be made of so many images and groups."""
-    if splits["logo"] and not splits["full"]:
+    if splits["full"] < splits["logo"]:
         raise BegatError(
-            "splits.full: leaving a group out is compared with the full model, ask for 1"
+            f"splits.full: expected at least splits.logo={splits['logo']} seeds, as leaving a group "
+            f"out is compared with the full model of the same seed; found {splits['full']}"
         )
     for kind, code, units in (("members", "code", images), ("group_members", "group_code", groups)):
         if not splits[kind]:

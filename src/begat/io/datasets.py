@@ -164,10 +164,12 @@ def _manifest(place: Path) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
         group_columns = [c for c in columns if c != "path"]
         seen: dict[str, int] = {}
         for row in reader:
-            if None in row or None in row.values():
+            found = [v for k, v in row.items() if k is not None and v is not None]
+            found += row.get(None) or []  # type: ignore[call-overload]
+            if len(found) != len(columns):
                 raise BegatError(
                     f"{place}: line {reader.line_num}: expected {len(columns)} columns, found "
-                    f"{sum(v is not None for v in row.values()) + len(row.get(None) or [])}"
+                    f"{len(found)}"
                 )
             name = row["path"]
             if name in seen:

@@ -206,6 +206,39 @@ def fields_of(section: str) -> dict[str, dataclasses.Field[Any]]:
     return {f.name: f for f in dataclasses.fields(owner) if f.metadata}  # type: ignore[arg-type]
 
 
+def explained(known: dataclasses.Field[Any]) -> str:
+    """A key's meaning with its choices and unit, as its comment in the file says it."""
+    rule = known.metadata
+    choices = f" ({', '.join(map(str, rule['choices']))})" if rule["choices"] else ""
+    return f"{rule['doc']}{choices}{' [' + rule['unit'] + ']' if rule['unit'] else ''}"
+
+
+def documentation() -> str:
+    """The page ``docs/parameters.md``: ``python -m begat.io.params > docs/parameters.md``."""
+    lines = [
+        "# Parameters",
+        "",
+        "Everything a run can be asked for, in `params.yaml` (or the file that its key `use`, or",
+        "`--config use=...`, names). A *count* only decides how many jobs there are: changing it",
+        "leaves all that is already computed as it is. Written from the schema; to write it anew:",
+        "`python -m begat.io.params > docs/parameters.md`.",
+    ]
+    for section in ("", *SECTIONS):
+        lines += ["", f"## {section or 'top level'}", ""]
+        if section:
+            lines += [str(SECTIONS[section].__doc__), ""]
+        lines += ["| key | type | meaning | bounds |", "|---|---|---|---|"]
+        for name, known in fields_of(section).items():
+            rule, kind = known.metadata, str(getattr(known.type, "__name__", known.type))
+            kind = f"list of {known.type.__args__[0].__name__}" if "list" in kind else kind
+            bounds = [f"≥ {rule['least']}"] if rule["least"] is not None else []
+            bounds += [f"> {rule['above']}"] if rule["above"] is not None else []
+            bounds += [f"≤ {rule['most']}"] if rule["most"] is not None else []
+            bounds += ["count"] if rule["count"] else []
+            lines.append(f"| `{name}` | {kind} | {explained(known)} | {', '.join(bounds)} |")
+    return "\n".join(lines) + "\n"
+
+
 def load(root: Path, use: str | None = None) -> dict[str, Any]:
     """The validated parameters as plain dictionaries, from the file that ``use`` names.
 
@@ -335,3 +368,7 @@ def _check_together(file: str, params: dict[Any, Any]) -> None:
         refuse("queries.drawn_by", "models that splits asks for", f"{drawn_by}, of which it asks 0")
     if params["images"]["source"] == "digits" and params["images"]["channels"] != 1:
         refuse("images.channels", "1, as digits are grey", params["images"]["channels"])
+
+
+if __name__ == "__main__":
+    print(documentation(), end="")

@@ -266,9 +266,14 @@ class Plan:
         reads: list[Name],
         models: tuple[Model, ...] = (),
         queries: tuple[int, int] = (0, 0),
+        splits: tuple[Model, ...] = (),
         **more: Any,
     ) -> Job:
+        """A job; of the table of splits only those models' rows matter to it."""
         inputs = {"/".join(r): self.job(*r).key for r in reads}
+        if splits:
+            inputs["splits/all"] = digest({m.name: self._row_keys[m.name] for m in splits})
+            reads = [*reads, ("splits", "all")]
         inputs |= {f"models/{m.name}": self.model_keys[m.name] for m in models}
         packs = [("models", pack) for pack in dict.fromkeys(m.pack for m in models)]
         made_from = {**self._common(stage), "name": name, "inputs": inputs, **more}
@@ -312,17 +317,18 @@ class Plan:
     def _counterfactuals(self) -> Iterator[Job]:
         for kind in ("member", "group_member"):
             for i, block in enumerate(self.blocks if kind in self.kinds else []):
-                reads: list[Name] = [("images", "all"), ("splits", "all"), ("queries", str(i))]
+                reads: list[Name] = [("images", "all"), ("queries", str(i))]
                 reads.append(("measurements", f"{kind}-{i}"))
-                yield self._job("counterfactuals", f"{kind}-{i}", reads, self.of_kind(kind), block)
+                models = self.of_kind(kind)
+                name = f"{kind}-{i}"
+                yield self._job("counterfactuals", name, reads, models, block, splits=models)
 
     def _scores_ensemble(self) -> Iterator[Job]:
         kinds = ("member", "group_member")
         if set(kinds) & set(self.kinds):
-            reads: list[Name] = [("images", "all"), ("splits", "all")]
-            reads += self._names("measurements", *kinds)
+            reads: list[Name] = [("images", "all"), *self._names("measurements", *kinds)]
             reads += self._names("counterfactuals", *kinds)
-            yield self._job("scores_ensemble", "all", reads)
+            yield self._job("scores_ensemble", "all", reads, splits=self.of_kind(*kinds))
 
     def _scores_pixel(self) -> Iterator[Job]:
         reads = [("images", "all"), *self._names("queries")]
@@ -337,10 +343,10 @@ class Plan:
         yield self._job("aggregated", "all", [("images", "all"), *self._scores()])
 
     def _metrics(self) -> Iterator[Job]:
-        reads: list[Name] = [("images", "all"), ("splits", "all"), *self._scores()]
-        reads += [("aggregated", "all"), *self._names("measurements", "half", "group_half")]
-        reads += self._names("counterfactuals")
-        yield self._job("metrics", "all", reads)
+        kinds = ("half", "group_half")
+        reads: list[Name] = [("images", "all"), *self._scores(), ("aggregated", "all")]
+        reads += [*self._names("measurements", *kinds), *self._names("counterfactuals")]
+        yield self._job("metrics", "all", reads, splits=self.of_kind(*kinds))
 
     def _report(self) -> Iterator[Job]:
         everything = [n for n in self._jobs if n[0] not in ("models", "measurements")]

@@ -127,9 +127,10 @@ def only_run(root: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
+        owner = file.read().strip() or "unknown"
+        file.close()
         raise BegatError(
-            f"{root}: another run (process {file.read().strip() or 'unknown'}) is at work in this "
-            "folder; wait for it or stop it"
+            f"{root}: another run (process {owner}) is at work in this folder; wait for it or stop it"
         ) from None
     file.truncate(0)
     file.write(str(os.getpid()))

@@ -85,6 +85,12 @@ def _check(
     member_of: MemberOf,
     group_names: Sequence[str],
 ) -> None:
+    coded = trains_on[[model.kind == "group_member" for model in models]]
+    if len(coded):
+        for name, seen in zip(group_names, groups_seen(member_of, coded), strict=True):
+            if seen.all() or not seen.any():
+                who = "every" if seen.all() else "no"
+                raise BegatError(f"splits: {who} group-coded member saw group {name!r}")
     for model, row in zip(models, trains_on, strict=True):
         if not row.any():
             raise BegatError(
@@ -95,9 +101,3 @@ def _check(
             raise BegatError(
                 f"splits: {model.name} was to be trained on a part, but sees all images"
             )
-    coded = trains_on[[model.kind == "group_member" for model in models]]
-    if len(coded):
-        for name, seen in zip(group_names, groups_seen(member_of, coded), strict=True):
-            if seen.all() or not seen.any():
-                who = "every" if seen.all() else "no"
-                raise BegatError(f"splits: {who} group-coded member saw group {name!r}")

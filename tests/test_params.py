@@ -1,0 +1,157 @@
+"""params.yaml, its schema and its documentation say the same; anything else is refused in a line."""
+
+import copy
+import re
+
+import pytest
+import yaml
+from small import ROOT
+
+from begat.errors import BegatError
+from begat.io import params
+
+FILES = ["params.yaml", "params/tiny.yaml"]
+
+
+def written(tmp_path, **sections):
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for name, values in sections.items():
+        raw[name] = {**raw[name], **values} if isinstance(values, dict) else values
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    return tmp_path
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_shipped_files_are_valid_complete_and_in_the_schemas_order(file):
+    found = params.load(ROOT, file)
+    assert found["use"] == file
+    raw = yaml.safe_load((ROOT / file).read_text())
+    assert list(raw) == ["use", "seed", *params.SECTIONS]
+    for section in params.SECTIONS:
+        assert list(raw[section]) == list(params.fields_of(section))
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_key_is_commented_with_what_the_schema_says(file):
+    section = ""
+    comments = {}
+    for line in (ROOT / file).read_text().splitlines():
+        if found := re.match(r"^(\w+):$", line):
+            section = found[1]
+        elif found := re.match(r"^(  )?(\w+): .*?  # (.*)$", line):
+            comments[section if found[1] else "", found[2]] = found[3]
+    for name in ("", *params.SECTIONS):
+        for key, known in params.fields_of(name).items():
+            assert comments.get((name, key)) == params.explained(known)
+
+
+def test_the_documentation_is_what_the_schema_says():
+    assert (ROOT / "docs" / "parameters.md").read_text() == params.documentation()
+
+
+def test_all_yaml_readers_read_the_same():
+    from dvc.utils.serialize import load_yaml
+    from omegaconf import OmegaConf
+
+    for file in FILES:
+        ours = params.load(ROOT, file)
+        for theirs in (
+            load_yaml(str(ROOT / file)),
+            yaml.safe_load((ROOT / file).read_text()),
+            OmegaConf.to_container(OmegaConf.load(ROOT / file)),
+        ):
+            assert copy.deepcopy(theirs) == ours
+
+
+def test_use_names_the_file_that_is_read():
+    assert params.load(ROOT, "params/tiny.yaml")["models"]["steps"] == 10
+    assert params.load(ROOT)["models"]["steps"] == 800
+
+
+def test_a_params_file_that_uses_another_gets_that_one(tmp_path):
+    written(tmp_path, use="other.yaml")
+    raw = yaml.safe_load((tmp_path / "params.yaml").read_text())
+    raw["seed"] = 5
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(raw))
+    assert params.load(tmp_path)["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(models=dict(steps=-3)), "models.steps: expected at least 1, found -3"),
+        (dict(models=dict(stesp=3)), "models.stesp: unknown parameter; did you mean steps?"),
+        (dict(modelz=dict(a=1)), "modelz: unknown parameter; did you mean models?"),
+        (dict(models=dict(steps="abc")), "models.steps: expected a whole number, found 'abc'"),
+        (dict(models=dict(steps=3.5)), "models.steps: expected a whole number, found 3.5"),
+        (dict(models=dict(steps=None)), "models.steps: expected a whole number, found None"),
+        (dict(models=dict(steps=True)), "models.steps: expected a whole number, found True"),
+        (dict(models=dict(learning_rate="1e-3")), r"write 1.0e-3, not 1e-3\), found '1e-3'"),
+        (dict(models=dict(learning_rate=float("nan"))), "expected more than 0, found nan"),
+        (dict(models=dict(flip="yes")), "models.flip: expected true or false, found 'yes'"),
+        (dict(images=dict(source="cifar")), "expected one of digits, folder, found cifar"),
+        (dict(images=dict(path="${x}")), "expected text without interpolation"),
+        (dict(unet=dict(attention=[1, 2])), "expected a list of true and false"),
+        (dict(unet=dict(block_out_channels=[8, 0])), "expected at least 1, found 0"),
+        (dict(measurements=dict(draws=5)), "measurements.draws: expected an even number"),
+        (dict(queries=dict(steps=2000)), "queries.steps: expected at most .*1000, found 2000"),
+        (dict(queries=dict(drawn_by="member"), splits=dict(members=0)), "of which it asks 0"),
+        (dict(images=dict(channels=3)), "images.channels: expected 1, as digits are grey"),
+        (dict(models=3), "models: expected a section of keys, found 3"),
+        (dict(seed="a"), "seed: expected a whole number, found 'a'"),
+    ],
+)
+def test_impossible_values_are_refused_with_key_expectation_and_finding(tmp_path, changes, message):
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for name, values in changes.items():
+        raw[name] = {**raw.get(name, {}), **values} if isinstance(values, dict) else values
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(BegatError, match=f"params.yaml: .*{message}") as error:
+        params.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("word", ["yes", "on", "off", "No", "TRUE"])
+def test_words_that_yaml_readers_disagree_on_are_refused(tmp_path, word):
+    written(tmp_path)
+    text = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("flip: false", f"flip: {word}"))
+    with pytest.raises(BegatError, match=f"expected true or false, found '{word}'"):
+        params.load(tmp_path)
+
+
+def test_a_missing_key_is_named(tmp_path):
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    del raw["models"]["steps"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(BegatError, match="models.steps: missing; expected a value"):
+        params.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n", "params.yaml: expected sections of keys, found list"),
+        ("a: [", "params.yaml: not YAML"),
+        (None, "params.yaml: expected a parameter file here, found none"),
+    ],
+)
+def test_a_file_that_is_no_parameter_file_is_refused(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(BegatError, match=message):
+        params.load(tmp_path)
+
+
+def test_counts_are_exactly_the_numbers_that_only_make_more_jobs():
+    counts = {
+        f"{section}.{key}"
+        for section in params.SECTIONS
+        for key, known in params.fields_of(section).items()
+        if known.metadata["count"]
+    }
+    assert counts == {
+        *(f"splits.{k}" for k in ("full", "members", "group_members", "logo", "halves")),
+        *("splits.group_halves", "splits.half_seeds", "models.pack"),
+        *("queries.count", "queries.block"),
+    }

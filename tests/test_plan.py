@@ -1,0 +1,236 @@
+"""Keys: what changes them, what does not, and that dvc.yaml states the truth about the code."""
+
+import ast
+import shutil
+
+import grimp
+import pytest
+import yaml
+from small import ROOT
+
+from begat.errors import BegatError
+from begat.io.freshness import why
+from begat.io.plan import STAGES, Plan, digest
+
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("params", "src", "workflow"):
+        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
+    return tmp_path
+
+
+def keys(root, **changes):
+    """Keys of all artifacts and models after changing ``section.key`` in params/tiny.yaml."""
+    raw = yaml.safe_load((ROOT / "params" / "tiny.yaml").read_text())
+    for name, value in changes.items():
+        section, _, key = name.partition("__")
+        if key:
+            raw[section][key] = value
+        else:
+            raw[section] = value
+    (root / "params" / "tiny.yaml").write_text(yaml.safe_dump(raw))
+    plan = Plan(root, "params/tiny.yaml")
+    found = {f"{job.stage}/{job.name}": job.key for job in plan.jobs()}
+    return {**found, **{f"model {name}": key for name, key in plan.model_keys.items()}}
+
+
+def changed_stages(before, after):
+    names = {n for n in before.keys() & after.keys() if before[n] != after[n]}
+    return {n.split("/")[0] for n in names if not n.startswith("model ")}
+
+
+DOWN = {  # the stages below each, itself included
+    "images": set(STAGES),
+    "splits": set(STAGES) - {"images"},
+    "models": set(STAGES) - {"images", "splits"},
+    "queries": set(STAGES) - {"images", "splits", "models"},
+    "measurements": set(STAGES) - {"images", "splits", "models", "queries", "scores_pixel"},
+    "counterfactuals": {"counterfactuals", "scores_ensemble", "aggregated", "metrics", "report"},
+    "scores_ensemble": {"scores_ensemble", "aggregated", "metrics", "report"},
+    "scores_pixel": {"scores_pixel", "aggregated", "metrics", "report"},
+    "scores_logo": {"scores_logo", "aggregated", "metrics", "report"},
+    "aggregated": {"aggregated", "metrics", "report"},
+    "metrics": {"metrics", "report"},
+    "report": {"report"},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "stages"),
+    [
+        ("seed", 1, DOWN["splits"]),
+        ("images__near_duplicate", 0.1, DOWN["images"]),
+        ("splits__kept", 0.6, {"splits", "models", "measurements", "metrics", "report"}),
+        ("models__steps", 11, DOWN["models"]),
+        ("models__learning_rate", 0.1, DOWN["models"]),
+        ("unet__layers_per_block", 2, DOWN["models"]),
+        ("diffusion__weights", "raw", DOWN["queries"]),
+        ("queries__steps", 5, DOWN["queries"]),
+        ("measurements__draws", 6, DOWN["measurements"]),
+        ("counterfactuals__top", 2, DOWN["counterfactuals"]),
+        ("scores_ensemble__nulls", 50, DOWN["scores_ensemble"]),
+        ("metrics__resamples", 30, DOWN["metrics"]),
+        ("report__top", 4, DOWN["report"]),
+        ("compute__device", "cpu", set()),
+        ("compute__threads", 2, set()),
+        ("compute__checkpoint", 1, set()),
+    ],
+)
+def test_a_parameter_changes_exactly_the_stages_that_depend_on_it(root, name, value, stages):
+    assert changed_stages(keys(root), keys(root, **{name: value})) == stages
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_line_of_code_changes_exactly_its_stage_and_those_below(root, stage):
+    before = keys(root)
+    with (root / "src" / "begat" / "stages" / f"{stage}.py").open("a") as file:
+        file.write("# changed\n")
+    assert changed_stages(before, keys(root)) == DOWN[stage]
+
+
+@pytest.mark.parametrize(
+    ("module", "stages"),
+    [
+        ("sampling", DOWN["queries"]),
+        ("draws", DOWN["measurements"]),
+        ("nulls", DOWN["counterfactuals"]),
+        ("statistics", DOWN["metrics"]),
+        ("training", DOWN["models"]),
+        ("unet", DOWN["models"]),
+    ],
+)
+def test_a_line_of_core_changes_the_stages_that_import_it(root, module, stages):
+    before = keys(root)
+    with (root / "src" / "begat" / "core" / f"{module}.py").open("a") as file:
+        file.write("# changed\n")
+    assert changed_stages(before, keys(root)) == stages
+
+
+def test_touching_a_file_changes_nothing(root):
+    before = keys(root)
+    for path in (root / "src").rglob("*.py"):
+        path.touch()
+    assert keys(root) == before
+
+
+def test_more_members_or_halves_leave_every_trained_model_as_it_was(root):
+    before = keys(root)
+    after = keys(root, splits__members=16, splits__halves=6, splits__half_seeds=3)
+    models = {n for n in before if n.startswith("model ")}
+    assert all(after[n] == before[n] for n in models)
+    assert len([n for n in after if n.startswith("model ")]) == len(models) + 2 + 10 + 4
+
+
+def test_packing_otherwise_changes_no_models_key(root):
+    before, after = keys(root), keys(root, models__pack=5)
+    assert all(after[n] == k for n, k in before.items() if not n.startswith("models/"))
+
+
+def test_more_queries_leave_the_blocks_that_were_full(root):
+    before, after = keys(root), keys(root, queries__count=8)
+    assert after["queries/0"] == before["queries/0"]
+    assert after["measurements/half-0"] == before["measurements/half-0"]
+    assert "queries/1" in after
+
+
+def test_every_key_follows_from_what_it_says_it_was_made_from(root):
+    plan = Plan(root, "params/tiny.yaml")
+    for job in plan.jobs():
+        assert job.key == digest(job.made_from)
+        for name, key in job.made_from["inputs"].items():
+            stage, _, one = name.partition("/")
+            if stage == "splits":  # only the rows that matter to the job
+                continue
+            known = plan.model_keys if stage == "models" else {}
+            assert key == (known.get(one) or plan.job(stage, one).key)
+
+
+def test_the_reason_for_being_stale_names_parameters_code_and_inputs(root):
+    from begat.io.artifacts import write
+
+    keys(root)
+    job = Plan(root, "params/tiny.yaml").job("metrics", "all")
+    attributes = {"made_from": dict(job.made_from), "key": job.key}
+    import numpy as np
+
+    empty = {name: np.zeros((1, 1)) for name in ("lds", "group_lds", "logo_spearman")}
+    write(root / job.path, "metrics", attributes, [empty])
+    assert why(Plan(root, "params/tiny.yaml"), "metrics", "all") == ""
+    assert why(Plan(root, "params/tiny.yaml"), "report", "all") == "missing"
+    keys(root, metrics__resamples=33, measurements__draws=8)
+    with (root / "src" / "begat" / "core" / "statistics.py").open("a") as file:
+        file.write("# changed\n")
+    said = why(Plan(root, "params/tiny.yaml"), "metrics", "all")
+    assert "metrics.resamples: 20 -> 33" in said
+    assert "code changed: src/begat/core/statistics.py" in said
+    assert "input changed: aggregated/all" in said
+
+
+def test_an_artifact_that_is_not_asked_for_is_named(root):
+    keys(root)
+    with pytest.raises(BegatError, match="queries/7.zarr: no such artifact with these parameters"):
+        Plan(root, "params/tiny.yaml").job("queries", "7")
+
+
+def imports_of(script):
+    """The begat modules that a script imports by name."""
+    modules = grimp.build_graph("begat").modules
+    found = set()
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("begat"):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in modules else node.module)
+    return found
+
+
+def science_behind(modules):
+    """All modules of core and stages that these reach by imports; errors change no number."""
+    graph = grimp.build_graph("begat")
+    rooms = ("begat.core.", "begat.stages.")
+    reached = {m for m in modules if m.startswith(rooms)}
+    for module in list(reached):
+        reached |= graph.find_upstream_modules(module)
+    return {m for m in reached if m.startswith(rooms)}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dvc_lists_exactly_the_code_that_a_stage_runs(stage):
+    listed = {d for d in DVC[stage]["deps"] if d.endswith(".py")}
+    script = ROOT / "workflow" / "scripts" / f"{stage}.py"
+    science = science_behind(imports_of(script))
+    expected = {f"src/{module.replace('.', '/')}.py" for module in science}
+    expected |= {f"workflow/scripts/{stage}.py", f"src/begat/stages/{stage}.py"}
+    if stage == "images":
+        expected.add("src/begat/io/datasets.py")
+    assert listed == expected
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dvc_lists_exactly_the_results_that_a_stage_reads(stage):
+    plan = Plan(ROOT, "params/tiny.yaml")
+    reads = {
+        str(plan.job(*name).path) if name[0].startswith("scores_") else f"results/{name[0]}"
+        for job in plan.jobs(stage)
+        for name in job.inputs
+    }
+    assert {d for d in DVC[stage]["deps"] if d.startswith("results/")} == reads
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dvc_tracks_exactly_what_a_stage_makes(stage):
+    plan = Plan(ROOT, "params/tiny.yaml")
+    (out,) = DVC[stage]["outs"]
+    assert all(str(job.path).startswith(out) for job in plan.jobs(stage))
+    assert DVC[stage]["cmd"].startswith("snakemake --cores all --allowed-rules ")
+    assert DVC[stage]["cmd"].endswith(f" -- {stage}")
+
+
+def test_stages_stand_in_dvc_in_the_order_of_the_plan():
+    assert tuple(DVC) == STAGES

@@ -1,0 +1,147 @@
+"""Who trains on what: every kind's promise, and requests that cannot be met."""
+
+import numpy as np
+import pytest
+
+from begat.core.membership import groups_seen
+from begat.core.roster import check_request, roster
+from begat.errors import BegatError
+from begat.stages.splits import encode
+
+IMAGES, GROUPS = 40, 5
+REQUEST = dict(
+    full=1,
+    members=10,
+    code="nested",
+    group_members=8,
+    group_code="hadamard",
+    logo=1,
+    halves=6,
+    group_halves=4,
+    half_seeds=2,
+    kept=0.5,
+)
+DISJOINT = np.arange(IMAGES) % GROUPS == np.arange(GROUPS)[:, None]
+
+
+def encoded(member_of=DISJOINT, cluster=None, pack=4, seed=0, **changes):
+    request = {**REQUEST, **changes}
+    models = roster(request, len(member_of), pack)
+    names = [f"g{i}" for i in range(len(member_of))]
+    cluster = np.arange(IMAGES, dtype=np.int32) if cluster is None else cluster
+    keep = ("members", "code", "group_members", "group_code", "kept")
+    how = {k: request[k] for k in keep}
+    return models, encode(models, member_of, names, cluster, seed=seed, **how)
+
+
+def rows(models, arrays, kind):
+    return arrays["trains_on"][[m.kind == kind for m in models]]
+
+
+def test_every_kind_trains_on_what_its_name_says():
+    models, arrays = encoded()
+    assert rows(models, arrays, "full").all()
+    np.testing.assert_array_equal(rows(models, arrays, "logo"), ~DISJOINT)
+    np.testing.assert_array_equal(rows(models, arrays, "member").T, arrays["member_code"])
+    seen = groups_seen(DISJOINT, rows(models, arrays, "group_member"))
+    np.testing.assert_array_equal(seen, arrays["group_member_code"])
+    assert (rows(models, arrays, "half").sum(1) == IMAGES // 2).all()
+    assert (groups_seen(DISJOINT, rows(models, arrays, "group_half")).sum(0) == 2).all()
+
+
+def test_the_seeds_of_a_half_share_its_images_and_halves_differ():
+    models, arrays = encoded()
+    halves = rows(models, arrays, "half").reshape(6, 2, IMAGES)
+    np.testing.assert_array_equal(halves[:, 0], halves[:, 1])
+    assert len(np.unique(halves[:, 0], axis=0)) == 6
+
+
+def test_near_duplicates_always_go_together():
+    cluster = np.arange(IMAGES, dtype=np.int32)
+    cluster[[7, 21]] = 3
+    models, arrays = encoded(cluster=cluster)
+    for kind in ("member", "half"):
+        found = rows(models, arrays, kind)
+        np.testing.assert_array_equal(found[:, 7], found[:, 3])
+        np.testing.assert_array_equal(found[:, 21], found[:, 3])
+
+
+def test_an_image_of_several_groups_needs_all_of_them():
+    member_of = DISJOINT.copy()
+    member_of[0, :10] = True
+    models, arrays = encoded(member_of)
+    for row in rows(models, arrays, "group_member"):
+        seen = groups_seen(member_of, row[None])[:, 0]
+        assert not row[member_of[~seen].any(0)].any()
+    for group, row in enumerate(rows(models, arrays, "logo")):
+        np.testing.assert_array_equal(row, ~member_of[group])
+
+
+def test_asking_for_more_models_leaves_the_others_as_they_were():
+    few, arrays = encoded()
+    many, more = encoded(members=12, halves=9, group_halves=6, half_seeds=2)
+    position = {model.name: i for i, model in enumerate(many)}
+    for i, model in enumerate(few):
+        j = position[model.name]
+        assert many[j].recipe == model.recipe
+        np.testing.assert_array_equal(more["trains_on"][j], arrays["trains_on"][i])
+
+
+def test_codes_as_published_depend_on_how_many_members_there_are():
+    recipes = [
+        [m.recipe for m in roster({**REQUEST, "code": "random", "members": n}, GROUPS, 4)]
+        for n in (10, 12)
+    ]
+    assert recipes[0][6] != recipes[1][6]
+    assert recipes[0][6]["members"] == 10
+
+
+def test_packs_hold_models_of_one_family_and_no_more_than_asked():
+    models, _ = encoded(pack=4)
+    packs = {}
+    for model in models:
+        packs.setdefault(model.pack, []).append(model.kind)
+    assert max(map(len, packs.values())) == 4
+    assert packs["full-0"] == ["full", "logo", "logo", "logo"]
+    assert all(len(set(kinds) - {"full", "logo"}) <= 1 for kinds in packs.values())
+
+
+def test_leave_one_group_out_models_share_the_full_models_randomness():
+    models, _ = encoded()
+    streams = {m.kind: m.stream for m in models if m.kind in ("full", "logo")}
+    assert streams["full"] == streams["logo"] == "full-0"
+
+
+def test_other_seeds_make_other_splits():
+    _, first = encoded(seed=0)
+    _, other = encoded(seed=1)
+    assert not np.array_equal(first["trains_on"], other["trains_on"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "groups", "message"),
+    [
+        (dict(members=4), 5, "splits.members: 40 units need an even number of at least 8"),
+        (dict(members=4, code="random"), 5, "splits.members: 40 units need more members"),
+        (dict(group_members=6), 5, "splits.group_members: 5 units need a multiple of 8"),
+        (dict(), 0, "splits.group_members: expected 0, as there are only 0 units"),
+        (dict(group_members=0), 1, r"splits.logo: expected 0, as the dataset has 1 group"),
+        (dict(logo=2), 5, "splits.full: expected at least splits.logo=2 seeds"),
+    ],
+)
+def test_impossible_requests_are_refused_before_anything_runs(changes, groups, message):
+    with pytest.raises(BegatError, match=message):
+        check_request({**REQUEST, **changes}, IMAGES, groups)
+
+
+def test_a_model_left_with_nothing_is_refused():
+    everywhere = np.ones((GROUPS, IMAGES), bool)
+    with pytest.raises(BegatError, match="has no image left to train on"):
+        encoded(everywhere, group_members=0)
+
+
+def test_a_group_that_every_member_saw_is_refused():
+    member_of = DISJOINT.copy()
+    member_of[1] = False
+    with pytest.raises(BegatError, match="no group-coded member saw group 'g1'"):
+        encoded(member_of, logo=0, group_halves=0)
