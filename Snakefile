@@ -12,10 +12,10 @@ include: "workflow/rules/common.smk"
 
 
 rule all:
+    default_target: True
     input:
         artifacts("report"),
         "results/metrics.json",
-    default_target: True
 
 
 include: "workflow/rules/data.smk"

@@ -42,9 +42,7 @@ def spearman_by_hand(a: list[float], b: list[float]) -> float:
     """Rank correlation by counting, ties at their mean rank."""
 
     def ranks(values: list[float]) -> list[float]:
-        return [
-            sum(v < x for v in values) + (sum(v == x for v in values) + 1) / 2 for x in values
-        ]
+        return [sum(v < x for v in values) + (sum(v == x for v in values) + 1) / 2 for x in values]
 
     x, y = ranks(a), ranks(b)
     mx, my = sum(x) / len(x), sum(y) / len(y)

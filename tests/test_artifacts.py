@@ -68,7 +68,10 @@ def test_a_new_artifact_replaces_the_old_and_leaves_nothing_behind(artifact):
         (dict(pixels=np.zeros((4, 8, 8), np.float32)), "pixels: expected axes query, channel"),
         (dict(label=np.zeros(4)), "label: expected int32, found float64"),
         (dict(more=np.zeros(4)), "expected arrays pixels, noise, label, found more"),
-        (dict(pixels=np.full((4, 1, 8, 8), np.nan)), "pixels: expected finite numbers, found nan at"),
+        (
+            dict(pixels=np.full((4, 1, 8, 8), np.nan)),
+            "pixels: expected finite numbers, found nan at",
+        ),
     ],
 )
 def test_what_the_schema_does_not_allow_is_never_written(artifact, changes, message):

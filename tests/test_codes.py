@@ -1,5 +1,7 @@
 """Codes keep the promises that ablation rests on."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -71,7 +73,9 @@ def test_hadamard_matrices_are_orthogonal_wherever_a_construction_exists():
     assert missing == [52, 92, 100, 116]  # all have a known matrix, by rarer constructions
 
 
-@pytest.mark.parametrize(("units", "members"), [(4, 8), (6, 8), (10, 12), (11, 12), (23, 24), (10, 24)])
+@pytest.mark.parametrize(
+    ("units", "members"), [(4, 8), (6, 8), (10, 12), (11, 12), (23, 24), (10, 24)]
+)
 def test_every_pair_of_hadamard_codes_shares_exactly_a_quarter_of_the_members(units, members):
     codes = hadamard_codes(0, "x", units, members).astype(int)
     overlap = codes @ codes.T
@@ -126,7 +130,7 @@ def test_unused_codes_look_like_the_units_own_and_belong_to_none(code, units, me
     assert len(free) == 300
     assert len(np.unique(np.concatenate([codes, free]), axis=0)) == units + 300
     edges = np.cumsum([0, *blocks])
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         assert (free[:, start:stop].sum(1) == (stop - start) // 2).all()
 
 

@@ -102,9 +102,7 @@ def test_a_unit_whose_members_err_less_is_said_to_help(contrast):
 
 def test_the_gradient_of_the_loss_in_the_weights_is_twice_gram_times_weights():
     weights, step = np.full(MEMBERS, 1 / MEMBERS), 1e-6
-    moved = [
-        ensemble_loss(GRAM, (weights + sign * step * np.eye(MEMBERS))) for sign in (1, -1)
-    ]
+    moved = [ensemble_loss(GRAM, (weights + sign * step * np.eye(MEMBERS))) for sign in (1, -1)]
     numerical = (moved[0] - moved[1])[0] / (2 * step)
     np.testing.assert_allclose(numerical, 2 * GRAM[0] @ weights, rtol=1e-6)
 

@@ -1,4 +1,4 @@
-"""params.yaml, its schema and its documentation say the same; anything else is refused in a line."""
+"""params.yaml, its schema and its documentation say the same; all else is refused in a line."""
 
 import copy
 import re

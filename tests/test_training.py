@@ -1,5 +1,7 @@
 """A pack in training against separate diffusers models in training."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -92,7 +94,7 @@ def test_the_learning_rate_warms_up_and_falls_to_zero_as_a_cosine():
     rates = [learning_rate_at(step, 1.0, 4, 14) for step in range(14)]
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert rates[9] == pytest.approx(0.5)
-    assert all(a > b for a, b in zip(rates[4:], rates[5:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[4:]))
 
 
 def run(config, models, *, on=None, label=None, resume=None, until=None, **changes):

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from small import CONDITIONAL, TINY, random_rows
 from reference import diffusers_models
+from small import CONDITIONAL, TINY, random_rows
 
 from begat.core.packs import flatten, unflatten
 from begat.core.unet import UNetConfig, initial_weights, parameter_shapes, unet
@@ -83,7 +83,10 @@ def test_rows_and_named_parameters_are_two_forms_of_one_thing(config):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(attention=(True,)), "attention: expected one value for each of the 2 levels, found 1"),
+        (
+            dict(attention=(True,)),
+            "attention: expected one value for each of the 2 levels, found 1",
+        ),
         (dict(norm_num_groups=3), "multiples of norm_num_groups=3, found 8"),
         (dict(mid_attention=True, attention_head_dim=5), "attention_head_dim=5 .* found 16"),
         (dict(sample_size=7), "image size 7 cannot be halved 1 times"),

@@ -128,7 +128,7 @@ class LogHandler(LogHandlerBase):
                 nocolor=settings.nocolor,
                 stream=sys.stdout if settings.dryrun else sys.stderr,
                 formatter=DefaultFormatter(quiet, settings.show_failed_logs),
-                filter=DefaultFilter(  # type: ignore[arg-type]
+                filter=DefaultFilter(
                     quiet,
                     settings.debug_dag,
                     settings.verbose,

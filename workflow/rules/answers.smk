@@ -12,15 +12,15 @@ rule measurements_kind:
         reads("measurements"),
     output:
         directory("results/measurements/{name}.zarr"),
-    params:
-        key=key("measurements"),
     log:
         "logs/measurements/{name}.log",
     threads: plan.params["compute"]["threads"]
     resources:
         gpu=min(GPUS, 1),
+    params:
+        job=job("measurements"),
     shell:
-        "{PYTHON} workflow/scripts/measurements.py {wildcards.name} --use {USE} --key {params.key} > {log} 2>&1"
+        "{params.job} > {log} 2>&1"
 
 
 rule counterfactuals:
@@ -34,15 +34,15 @@ rule counterfactuals_kind:
         reads("counterfactuals"),
     output:
         directory("results/counterfactuals/{name}.zarr"),
-    params:
-        key=key("counterfactuals"),
     log:
         "logs/counterfactuals/{name}.log",
     threads: plan.params["compute"]["threads"]
     resources:
         gpu=min(GPUS, 1),
+    params:
+        job=job("counterfactuals"),
     shell:
-        "{PYTHON} workflow/scripts/counterfactuals.py {wildcards.name} --use {USE} --key {params.key} > {log} 2>&1"
+        "{params.job} > {log} 2>&1"
 
 
 rule scores_ensemble:
@@ -51,12 +51,12 @@ rule scores_ensemble:
         reads("scores_ensemble"),
     output:
         directory("results/scores/ensemble.zarr"),
-    params:
-        key=key("scores_ensemble"),
     log:
         "logs/scores/ensemble.log",
+    params:
+        job=job("scores_ensemble"),
     shell:
-        "{PYTHON} workflow/scripts/scores_ensemble.py all --use {USE} --key {params.key} > {log} 2>&1"
+        "{params.job} > {log} 2>&1"
 
 
 rule scores_pixel:
@@ -65,12 +65,12 @@ rule scores_pixel:
         reads("scores_pixel"),
     output:
         directory("results/scores/pixel.zarr"),
-    params:
-        key=key("scores_pixel"),
     log:
         "logs/scores/pixel.log",
+    params:
+        job=job("scores_pixel"),
     shell:
-        "{PYTHON} workflow/scripts/scores_pixel.py all --use {USE} --key {params.key} > {log} 2>&1"
+        "{params.job} > {log} 2>&1"
 
 
 rule scores_logo:
@@ -79,9 +79,9 @@ rule scores_logo:
         reads("scores_logo"),
     output:
         directory("results/scores/logo.zarr"),
-    params:
-        key=key("scores_logo"),
     log:
         "logs/scores/logo.log",
+    params:
+        job=job("scores_logo"),
     shell:
-        "{PYTHON} workflow/scripts/scores_logo.py all --use {USE} --key {params.key} > {log} 2>&1"
+        "{params.job} > {log} 2>&1"

@@ -27,8 +27,6 @@ GPUS = visible_gpus() if plan.params["compute"]["device"] != "cpu" else 0
 if "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", GPUS)
 
-PYTHON = sys.executable
-USE = config["use"]
 shell.prefix(
     "export OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=PASSIVE MKL_NUM_THREADS={threads} "
     "TQDM_MININTERVAL=1; ".format(threads=plan.params["compute"]["threads"])
@@ -60,6 +58,12 @@ def reads(stage):
     ]
 
 
-def key(stage):
-    """The key that the artifact must get."""
-    return lambda wildcards: plan.job(stage, wildcards.get("name", "all")).key
+def job(stage):
+    """The command that makes an artifact under the key expected of it now."""
+
+    def command(wildcards):
+        made = plan.job(stage, wildcards.get("name", "all"))
+        script = f"{sys.executable} workflow/scripts/{stage}.py {made.name}"
+        return f"{script} --use {config['use']} --key {made.key}"
+
+    return command

@@ -6,12 +6,12 @@ rule images:
         marker("images"),
     output:
         directory("results/images/all.zarr"),
-    params:
-        key=key("images"),
     log:
         "logs/images/all.log",
+    params:
+        job=job("images"),
     shell:
-        "{PYTHON} workflow/scripts/images.py all --use {USE} --key {params.key} > {log} 2>&1"
+        "{params.job} > {log} 2>&1"
 
 
 rule splits:
@@ -20,9 +20,9 @@ rule splits:
         reads("splits"),
     output:
         directory("results/splits/all.zarr"),
-    params:
-        key=key("splits"),
     log:
         "logs/splits/all.log",
+    params:
+        job=job("splits"),
     shell:
-        "{PYTHON} workflow/scripts/splits.py all --use {USE} --key {params.key} > {log} 2>&1"
+        "{params.job} > {log} 2>&1"

@@ -7,12 +7,12 @@ rule aggregated:
         reads("aggregated"),
     output:
         directory("results/aggregated/all.zarr"),
-    params:
-        key=key("aggregated"),
     log:
         "logs/aggregated/all.log",
+    params:
+        job=job("aggregated"),
     shell:
-        "{PYTHON} workflow/scripts/aggregated.py all --use {USE} --key {params.key} > {log} 2>&1"
+        "{params.job} > {log} 2>&1"
 
 
 rule metrics:
@@ -22,12 +22,12 @@ rule metrics:
     output:
         directory("results/metrics/all.zarr"),
         "results/metrics.json",
-    params:
-        key=key("metrics"),
     log:
         "logs/metrics/all.log",
+    params:
+        job=job("metrics"),
     shell:
-        "{PYTHON} workflow/scripts/metrics.py all --use {USE} --key {params.key} > {log} 2>&1"
+        "{params.job} > {log} 2>&1"
 
 
 rule report:
@@ -36,12 +36,12 @@ rule report:
         reads("report"),
     output:
         directory("results/report"),
-    params:
-        key=key("report"),
     log:
         "logs/report/all.log",
+    params:
+        job=job("report"),
     shell:
-        "{PYTHON} workflow/scripts/report.py all --use {USE} --key {params.key} > {log} 2>&1"
+        "{params.job} > {log} 2>&1"
 
 
 rule verify:
@@ -49,5 +49,9 @@ rule verify:
     # records whatever lies in place as the result of the present parameters.
     input:
         artifacts("report"),
+    log:
+        "logs/verify.log",
+    params:
+        status=f"{sys.executable} -m begat.cli status --strict --use {config['use']}",
     shell:
-        "{PYTHON} -m begat.cli status --strict --use {USE}"
+        "{params.status} > {log} 2>&1"

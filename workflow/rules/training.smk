@@ -12,15 +12,15 @@ rule models_pack:
         reads("models"),
     output:
         directory("results/models/{name}.zarr"),
-    params:
-        key=key("models"),
     log:
         "logs/models/{name}.log",
     threads: plan.params["compute"]["threads"]
     resources:
         gpu=min(GPUS, 1),
+    params:
+        job=job("models"),
     shell:
-        "{PYTHON} workflow/scripts/models.py {wildcards.name} --use {USE} --key {params.key} > {log} 2>&1"
+        "{params.job} > {log} 2>&1"
 
 
 rule queries:
@@ -34,12 +34,12 @@ rule queries_block:
         reads("queries"),
     output:
         directory("results/queries/{name}.zarr"),
-    params:
-        key=key("queries"),
     log:
         "logs/queries/{name}.log",
     threads: plan.params["compute"]["threads"]
     resources:
         gpu=min(GPUS, 1),
+    params:
+        job=job("queries"),
     shell:
-        "{PYTHON} workflow/scripts/queries.py {wildcards.name} --use {USE} --key {params.key} > {log} 2>&1"
+        "{params.job} > {log} 2>&1"

@@ -1,7 +1,8 @@
 """The forward process: schedules, diffusing an image, and what a network predicts.
 
 Symbols as in Ho et al. (arXiv 2006.11239), timesteps counted from 0 as in diffusers:
-``alpha_bar[t] = prod_{s<=t} (1 - beta[s])``, ``x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise``.
+``alpha_bar[t] = prod_{s<=t} (1 - beta[s])`` and
+``x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise``.
 """
 
 import math

@@ -68,7 +68,7 @@ def _recipes(
 
 
 def roster(splits: Mapping[str, Any], groups: int, pack: int) -> list[Model]:
-    """All models of a run, in the order of ``trains_on``; at most ``pack`` of a family in a pack."""
+    """All models of a run, in the order of ``trains_on``; ``pack`` of a family to a pack."""
     models: list[Model] = []
     filled = dict.fromkeys(FAMILIES.values(), 0)
     for kind, index, seed, stream, extra in _recipes(splits, groups):
@@ -85,8 +85,8 @@ def check_request(splits: Mapping[str, Any], images: int, groups: int) -> None:
     """Raise BegatError where these splits cannot be made of so many images and groups."""
     if splits["full"] < splits["logo"]:
         raise BegatError(
-            f"splits.full: expected at least splits.logo={splits['logo']} seeds, as leaving a group "
-            f"out is compared with the full model of the same seed; found {splits['full']}"
+            f"splits.full: expected at least splits.logo={splits['logo']} seeds, as leaving a "
+            f"group out is compared with the full model of its seed; found {splits['full']}"
         )
     for kind, code, units in (("members", "code", images), ("group_members", "group_code", groups)):
         if not splits[kind]:

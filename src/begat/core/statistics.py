@@ -11,8 +11,8 @@ Measured = Float[np.ndarray, "subset seed query"]
 
 
 def correlation(
-    a: Float[np.ndarray, "*rest n"], b: Float[np.ndarray, "*rest n"]
-) -> Float[np.ndarray, "*rest"]:
+    a: Float[np.ndarray, "*#rest n"], b: Float[np.ndarray, "*#rest n"]
+) -> Float[np.ndarray, "..."]:
     """Pearson correlation along the last axis; 0 where a side is constant: it predicts nothing."""
     a = a - a.mean(-1, keepdims=True)
     b = b - b.mean(-1, keepdims=True)
@@ -21,8 +21,8 @@ def correlation(
 
 
 def spearman(
-    a: Float[np.ndarray, "*rest n"], b: Float[np.ndarray, "*rest n"]
-) -> Float[np.ndarray, "*rest"]:
+    a: Float[np.ndarray, "*#rest n"], b: Float[np.ndarray, "*#rest n"]
+) -> Float[np.ndarray, "..."]:
     """Rank correlation along the last axis, ties at their mean rank."""
     return correlation(rankdata(a, axis=-1), rankdata(b, axis=-1))
 

@@ -165,7 +165,7 @@ def _manifest(place: Path) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
         seen: dict[str, int] = {}
         for row in reader:
             found = [v for k, v in row.items() if k is not None and v is not None]
-            found += row.get(None) or []  # type: ignore[call-overload]
+            found += row.get(None) or []
             if len(found) != len(columns):
                 raise BegatError(
                     f"{place}: line {reader.line_num}: expected {len(columns)} columns, found "

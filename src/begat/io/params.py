@@ -229,8 +229,8 @@ def documentation() -> str:
             lines += [str(SECTIONS[section].__doc__), ""]
         lines += ["| key | type | meaning | bounds |", "|---|---|---|---|"]
         for name, known in fields_of(section).items():
-            rule, kind = known.metadata, str(getattr(known.type, "__name__", known.type))
-            kind = f"list of {known.type.__args__[0].__name__}" if "list" in kind else kind
+            rule = known.metadata
+            kind = _TYPES[known.type][0].partition(" (")[0]
             bounds = [f"≥ {rule['least']}"] if rule["least"] is not None else []
             bounds += [f"> {rule['above']}"] if rule["above"] is not None else []
             bounds += [f"≤ {rule['most']}"] if rule["most"] is not None else []

@@ -304,7 +304,7 @@ class Plan:
         own = self.query_dataset
         drawn_by = () if own else self.of_kind(self.params["queries"]["drawn_by"])
         drawn_by = drawn_by[:1] if self.params["queries"]["drawn_by"] == "full" else drawn_by
-        data = {"data": own.digest} if own else {}
+        data: dict[str, Any] = {"data": own.digest} if own else {}
         for i, block in enumerate(self.blocks):
             yield self._job("queries", str(i), [], drawn_by, block, **data)
 

@@ -130,7 +130,8 @@ def only_run(root: Path) -> IO[str]:
         owner = file.read().strip() or "unknown"
         file.close()
         raise BegatError(
-            f"{root}: another run (process {owner}) is at work in this folder; wait for it or stop it"
+            f"{root}: another run (process {owner}) is at work in this folder; wait for it or "
+            "stop it"
         ) from None
     file.truncate(0)
     file.write(str(os.getpid()))

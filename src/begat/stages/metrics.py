@@ -48,8 +48,8 @@ class Redrawn:
 
 
 def evaluate(
-    image_scores: Scores,
-    group_scores: Scores,
+    image_scores: Mapping[str, Float[np.ndarray, "query image"]],
+    group_scores: Mapping[str, Float[np.ndarray, "query group"]],
     truths: Mapping[str, Truth],
     redrawn: Mapping[str, Redrawn],
     training: Float[np.ndarray, "image channel y x"],
@@ -215,7 +215,7 @@ def mean_of_others(values: Float[np.ndarray, "a b"], axis: int) -> Float[np.ndar
 
 def radius(
     distance: Float[np.ndarray, "query unit"],
-    null: Float[np.ndarray, "query unit"],
+    null: Float[np.ndarray, "query null"],
     *,
     seed: int,
     resamples: int,

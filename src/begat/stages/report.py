@@ -244,7 +244,8 @@ def charts(summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
             ),
         ):
             chart = _chart(f"logo_{part}", title, {"methods": summary["logo"][part]})
-            yield {**chart, "chance": chance, "unit": "share" if part == "top1" else chart["unit"]}
+            chart |= {"chance": chance, "answer": answer(chart["rows"], chance)}
+            yield {**chart, "unit": "share" if part == "top1" else chart["unit"]}
 
 
 def _chart(name: str, title: str, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,6 +255,7 @@ def _chart(name: str, title: str, found: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "title": title,
+        "answer": answer(rows, 0.0),
         "unit": "rank correlation",
         "chance": 0.0,
         "ceiling": found.get("ceiling"),
@@ -265,13 +267,18 @@ def _chart(name: str, title: str, found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+YARDSTICKS = ("random", "query_independent")
+
+
 def verdict(row: Mapping[str, Any]) -> str:
     """What the numbers allow one to say of a method, in a few words."""
-    if row["method"] in ("random", "query_independent"):
+    if row["method"] in YARDSTICKS:
         return "yardstick"
     said = []
     if "p" in row:
-        said.append("better than chance" if row["p"] <= 0.05 else "not distinguishable from chance")
+        shuffled, apart = row["p"] <= 0.05, row["low"] > 0
+        sure = "better than chance" if apart else "perhaps better than chance"
+        said.append(sure if shuffled else "not distinguishable from chance")
     if "minus_pixel" in row:
         rival = row["minus_pixel"]
         if rival["low"] > 0:
@@ -279,8 +286,33 @@ def verdict(row: Mapping[str, Any]) -> str:
         elif rival["high"] < 0:
             said.append("worse than the pixel kernel")
         else:
-            said.append("level with the pixel kernel")
+            said.append("level with it")
     return ", ".join(said)
+
+
+def answer(rows: Sequence[Mapping[str, Any]], chance: float) -> str:
+    """The answer to a chart's question, as far as its intervals carry one."""
+    methods = [row for row in rows if row["method"] not in YARDSTICKS]
+    blind = next((row for row in rows if row["method"] == "query_independent"), None)
+    if not methods:
+        return "No method to judge."
+    best = max(methods, key=lambda row: row["value"])
+    sure = [row for row in methods if row["low"] > chance and row.get("p", 0) <= 0.05]
+    if not sure:
+        said = "Not that these numbers could tell: no method's interval is clear of chance."
+    elif len(sure) == len(methods):
+        said = f"Yes, all of them; {words(best['method'])[0]} best, at {best['value']:.2f}."
+    else:
+        said = (
+            f"{len(sure)} of {len(methods)} do; {words(best['method'])[0]} best, at "
+            f"{best['value']:.2f}."
+        )
+    if blind and blind["value"] > best["value"]:
+        said += (
+            " A forecast that is the same for every query does better still, so nothing here may "
+            "be claimed of a single query."
+        )
+    return said
 
 
 def curve_lines(

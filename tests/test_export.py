@@ -1,0 +1,42 @@
+"""An exported model is the same model to diffusers."""
+
+import numpy as np
+import pytest
+import torch
+from small import CONDITIONAL, TINY, random_rows
+
+from begat.core.diffusion import cosine_schedule
+from begat.core.packs import unflatten
+from begat.core.unet import unet
+from begat.io.artifacts import write
+from begat.io.export import write_pipeline
+
+
+@pytest.mark.parametrize("config", [TINY, CONDITIONAL], ids=["plain", "conditional"])
+def test_the_exported_pipeline_predicts_and_noises_as_we_do(config, tmp_path):
+    from diffusers import DDPMPipeline
+
+    row = random_rows(config, 1)
+    diffusion = dict(timesteps=100, schedule="cosine", prediction="v")
+    write_pipeline(row, config, diffusion, tmp_path / "pipeline")
+    pipeline = DDPMPipeline.from_pretrained(tmp_path / "pipeline", local_files_only=True)
+    x, t = torch.randn(1, 3, 1, 8, 8), torch.tensor([[3, 50, 99]])
+    label = torch.tensor([[0, 2, 4]]) if config.classes else None
+    ours = unet(unflatten(row, config), config, x, t, label)[0]
+    theirs = pipeline.unet(x[0], t[0], class_labels=None if label is None else label[0]).sample
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    expected = cosine_schedule(100).alpha_bar.float()
+    torch.testing.assert_close(pipeline.scheduler.alphas_cumprod, expected, rtol=1e-3, atol=1e-6)
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    assert not list((tmp_path / "pipeline").rglob("*.bin"))
+
+
+def test_weights_survive_an_artifact_bit_for_bit(tmp_path):
+    from begat.io.artifacts import Artifact
+
+    rows = random_rows(TINY, 2).numpy()
+    arrays = {"weights": rows, "ema_weights": rows, "training_loss": np.zeros((2, 3))}
+    write(tmp_path / "x.zarr", "models", {"config": TINY.attributes()}, [arrays])
+    found = Artifact(tmp_path / "x.zarr", "models")
+    np.testing.assert_array_equal(found["weights"], rows)
+    assert type(TINY).from_attributes(found.attributes["config"]) == TINY

@@ -1,0 +1,224 @@
+"""The page shows what it was given, needs nothing from outside, and claims no more than it may."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from begat.stages.report import Evidence, answer, curve_lines, drawn_dag, page, verdict, words
+
+QUERIES, IMAGES, GROUPS = 3, 12, 4
+GENERATOR = np.random.default_rng(0)
+
+
+def interval(value, error=0.1, **more):
+    return {"value": value, "low": value - error, "high": value + error, "error": error, **more}
+
+
+def evidence(**changes):
+    methods = ["ensemble_matched", "ensemble_matched_summed", "pixel_rbf", "logo_retrained"]
+    score = GENERATOR.normal(size=(QUERIES, IMAGES))
+    redrawn = {
+        kind: {
+            "factual": GENERATOR.uniform(-1, 1, (QUERIES, 1, 8, 8)),
+            "pixels": GENERATOR.uniform(-1, 1, (QUERIES, slots, 1, 8, 8)),
+            "unit": np.tile(np.append(np.arange(GROUPS), [-1] * (slots - GROUPS)), (QUERIES, 1)),
+            "distance": GENERATOR.random((QUERIES, slots)),
+        }
+        for kind, slots in (("group_member", 2 * GROUPS), ("member", GROUPS))
+    }
+    rows = {
+        "ensemble_matched": interval(0.6, p=0.01, minus_pixel=interval(0.01)),
+        "pixel_rbf": interval(0.5, p=0.01),
+        "random": interval(0.0, p=0.5, minus_pixel=interval(-0.4)),
+    }
+    truth = {"methods": rows, "subsets": 8, "seeds": 2, "ceiling": 0.9, "seed_correlation": 0.6}
+    far = interval(0.4, without_it=0.3, without_another=0.8)
+    distances = {"radius": interval(0.2), "published": {"value": 44.0}}
+    drawn = {"false_attribution": {"pixel_nearest": far}, **distances}
+    null = {"null": interval(0.1), "excess": interval(0.1, 0.05)}
+    given = dict(
+        pixels=GENERATOR.integers(0, 256, (IMAGES, 1, 8, 8), dtype=np.uint8),
+        names=[f"<b>{i}</b>.png" for i in range(IMAGES)],
+        groups=["g & co", "b", "c", "d"],
+        member_of=np.arange(IMAGES) % GROUPS == np.arange(GROUPS)[:, None],
+        units=IMAGES - 1,
+        queries=GENERATOR.uniform(-1, 1, (QUERIES, 1, 8, 8)),
+        image_scores={"ensemble_matched": (score, np.abs(score) % 1), "pixel_rbf": (score, None)},
+        group_methods=methods,
+        leading=["ensemble_matched", "pixel_rbf", "logo_retrained"],
+        group_score=GENERATOR.normal(size=(len(methods), QUERIES, GROUPS)),
+        group_uncertainty=np.ones((len(methods), QUERIES, GROUPS)),
+        redrawn=redrawn,
+        slots={"group_member": ["x"] * GROUPS, "member": ["helpful 1", "nearest", *["random"] * 2]},
+        summary={
+            "lds": truth,
+            "group_lds": truth,
+            "logo": {"spearman": rows, "top1": rows, "top1_chance": 0.25},
+            "groups_redrawn": {**drawn, **null},
+            "images_redrawn": drawn,
+        },
+        curves={"full": np.exp(-np.arange(200) / 100)[None] + 0.1},
+        params={"seed": 0, "models": {"steps": 200}, "images": {"path": "<script>"}},
+        made=[
+            dict(stage="images", name="all", key="a" * 64, seconds=1.0, cpu_seconds=2.0,
+                 peak_memory=2**30, started="2026-01-01", device="cpu", commit="abc", torch="2"),
+            dict(stage="splits", name="all", key="b" * 64, seconds=None, cpu_seconds=None,
+                 peak_memory=None, started=None, device=None, commit=None, torch=None),
+        ],
+        edges=[("splits", "images")],
+    )  # fmt: skip
+    return Evidence(**{**given, **changes})
+
+
+class Checked(HTMLParser):
+    """Collects what a page refers to and whether its elements are closed."""
+
+    VOID = {
+        "meta",
+        "link",
+        "br",
+        "img",
+        "image",
+        "line",
+        "circle",
+        "rect",
+        "path",
+        "use",
+        "polyline",
+    }
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.refers, self.ids, self.tags = [], [], [], set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        for name, value in attrs:
+            if name in ("href", "src", "xlink:href", "action"):
+                self.refers.append(value)
+            if name == "id":
+                self.ids.append(value)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def text():
+    return page(evidence(), queries=2, top=3)
+
+
+def test_the_page_is_well_formed_and_every_reference_stays_inside(text):
+    parser = Checked()
+    parser.feed(text)
+    assert parser.open == []
+    assert "script" not in parser.tags
+    assert len(parser.ids) == len(set(parser.ids))
+    for reference in parser.refers:
+        assert reference.startswith(("#", "data:image/png;base64,"))
+        if reference.startswith("#"):
+            assert reference[1:] in parser.ids
+    assert not re.search(r"https?://|url\(|@import", text)
+
+
+def test_names_and_values_are_escaped(text):
+    assert "&lt;b&gt;0&lt;/b&gt;.png" in text
+    assert "<b>0</b>" not in text
+    assert "g &amp; co" in text
+    assert "&lt;script&gt;" in text
+
+
+def test_only_as_many_queries_and_images_are_shown_as_asked(text):
+    assert text.count("<article") == 2
+    assert text.count('class="helped-row"') == 2 * 2
+    assert len(re.findall(r'<image id="q\d', text)) == 2
+
+
+def test_every_picture_is_embedded_once(text):
+    names = re.findall(r'<image id="([^"]+)"', text)
+    assert len(names) == len(set(names))
+
+
+def test_codes_that_belong_to_no_group_are_not_shown_as_groups(text):
+    assert text.count("without g &amp; co") >= 2
+    assert "without None" not in text
+
+
+def test_a_run_without_groups_halves_or_ensembles_still_has_a_page():
+    bare = evidence(
+        groups=[],
+        member_of=np.zeros((0, IMAGES), bool),
+        group_methods=[],
+        leading=[],
+        group_score=np.zeros((0, QUERIES, 0)),
+        group_uncertainty=np.zeros((0, QUERIES, 0)),
+        redrawn={},
+        slots={},
+        summary={},
+        image_scores={"pixel_rbf": (np.zeros((QUERIES, IMAGES)), None)},
+    )
+    text = page(bare, queries=2, top=3)
+    Checked().feed(text)
+    assert "0 groups" in text
+
+
+def test_large_pictures_are_shown_small():
+    shape = (3, 256, 256)
+    large = evidence(
+        pixels=GENERATOR.integers(0, 256, (IMAGES, *shape), dtype=np.uint8),
+        queries=GENERATOR.uniform(-1, 1, (QUERIES, *shape)),
+    )
+    assert len(page(large, queries=1, top=12)) < 400_000
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (interval(0.6, p=0.01, minus_pixel=interval(0.5)), "better than chance, beats the pixel"),
+        (interval(0.6, p=0.01, minus_pixel=interval(0.0)), "better than chance, level with it"),
+        (interval(0.05, p=0.01, minus_pixel=interval(-0.5)), "perhaps better than chance, worse"),
+        (interval(0.6, p=0.2), "not distinguishable from chance"),
+    ],
+)
+def test_verdicts_claim_what_the_intervals_carry(row, said):
+    assert verdict({"method": "m", **row}).startswith(said)
+
+
+def test_answers_admit_what_is_not_known():
+    unsure = [{"method": "m", **interval(0.05, p=0.3)}]
+    assert answer(unsure, 0.0).startswith("Not that these numbers could tell")
+    sure = [{"method": "m", **interval(0.5, p=0.01)}]
+    assert answer(sure, 0.0) == "Yes, all of them; m best, at 0.50."
+    assert answer([*unsure, *sure], 0.0).startswith("1 of 2 do")
+    blind = [*sure, {"method": "query_independent", **interval(0.7)}]
+    assert "nothing here may be claimed of a single query" in answer(blind, 0.0)
+    assert answer([], 0.0) == "No method to judge."
+
+
+def test_methods_have_words_and_unknown_ones_their_names():
+    assert words("ensemble_matched_summed")[0] == "ensemble, matched, images summed"
+    assert words("some_new_one") == ("some new one", "")
+
+
+def test_curves_fall_from_one_corner_to_the_other():
+    found = curve_lines({"full": np.array([[8.0, 4.0, 2.0]])})
+    points = found["lines"]["full"]["points"]
+    assert points == "0.0000,0.0000 0.5000,0.5000 1.0000,1.0000"
+
+
+def test_stages_stand_right_of_all_they_read():
+    made = [dict(stage=s, cpu_seconds=1.0) for s in ("a", "b", "c", "c")]
+    found = drawn_dag([("b", "a"), ("c", "a"), ("c", "b")], made)
+    assert {s: n["x"] for s, n in found["nodes"].items()} == {"a": 0, "b": 1, "c": 2}
+    assert found["nodes"]["c"]["artifacts"] == 2
+    assert len(found["lines"]) == 3
