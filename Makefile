@@ -1,0 +1,45 @@
+# make demo     the whole pipeline on the embedded digits, in an environment of its own
+# make test     all tests
+# make commit   record what a run of Snakemake made as DVC's results (after checking it)
+#
+# A GPU machine wants its own build of PyTorch: make demo TORCH="torch --index-url <its wheels>"
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+INSTALL = .venv/bin/uv pip install --quiet --python .venv/bin/python --compile-bytecode \
+          --constraint constraints.txt
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport PYTHONDONTWRITEBYTECODE  # without bytecode every job starts seconds later
+
+.PHONY: demo test lint commit
+.DELETE_ON_ERROR:
+
+demo: .venv/ready
+	snakemake --cores all
+	@echo "The report: $$(begat show --path)"
+
+test: .venv/ready-to-test
+	pytest -n auto
+
+lint: .venv/ready-to-test
+	ruff check --fix src tests workflow benchmarks
+	ruff format src tests workflow benchmarks
+	snakefmt Snakefile workflow/rules
+
+commit: .venv/ready
+	snakemake --cores all verify
+	dvc commit --force
+
+# pip takes whichever build of PyTorch fits this machine; uv does the rest, ten times faster.
+.venv/bin/uv: constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(TORCH) uv
+
+.venv/ready: .venv/bin/uv pyproject.toml
+	$(INSTALL) --editable .
+	@touch $@
+
+.venv/ready-to-test: .venv/ready
+	$(INSTALL) --editable '.[test]'
+	@touch $@

@@ -1,0 +1,360 @@
+"""Snakemake and DVC agree, whatever is changed, killed, cloned or linked."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from begat.io.artifacts import Artifact, stored_attributes
+from begat.io.plan import STAGES, Plan
+from begat.io.store import file_digests
+from engines.workspace import ENVIRONMENT, Workspace
+
+pytestmark = pytest.mark.engine
+BELOW_AGGREGATED = {"aggregated/all", "metrics/all", "report"}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Everything run once by Snakemake and recorded by DVC."""
+    workspace = Workspace.fresh(tmp_path_factory.mktemp("finished") / "project")
+    said = workspace.snakemake()
+    assert re.search(r"\[23/23\] all", said)
+    workspace.snakemake("verify")
+    workspace.dvc("commit", "-f")
+    workspace.commit("run")
+    return workspace
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    """A copy of the finished run to change."""
+    return finished.copy(tmp_path / "project")
+
+
+def outputs(workspace):
+    """Digest of every file of every artifact."""
+    return {
+        str(path.relative_to(workspace.root)): file_digests(path)
+        for path in (workspace.root / "results").glob("*/*.zarr")
+    }
+
+
+def test_after_snakemake_and_dvc_commit_both_engines_find_nothing_to_do(project):
+    project.assert_all_current()
+    assert "Nothing to do" in project.snakemake()
+
+
+def test_dvc_holds_the_hashes_of_every_artifact(project):
+    locked = yaml.safe_load((project.root / "dvc.lock").read_text())["stages"]
+    assert tuple(locked) == STAGES
+    for stage in locked.values():
+        for out in stage["outs"]:
+            assert out["md5"]
+            assert (project.root / out["path"]).exists()
+    tracked = [out["path"] for stage in locked.values() for out in stage["outs"]]
+    for path in outputs(project):
+        assert any(path.startswith(out) for out in tracked)
+
+
+def test_a_fresh_experiment_by_dvc_with_another_parameter_file_leaves_nothing_to_do(
+    finished, tmp_path
+):
+    workspace = Workspace.fresh(tmp_path / "project", use="params.yaml")
+    workspace.dvc("exp", "run", "-S", "use=params/tiny.yaml")
+    workspace.assert_all_current()
+    assert outputs(workspace) == outputs(finished), "equal runs are byte-identical"
+
+
+def test_a_clone_that_pulls_from_a_remote_has_nothing_to_compute(project, tmp_path):
+    project.dvc("remote", "add", "-d", "store", str(tmp_path / "remote"))
+    project.commit("remote")
+    project.dvc("push")
+    project.run("git", "clone", "-q", str(project.root), str(tmp_path / "clone"))
+    clone = Workspace(tmp_path / "clone")
+    clone.dvc("pull")
+    clone.assert_all_current()
+    assert not (clone.root / ".begat" / "store").exists()
+    assert outputs(clone) == outputs(project)
+
+
+def test_a_parameter_recomputes_its_stages_and_changed_back_nothing(project):
+    before = outputs(project)
+    project.change("metrics", "resamples", 30)
+    assert project.planned() == {"metrics/all", "report"}
+    said = project.dvc("repro")
+    assert re.findall(r"Running stage '(\w+)'", said) == ["metrics", "report"]
+    project.assert_all_current()
+    project.change("metrics", "resamples", 20)
+    assert project.planned() == {"metrics/all", "report"}
+    project.forget_computed()
+    said = project.dvc("repro")
+    assert "Running stage" not in said
+    assert not project.records()
+    project.assert_all_current()
+    assert outputs(project) == before
+
+
+def test_plain_snakemake_after_a_restore_by_dvc_is_not_deceived(project):
+    project.change("metrics", "resamples", 30)
+    project.dvc("repro")
+    project.change("metrics", "resamples", 20)
+    project.dvc("repro")
+    project.change("metrics", "resamples", 30)
+    assert project.planned() == {"metrics/all", "report"}
+    project.snakemake()
+    stored = stored_attributes(project.root / "results" / "metrics" / "all.zarr")
+    assert stored["made_from"]["parameters"]["metrics.resamples"] == 30
+    project.snakemake("verify")
+    project.dvc("commit", "-f")
+    project.assert_all_current()
+
+
+@pytest.mark.parametrize(
+    ("file", "planned"),
+    [
+        ("src/begat/stages/aggregated.py", BELOW_AGGREGATED),
+        ("src/begat/core/statistics.py", {"metrics/all", "report"}),
+        ("src/begat/stages/scores_logo.py", {"scores/logo", *BELOW_AGGREGATED}),
+        ("workflow/scripts/report.py", {"report"}),
+    ],
+)
+def test_a_line_of_code_recomputes_its_stage_and_those_below(project, file, planned):
+    project.append(file, "# a new line")
+    assert project.planned() == planned
+    said = project.dvc("status")
+    assert file in said
+    assert file not in project.dvc("status", "images", "splits", "models", "queries")
+
+
+def test_touching_files_changes_nothing(project):
+    for path in [*(project.root / "src").rglob("*.py"), *(project.root / "results").rglob("*")]:
+        path.touch()
+    project.assert_all_current()
+
+
+@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
+def test_two_more_members_train_two_more_models(project, engine):
+    before = project.store()
+    project.change("splits", "members", 16)
+    if engine == "dvc":
+        project.dvc("repro")
+    else:
+        project.snakemake()
+        project.dvc("commit", "-f")
+    plan = Plan(project.root)
+    names = {plan.model_keys[m.name]: m.name for m in plan.models}
+    trained = {names[key] for key in project.store() - before if key in names}
+    assert trained == {"member-14-0", "member-15-0"}
+    pack = Artifact(project.root / "results" / "models" / "member-0.zarr", "models")
+    assert pack["weights"].shape[0] == 16
+    project.assert_all_current()
+
+
+def test_killed_in_the_middle_of_training_leaves_nothing_half_and_resumes_to_the_same_bits(
+    project, tmp_path
+):
+    project.change("models", "steps", 400)
+    project.change("compute", "checkpoint", 1)
+    whole = project.copy(tmp_path / "whole")
+    target = "results/models/full-0.zarr"
+    command = ["snakemake", "--cores", "2", target]
+    # A session of its own, so that the jobs die with their master.
+    run = subprocess.Popen(
+        command,
+        cwd=project.root,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    checkpoints = project.root / ".begat" / "checkpoints"
+    deadline = time.monotonic() + 300
+    while not list(checkpoints.glob("*.zarr")):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert not (project.root / target).exists()
+    saved = [stored_attributes(path)["step"] for path in checkpoints.glob("*.zarr")]
+    assert 0 < saved[0] < 400
+    project.snakemake(target)
+    steps = re.findall(r"(\d+)/400", (project.root / "logs/models/full-0.log").read_text())
+    assert int(steps[0]) == 0
+    assert int(steps[1]) > saved[0], "it went on where it was"
+    assert not list(checkpoints.glob("*.zarr"))
+    whole.snakemake(target)
+    assert file_digests(project.root / target) == file_digests(whole.root / target)
+
+
+@pytest.mark.parametrize("link", ["hardlink", "symlink"])
+def test_links_into_dvcs_cache_do_not_break_writing(project, link):
+    before = outputs(project)
+    project.dvc("config", "cache.type", link)
+    project.dvc("checkout", "--relink")
+    project.assert_all_current()
+    project.change("metrics", "resamples", 30)
+    project.snakemake()
+    project.dvc("commit", "-f")
+    project.assert_all_current()
+    project.change("metrics", "resamples", 20)
+    project.run("git", "checkout", "-q", "dvc.lock")
+    project.dvc("checkout", "--force")
+    assert outputs(project) == before
+
+
+def test_a_second_run_in_one_folder_is_refused_in_one_line(project):
+    project.change("measurements", "draws", 8)
+    run = subprocess.Popen(
+        ["snakemake", "--cores", "2"],
+        cwd=project.root,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    lock = project.root / ".begat" / "lock"
+    known = lock.read_text()
+    while lock.read_text() in ("", known):
+        time.sleep(0.1)
+    said = project.snakemake(fails=True)
+    lines = [line for line in said.splitlines() if "Using workflow specific profile" not in line]
+    assert len(lines) == 1
+    assert re.match(rf"begat: .*another run \(process {run.pid}\) is at work", lines[0])
+    assert run.wait(timeout=600) == 0
+    assert project.planned() == set()
+
+
+def test_a_truncated_chunk_stops_the_run_in_one_line_and_heals(project):
+    chunk = project.root / "results/measurements/half-0.zarr/loss/c.0.0.0"
+    os.truncate(chunk, chunk.stat().st_size // 2)
+    project.change("metrics", "resamples", 30)
+    said = project.snakemake(fails=True)
+    assert re.search(
+        r"^metrics: begat: .*half-0.zarr: loss: damaged or incomplete .*; remove this directory",
+        said,
+        re.MULTILINE,
+    )
+    assert not (project.root / "results/metrics/all.zarr").exists()
+    shutil.rmtree(project.root / "results/measurements/half-0.zarr")
+    project.snakemake()
+    assert project.planned() == set()
+
+
+def test_an_impossible_parameter_stops_both_engines_in_one_line_and_changes_nothing(project):
+    before = outputs(project)
+    project.change("models", "steps", -5)
+    for said in (project.snakemake(fails=True), project.begat("status", fails=True)):
+        assert "begat: params/tiny.yaml: models.steps: expected at least 1, found -5" in said
+        assert "Traceback" not in said
+    said = project.dvc("repro", fails=True)
+    assert "models.steps: expected at least 1, found -5" in said
+    project.change("models", "steps", 10)
+    project.dvc("checkout", "--force")
+    assert outputs(project) == before
+
+
+def test_a_damaged_image_stops_the_run_in_one_line_and_writes_nothing(tmp_path):
+    workspace = Workspace.fresh(tmp_path / "project")
+    for i in range(8):
+        path = workspace.root / "data" / "images" / f"g{i % 4}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), i, np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:40])
+    workspace.change("images", "source", "folder")
+    workspace.change("splits", "group_members", 8)
+    said = workspace.snakemake("images", fails=True)
+    lines = [line for line in said.splitlines() if "Using workflow specific profile" not in line]
+    assert len(lines) == 1
+    assert re.match(r"images: begat: .*g3/7.png: (damaged|expected)", lines[0])
+    assert not list((workspace.root / "results").glob("images/*"))
+
+
+def test_a_run_on_own_images_with_overlapping_groups_and_own_queries_goes_through(tmp_path):
+    workspace = Workspace.fresh(tmp_path / "project")
+    generator = np.random.default_rng(0)
+    (workspace.root / "data" / "queries").mkdir()
+    rows = ["path,artist,style"]
+    for i in range(24):
+        pixels = generator.integers(0, 256, (10, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(workspace.root / "data" / f"{i}.png")
+        rows.append(f"{i}.png,{'ABCDEF'[i % 6]},{'s' if i in (3, 7, 11) else ''}")
+        if i < 3:
+            Image.fromarray(pixels[:8]).save(workspace.root / "data" / "queries" / f"{i}.png")
+    (workspace.root / "data" / "list.csv").write_text("\n".join(rows) + "\n")
+    for section, key, value in (
+        *(("images", k, v) for k, v in (("source", "folder"), ("path", "data/list.csv"))),
+        *(("images", k, v) for k, v in (("channels", 3), ("resize", "crop"))),
+        *(("splits", k, v) for k, v in (("group_members", 8), ("kept", 0.7))),
+        ("queries", "source", "folder"),
+    ):
+        workspace.change(section, key, value)
+    workspace.snakemake()
+    assert workspace.planned() == set()
+    images = Artifact(workspace.root / "results/images/all.zarr", "images")
+    assert images["member_of"].sum() == 27
+    queries = Artifact(workspace.root / "results/queries/0.zarr", "queries")
+    assert queries["pixels"].shape == (3, 3, 8, 8)
+    assert "artist: A" in workspace.begat("top", "--query", "2", "--groups")
+
+
+def test_the_commands_of_both_engines_say_sensible_things(project):
+    assert "metrics" in project.snakemake("--rulegraph", "mermaid-js")
+    assert "digraph" in project.snakemake("--rulegraph")
+    assert "measurements" in project.dvc("dag", "--mermaid")
+    said = project.dvc("metrics", "show")
+    assert "group_lds.ensemble" in said
+    project.change("report", "top", 4)
+    assert re.search(r"report.top\s+3\s+4", project.dvc("params", "diff"))
+    assert project.planned() == {"report"}
+    assert project.snakemake("report").count("\n") <= 3
+    assert "Nothing to do" in project.snakemake("metrics")
+
+
+def test_begat_answers(project):
+    assert "ensemble_matched" in project.begat("top", "--query", "3", "-n", "2")
+    assert "(" in project.begat("top", "--query", "0", "--method", "pixel_rbf")
+    assert project.begat("show", "--path").strip().endswith("results/report/index.html")
+    assert "stale" not in project.begat("status", "--strict")
+    assert "--query 9: expected a number from 0 to 3" in project.begat(
+        "top", "--query", "9", fails=True
+    )
+    assert "--method x: expected one of" in project.begat(
+        "top", "--query", "0", "--method", "x", fails=True
+    )
+    assert "full-0-0" in project.begat("status", "--models")
+    project.begat("export", "full-0-0", "pipeline")
+    assert (project.root / "pipeline" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+    assert "exists already" in project.begat("export", "full-0-0", "pipeline", fails=True)
+    assert "Nothing to do" in project.begat("run")
+    project.change("metrics", "resamples", 30)
+    said = project.begat("status", "--strict", fails=True)
+    assert "metrics.resamples: 20 -> 30" in said
+    assert "are not current; run `begat run`" in said
+    project.snakemake()
+    project.change("metrics", "resamples", 20)
+    assert re.match(r"2 results would go", project.begat("clean", "--dry-run"))
+    project.begat("clean")
+    assert re.match(r"0 results would go", project.begat("clean", "--dry-run"))
+
+
+def test_every_command_shows_an_example(project):
+    for command in ("run", "top", "show", "status", "export", "clean"):
+        assert f"Example: begat {command}" in project.begat(command, "--help")
+    assert "Attribution for diffusion models" in project.begat("--help")
+
+
+def test_an_answer_before_any_run_is_one_line(tmp_path):
+    workspace = Workspace.fresh(tmp_path / "project")
+    said = workspace.begat("show", fails=True)
+    assert said == "begat: results/report/index.html: no report yet; make it with `begat run`\n"
+    said = workspace.begat("top", "--query", "0", fails=True)
+    assert said.startswith("begat: ")
+    assert said.count("\n") == 1
