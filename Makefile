@@ -6,7 +6,7 @@
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-INSTALL = .venv/bin/uv pip install --quiet --python .venv/bin/python --compile-bytecode \
+INSTALL = .venv/bin/uv pip install --quiet --python .venv/bin/python --compile-bytecode --system-certs \
           --constraint constraints.txt
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
