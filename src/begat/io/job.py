@@ -139,11 +139,12 @@ class Run:
             if self.store.restore(self.job.key, path):
                 print(f"{self.job.path}: taken from the store")
                 return
-            started = time.time()
+            started, spent = time.time(), time.process_time()
             write(path, self.job.stage, self.attributes(**attributes), self._wanted(compute), files)
             if keep:
                 self.store.keep(self.job.key, path)
-            record(self.root, self.job, started, str(self.__dict__.get("device", "cpu")))
+            device = str(self.__dict__.get("device", "cpu"))
+            record(self.root, self.job, started, time.process_time() - spent, device)
 
     def _wanted(self, compute: Compute) -> Iterator[Block]:
         """The blocks, and at the end the question whether this result is still asked for.

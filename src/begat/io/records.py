@@ -19,8 +19,11 @@ def _path(root: Path, job: Job) -> Path:
     return root / ".begat" / "records" / f"{job.key}.json"
 
 
-def record(root: Path, job: Job, started: float, device: str) -> None:
-    """Note how a job was done that has just been finished by this process."""
+def record(root: Path, job: Job, started: float, computing: float, device: str) -> None:
+    """Note how a job was done that has just been finished by this process.
+
+    ``cpu_seconds`` is all that the process took, ``computing`` the part after its start-up.
+    """
     cuda = sys.modules["torch"].cuda if "torch" in sys.modules else None
     used = resource.getrusage(resource.RUSAGE_SELF)
     found = {
@@ -32,6 +35,7 @@ def record(root: Path, job: Job, started: float, device: str) -> None:
         "started": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
         "seconds": time.time() - started,
         "cpu_seconds": used.ru_utime + used.ru_stime,
+        "computing_cpu_seconds": computing,
         "peak_memory": used.ru_maxrss * 1024,
         "peak_device_memory": cuda.max_memory_allocated() if cuda and cuda.is_available() else 0,
     }
