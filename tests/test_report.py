@@ -185,9 +185,9 @@ def test_large_pictures_are_shown_small():
     ("row", "said"),
     [
         (interval(0.6, p=0.01, minus_pixel=interval(0.5)), "better than chance, beats the pixel"),
-        (interval(0.6, p=0.01, minus_pixel=interval(0.0)), "better than chance, level with it"),
+        (interval(0.6, p=0.01, minus_pixel=interval(0.0)), "better than chance, level with the pixel kernel"),
         (interval(0.05, p=0.01, minus_pixel=interval(-0.5)), "perhaps better than chance, worse"),
-        (interval(0.6, p=0.2), "not distinguishable from chance"),
+        (interval(0.6, p=0.2), "no better than chance"),
     ],
 )
 def test_verdicts_claim_what_the_intervals_carry(row, said):

@@ -278,15 +278,15 @@ def verdict(row: Mapping[str, Any]) -> str:
     if "p" in row:
         shuffled, apart = row["p"] <= 0.05, row["low"] > 0
         sure = "better than chance" if apart else "perhaps better than chance"
-        said.append(sure if shuffled else "not distinguishable from chance")
+        said.append(sure if shuffled else "no better than chance")
     if "minus_pixel" in row:
         rival = row["minus_pixel"]
         if rival["low"] > 0:
             said.append("beats the pixel kernel")
         elif rival["high"] < 0:
-            said.append("worse than the pixel kernel")
+            said.append("below the pixel kernel")
         else:
-            said.append("level with it")
+            said.append("level with the pixel kernel")
     return ", ".join(said)
 
 
