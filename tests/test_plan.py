@@ -10,7 +10,8 @@ from small import ROOT
 
 from begat.errors import BegatError
 from begat.io.freshness import why
-from begat.io.plan import STAGES, Plan, digest
+from begat.io.keys import digest
+from begat.io.plan import STAGES, Plan
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from begat.io.artifacts import Artifact, remove, stored_attributes, write
-from begat.io.plan import digest
+from begat.io.keys import digest
 
 Snapshot = tuple[int, Callable[[], dict[str, np.ndarray]]]
 

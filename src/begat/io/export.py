@@ -13,7 +13,8 @@ from begat.core.packs import unflatten
 from begat.core.unet import UNetConfig
 from begat.errors import BegatError
 from begat.io.artifacts import Artifact, publish
-from begat.io.plan import Plan, path_of
+from begat.io.keys import path_of
+from begat.io.plan import Plan
 
 BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 ARRAYS = {"ema": "ema_weights", "raw": "weights"}

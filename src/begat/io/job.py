@@ -13,7 +13,8 @@ import numpy as np
 from begat.core.roster import Model
 from begat.errors import BegatError
 from begat.io.artifacts import Artifact, Block, stored_attributes, write
-from begat.io.plan import Job, Plan, path_of
+from begat.io.keys import Job, path_of
+from begat.io.plan import Plan
 from begat.io.records import record
 from begat.io.store import Store, locked
 

@@ -11,18 +11,18 @@ not the table of all of them, so more members never retrain the others.
 """
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from begat.core.roster import Model, check_request, roster
+from begat.core.roster import Model
 from begat.errors import BegatError
-from begat.io import datasets, params
+from begat.io import params
+from begat.io.keys import Job, Name, digest, path_of
+from begat.io.request import Request
 from begat.io.schema import VERSION
 
 STAGES = (
@@ -39,66 +39,20 @@ STAGES = (
     "metrics",
     "report",
 )
-Name = tuple[str, str]  # stage, name
 STARTING = 10_000  # starting a process takes about as long as so many small evaluations
 
 
-def digest(value: object) -> str:
-    """The sha256 of a value as canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Job:
-    """One artifact to make: its key, what it is made from, and the artifacts it reads."""
-
-    stage: str
-    name: str
-    made_from: Mapping[str, Any]
-    inputs: tuple[Name, ...]
-    models: tuple[Model, ...] = ()
-    queries: tuple[int, int] = (0, 0)
-
-    @cached_property
-    def key(self) -> str:
-        """What the artifact must carry to be up to date."""
-        return digest(self.made_from)
-
-    @property
-    def path(self) -> Path:
-        """Where the artifact lies, below the root."""
-        return path_of(self.stage, self.name)
-
-
-def path_of(stage: str, name: str) -> Path:
-    """``results/<stage>/<name>.zarr``; all methods' scores in one folder, the report in its own."""
-    if stage == "report":
-        return Path("results") / "report"
-    if stage.startswith("scores_"):
-        return Path("results") / "scores" / f"{stage.removeprefix('scores_')}.zarr"
-    return Path("results") / stage / f"{name}.zarr"
-
-
 @dataclass
-class Plan:
+class Plan(Request):
     """All jobs of a run."""
 
-    root: Path
-    use: str | None = None
-    params: dict[str, Any] = field(init=False)
-
     def __post_init__(self) -> None:
-        """Read parameters and dataset.
+        """Read what is asked for, and list the jobs.
 
         Raises:
             BegatError: parameters or data that allow no such run.
         """
-        self.params = params.load(self.root, self.use)
-        check_request(self.params["splits"], len(self.dataset.names), len(self.dataset.groups))
-        datasets.check_groups(self.dataset)
-        if self.params["unet"]["conditional"] and any(len(m) != 1 for m in self.dataset.membership):
-            raise BegatError("unet.conditional: expected exactly one group per image")
+        super().__post_init__()
         self._jobs: dict[Name, Job] = {}
         for stage in STAGES:
             for job in getattr(self, f"_{stage}")():
@@ -145,64 +99,6 @@ class Plan:
             case _:
                 found = 0
         return found + STARTING
-
-    # -- what there is ------------------------------------------------------------------------
-
-    @cached_property
-    def dataset(self) -> datasets.Dataset:
-        """The training images, as far as they are known without decoding."""
-        return datasets.index(self.params["images"], self.root)
-
-    @cached_property
-    def query_dataset(self) -> datasets.Dataset | None:
-        """A person's own queries, or None where queries are generated."""
-        if self.params["queries"]["source"] == "generated":
-            return None
-        found = datasets.index(self.params["queries"], self.root)
-        if self.params["unet"]["conditional"]:
-            known = set(self.dataset.groups)
-            if strange := [g for g in found.groups if g not in known]:
-                raise BegatError(
-                    f"queries.path: group {strange[0]!r} is not one of the training groups"
-                )
-            if any(len(of) != 1 for of in found.membership):
-                raise BegatError("queries.path: a conditional model needs one group per query")
-        return found
-
-    @property
-    def query_labels(self) -> list[int]:
-        """The class of each of a person's own queries, -1 where models know no classes."""
-        own = self.query_dataset
-        assert own is not None
-        if not self.params["unet"]["conditional"]:
-            return [-1] * len(own.names)
-        return [self.dataset.groups.index(own.groups[of[0]]) for of in own.membership]
-
-    @cached_property
-    def models(self) -> list[Model]:
-        """All models, in the order of ``trains_on``."""
-        splits, pack = self.params["splits"], self.params["models"]["pack"]
-        return roster(splits, len(self.dataset.groups), pack)
-
-    @property
-    def kinds(self) -> list[str]:
-        """The kinds of model this run has."""
-        return list(dict.fromkeys(model.kind for model in self.models))
-
-    @property
-    def blocks(self) -> list[tuple[int, int]]:
-        """First and past-the-last query of each block."""
-        own, asked = self.query_dataset, self.params["queries"]
-        total, size = len(own.names) if own else asked["count"], asked["block"]
-        return [(start, min(start + size, total)) for start in range(0, total, size)]
-
-    def model(self, name: str) -> Model:
-        """The model of this name."""
-        return next(model for model in self.models if model.name == name)
-
-    def of_kind(self, *kinds: str) -> tuple[Model, ...]:
-        """The models of some kinds."""
-        return tuple(model for model in self.models if model.kind in kinds)
 
     # -- what each stage is made from ---------------------------------------------------------
 

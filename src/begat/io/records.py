@@ -10,7 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from begat.io.plan import Job, Plan
+from begat.io.keys import Job
+from begat.io.plan import Plan
 
 PACKAGES = ("begat", "torch", "diffusers", "zarr", "numpy", "snakemake", "dvc")
 

@@ -1,0 +1,50 @@
+"""One artifact to make: its name, its key, where it lies."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from begat.core.roster import Model
+
+Name = tuple[str, str]  # stage, name
+
+
+def digest(value: object) -> str:
+    """The sha256 of a value as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One artifact to make: its key, what it is made from, and the artifacts it reads."""
+
+    stage: str
+    name: str
+    made_from: Mapping[str, Any]
+    inputs: tuple[Name, ...]
+    models: tuple[Model, ...] = ()
+    queries: tuple[int, int] = (0, 0)
+
+    @cached_property
+    def key(self) -> str:
+        """What the artifact must carry to be up to date."""
+        return digest(self.made_from)
+
+    @property
+    def path(self) -> Path:
+        """Where the artifact lies, below the root."""
+        return path_of(self.stage, self.name)
+
+
+def path_of(stage: str, name: str) -> Path:
+    """``results/<stage>/<name>.zarr``; all methods' scores in one folder, the report in its own."""
+    if stage == "report":
+        return Path("results") / "report"
+    if stage.startswith("scores_"):
+        return Path("results") / "scores" / f"{stage.removeprefix('scores_')}.zarr"
+    return Path("results") / stage / f"{name}.zarr"
