@@ -9,6 +9,7 @@ from small import ROOT
 
 from begat.errors import BegatError
 from begat.io import params
+from begat.io.sections import SECTIONS, fields_of
 
 FILES = ["params.yaml", "params/tiny.yaml"]
 
@@ -26,9 +27,9 @@ def test_shipped_files_are_valid_complete_and_in_the_schemas_order(file):
     found = params.load(ROOT, file)
     assert found["use"] == file
     raw = yaml.safe_load((ROOT / file).read_text())
-    assert list(raw) == ["use", "seed", *params.SECTIONS]
-    for section in params.SECTIONS:
-        assert list(raw[section]) == list(params.fields_of(section))
+    assert list(raw) == ["use", "seed", *SECTIONS]
+    for section in SECTIONS:
+        assert list(raw[section]) == list(fields_of(section))
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -40,8 +41,8 @@ def test_every_key_is_commented_with_what_the_schema_says(file):
             section = found[1]
         elif found := re.match(r"^(  )?(\w+): .*?  # (.*)$", line):
             comments[section if found[1] else "", found[2]] = found[3]
-    for name in ("", *params.SECTIONS):
-        for key, known in params.fields_of(name).items():
+    for name in ("", *SECTIONS):
+        for key, known in fields_of(name).items():
             assert comments.get((name, key)) == params.explained(known)
 
 
@@ -146,8 +147,8 @@ def test_a_file_that_is_no_parameter_file_is_refused(tmp_path, text, message):
 def test_counts_are_exactly_the_numbers_that_only_make_more_jobs():
     counts = {
         f"{section}.{key}"
-        for section in params.SECTIONS
-        for key, known in params.fields_of(section).items()
+        for section in SECTIONS
+        for key, known in fields_of(section).items()
         if known.metadata["count"]
     }
     assert counts == {

@@ -20,10 +20,10 @@ import yaml
 
 from begat.core.roster import Model
 from begat.errors import BegatError
-from begat.io import params
 from begat.io.keys import Job, Name, digest, path_of
 from begat.io.request import Request
 from begat.io.schema import VERSION
+from begat.io.sections import SECTIONS, fields_of
 
 STAGES = (
     "images",
@@ -118,10 +118,10 @@ class Plan(Request):
         for entry in self._dvc[stage].get("params", []):
             for name in next(iter(entry.values())):
                 section, _, one = name.partition(".")
-                if section not in params.SECTIONS:
+                if section not in SECTIONS:
                     found[section] = self.params[section]
                     continue
-                for k, known in params.fields_of(section).items():
+                for k, known in fields_of(section).items():
                     if not known.metadata["count"] and one in ("", k):
                         found[f"{section}.{k}"] = self.params[section][k]
         return found

@@ -1,0 +1,190 @@
+"""Every number a run can be asked for: type, unit, bounds and meaning, as structured configs."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def key(
+    doc: str,
+    *,
+    unit: str = "",
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    choices: tuple[str | int, ...] = (),
+    count: bool = False,
+) -> Any:
+    """A required key: its meaning and unit, inclusive bounds (``above``: exclusive), choices.
+
+    ``count`` marks a number that only decides how many jobs there are: it is no part of any job's
+    key, so changing it leaves what is already computed as it is.
+    """
+    metadata = dict(
+        doc=doc, unit=unit, least=least, most=most, above=above, choices=choices, count=count
+    )
+    return field(default="???", metadata=metadata)
+
+
+@dataclass
+class Images:
+    """The training images."""
+
+    source: str = key("where they come from", choices=("digits", "folder"))
+    path: str = key("for folder: a directory under data/ with one sub-folder per group, or a CSV")
+    size: int = key("height and width", unit="px", least=2)
+    channels: int = key("1 = grey, 3 = colour", choices=(1, 3))
+    resize: str = key("for images of another size", choices=("refuse", "crop", "stretch"))
+    near_duplicate: float = key(
+        "images at most this far apart count as one unit; 0 = identical only",
+        unit="RMS, 0..1",
+        least=0,
+        most=1,
+    )
+
+
+@dataclass
+class Splits:
+    """Which models are trained, and on what."""
+
+    full: int = key("models trained on everything", unit="seeds", least=0, count=True)
+    members: int = key("ensemble members coded by image", least=0, count=True)
+    code: str = key("their codes", choices=("nested", "random", "hadamard"))
+    group_members: int = key("ensemble members coded by group", least=0, count=True)
+    group_code: str = key("their codes", choices=("hadamard", "nested", "random"))
+    logo: int = key("models trained without each group", unit="seeds", least=0, count=True)
+    halves: int = key("random halves of the images, the truth for LDS", least=0, count=True)
+    group_halves: int = key("random halves of the groups", least=0, count=True)
+    half_seeds: int = key("models trained on each half", unit="seeds", least=1, count=True)
+    kept: float = key("share of the units kept in a half", above=0, most=0.95)
+
+
+@dataclass
+class Unet:
+    """The network, as diffusers.UNet2DModel names its parts."""
+
+    block_out_channels: list[int] = key("channels per level, from full resolution down", least=1)
+    layers_per_block: int = key("residual blocks per level", least=1)
+    attention: list[bool] = key("self-attention per level")
+    mid_attention: bool = key("self-attention at the bottom")
+    attention_head_dim: int = key("channels per attention head", least=1)
+    norm_num_groups: int = key("groups of the group normalisations", least=1)
+    conditional: bool = key("condition on the image's group, if it has exactly one")
+
+
+@dataclass
+class Diffusion:
+    """The forward process, and what the network predicts."""
+
+    timesteps: int = key("length of the forward process", least=2)
+    schedule: str = key("noise schedule", choices=("cosine", "linear"))
+    prediction: str = key("what the network outputs", choices=("v", "epsilon"))
+    weights: str = key("which weights answer questions", choices=("ema", "raw"))
+
+
+@dataclass
+class Models:
+    """How every model is trained."""
+
+    steps: int = key("optimiser steps", least=1)
+    batch: int = key("images per step", least=1)
+    learning_rate: float = key("AdamW's peak learning rate", above=0)
+    warmup: int = key("linear warm-up, then a cosine down to zero", unit="steps", least=0)
+    weight_decay: float = key("AdamW's weight decay", least=0)
+    clip: float = key("largest gradient norm per model", above=0)
+    ema: float = key("decay of the moving average of weights", least=0, most=0.99999)
+    dropout: float = key("dropout in the residual blocks", least=0, most=0.9)
+    flip: bool = key("mirror half of the images")
+    pack: int = key("models trained side by side in one job", least=1, count=True)
+
+
+@dataclass
+class Queries:
+    """The images asked about."""
+
+    source: str = key("drawn by a model, or a person's own", choices=("generated", "folder"))
+    path: str = key("for folder: a directory or CSV under data/")
+    drawn_by: str = key("who draws them", choices=("full", "member", "group_member"))
+    count: int = key("how many are drawn", least=1, count=True)
+    block: int = key("how many per job", least=1, count=True)
+    sampler: str = key("ancestral, or deterministic", choices=("ddim", "ddpm"))
+    steps: int = key("sampling steps", least=1)
+    clip: bool = key("keep the implied clean image in range at every step")
+
+
+@dataclass
+class Measurements:
+    """How a model's loss on a query is measured."""
+
+    draws: int = key("shared draws of (timestep, noise) per query; even", least=4)
+
+
+@dataclass
+class Counterfactuals:
+    """Queries drawn again from the same noise without a unit."""
+
+    top: int = key("most helpful images of each query to do without", least=0)
+    random: int = key("random images of each query to do without", least=1)
+    strength: float = key("how far a person's own image is noised first", above=0, most=1)
+
+
+@dataclass
+class ScoresEnsemble:
+    """Scores from encoded ensembles."""
+
+    nulls: int = key("unused codes behind each p-value", least=1)
+
+
+@dataclass
+class Metrics:
+    """How scores are held against retraining."""
+
+    resamples: int = key("halves of queries and subsets drawn for each interval", least=10)
+
+
+@dataclass
+class Report:
+    """What the report shows."""
+
+    queries: int = key("queries shown with their images", least=1)
+    top: int = key("most helpful and most harmful images shown per query and method", least=1)
+
+
+@dataclass
+class Compute:
+    """Where and how fast; changes no result."""
+
+    device: str = key("auto takes a GPU where there is one", choices=("auto", "cpu", "cuda"))
+    threads: int = key("CPU threads per job", least=1)
+    checkpoint: int = key("how often a training saves its state", unit="s", least=1)
+
+
+@dataclass
+class Params:
+    """The whole file."""
+
+    use: str = key("the file to read the rest from: this one, or params/tiny.yaml")
+    seed: int = key("root of every random number", least=0)
+    images: Images = field(default_factory=Images)
+    splits: Splits = field(default_factory=Splits)
+    unet: Unet = field(default_factory=Unet)
+    diffusion: Diffusion = field(default_factory=Diffusion)
+    models: Models = field(default_factory=Models)
+    queries: Queries = field(default_factory=Queries)
+    measurements: Measurements = field(default_factory=Measurements)
+    counterfactuals: Counterfactuals = field(default_factory=Counterfactuals)
+    scores_ensemble: ScoresEnsemble = field(default_factory=ScoresEnsemble)
+    metrics: Metrics = field(default_factory=Metrics)
+    report: Report = field(default_factory=Report)
+    compute: Compute = field(default_factory=Compute)
+
+
+SECTIONS = {
+    f.name: f.default_factory for f in dataclasses.fields(Params) if f.name not in ("use", "seed")
+}
+
+
+def fields_of(section: str) -> dict[str, dataclasses.Field[Any]]:
+    """The keys of a section (of the top level for ``""``) and what is known of each."""
+    owner = SECTIONS[section] if section else Params
+    return {f.name: f for f in dataclasses.fields(owner) if f.metadata}  # type: ignore[arg-type]
