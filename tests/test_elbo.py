@@ -92,7 +92,10 @@ def test_shared_draws_estimate_the_elbo_without_bias():
 def test_stratum_weights_are_exact_for_a_constant_loss_whatever_was_drawn(draws):
     weights = elbo_weights(LINEAR).numpy()
     found = nats(
-        np.full((1, draws), 0.5), stratum_weights(weights, draws)[None], timesteps=1000, dimensions=3
+        np.full((1, draws), 0.5),
+        stratum_weights(weights, draws)[None],
+        timesteps=1000,
+        dimensions=3,
     )
     assert found.mean() == pytest.approx(1.5 * weights.sum(), rel=1e-12)
 

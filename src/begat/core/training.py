@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from begat.core.diffusion import Prediction, Schedule, diffuse, training_target
@@ -58,13 +58,21 @@ class PackOptimiser:
             [self.weights], lr=learning_rate, weight_decay=weight_decay, fused=True
         )
 
-    def move(self, gradient: Float[Tensor, "model parameter"]) -> None:
-        """Take one step along ``gradient``."""
+    @torch.no_grad()
+    def move(
+        self,
+        gradient: Float[Tensor, "model parameter"],
+        still: Bool[Tensor, "model #parameter"] | None = None,
+    ) -> None:
+        """Take one step along ``gradient``, with all weights but those that are to stay."""
+        before = None if still is None else (self.weights.clone(), self.average.clone())
         self.weights.grad = clipped(gradient, self.clip)
         self.optimiser.param_groups[0]["lr"] = learning_rate_at(self.steps_done, *self.rate)
         self.optimiser.step()
-        decay = ema_decay_at(self.steps_done, self.decay)
-        self.average.lerp_(self.weights.detach(), 1 - decay)
+        self.average.lerp_(self.weights, 1 - ema_decay_at(self.steps_done, self.decay))
+        if still is not None and before is not None:
+            self.weights.copy_(torch.where(still, before[0], self.weights))
+            self.average.copy_(torch.where(still, before[1], self.average))
         self.steps_done += 1
 
     def state(self) -> dict[str, Float[Tensor, "model parameter"]]:
