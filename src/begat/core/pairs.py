@@ -88,9 +88,12 @@ class Pairs:
         everyone = torch.ones(len(self.pixels)).bool()
         drawn = batch_at(self.seed, "unlearned/fisher", step, everyone, *self._how())
         one = self._noised([drawn])
-        apart = [v.transpose(0, 1) for v in (one.image, one.timestep, one.noise)]
-        label = None if one.label is None else one.label.transpose(0, 1)
-        return Noised(*apart, label)
+        return Noised(
+            one.image.transpose(0, 1),
+            one.timestep.transpose(0, 1),
+            one.noise.transpose(0, 1),
+            None if one.label is None else one.label.transpose(0, 1),
+        )
 
     def known(self, step: int, forget: Noised) -> Knowledge:
         """What targets may look at at ``step``.
