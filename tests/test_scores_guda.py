@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from small import TINY, random_predictor, random_rows
+from small import TINY, random_images, random_predictor, random_rows
 
 from begat.core.diffusion import cosine_schedule
 from begat.core.elbo import elbo_weights
@@ -11,7 +11,7 @@ from begat.core.predictors import Predictor
 from begat.errors import BegatError
 from begat.stages import scores_logo
 from begat.stages.measurements import measure
-from begat.stages.scores_guda import VARIANTS, gather, score
+from begat.stages.scores_guda import VARIANTS, gather, images_within, score
 
 WEIGHTS = elbo_weights(cosine_schedule(50)).numpy()
 PIXELS = 64
@@ -99,3 +99,16 @@ def test_a_loss_that_is_not_a_number_is_refused():
     loss[1, 0, 0] = np.nan
     with pytest.raises(BegatError, match="not finite"):
         score(loss[0], loss[1:], np.ones((3, 6), int), WEIGHTS, PIXELS, smooth=False)
+
+
+def test_within_a_group_the_query_itself_speaks_loudest_and_strangers_not_at_all():
+    pixels = random_images(8, TINY)
+    queries = pixels[[1, 5]].astype(np.float32) / 127.5 - 1
+    members = np.zeros((2, 8), bool)
+    members[0, :4] = members[1, 4:] = True
+    share = images_within(queries, pixels, members, cosine_schedule(50), seed=0, draws=8)
+    np.testing.assert_allclose(share.sum(1), 1)
+    assert share.argmax(1).tolist() == [1, 5]
+    assert (share[~members] == 0).all()
+    alone = images_within(queries[:1], pixels, members[:1], cosine_schedule(50), seed=0, draws=8)
+    np.testing.assert_allclose(alone[0], share[0], rtol=1e-6)

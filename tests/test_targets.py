@@ -197,8 +197,8 @@ def test_both_published_balances_add_up_as_published():
     kept = (0.9 * retain.noise).square().mean()
     gone = posterior_mean(scene).square().mean()
     for how, expected in (
-        (Forgetting(balance=0.03), kept + 0.03 * gone),
-        (Forgetting(balance=0.03, mixing="shared"), 0.97 * kept + 0.03 * gone),
+        (Forgetting(balance=0.03, weighting="noise"), kept + 0.03 * gone),
+        (Forgetting(balance=0.03, mixing="shared", weighting="noise"), 0.97 * kept + 0.03 * gone),
     ):
         assert objective(how, retain, forget, scene)[0] == pytest.approx(float(expected))
 
@@ -249,7 +249,8 @@ def test_fine_tuning_a_linear_model_on_what_is_retained_is_retraining_without_th
     everyone = torch.cat([x, forget.noisy.flatten(2)[0]])
     full = torch.linalg.lstsq(everyone, torch.cat([y, forget.noise.flatten(2)[0]])).solution
     weights = full.contiguous().clone().requires_grad_()
-    optimiser = torch.optim.LBFGS([weights], max_iter=400, tolerance_grad=1e-14, history_size=100)
+    limits = dict(max_iter=400, tolerance_grad=1e-14, tolerance_change=1e-18, history_size=100)
+    optimiser = torch.optim.LBFGS([weights], **limits)
 
     def half(matrix):
         view = lambda v: v.view(1, -1, *SHAPE)  # noqa: E731

@@ -135,7 +135,7 @@ def test_batches_hold_only_what_they_may_and_share_their_timesteps():
     pairs = pairs_of(streams=["one"] * 3)
     images = pairs.images.float()
     for step in range(6):
-        retain, forget = pairs.retain(step), pairs.forget(step)
+        retain, forget = pairs.at(step)
         torch.testing.assert_close(retain.timestep, forget.timestep)
         for half, member in ((retain, True), (forget, False)):
             near = (half.image.flatten(2)[:, :, None] - images).abs().amax(-1) < 1e-6
@@ -148,7 +148,7 @@ def test_batches_hold_only_what_they_may_and_share_their_timesteps():
 
 def test_every_forgotten_image_is_seen_in_turn():
     pairs = pairs_of()
-    seen = torch.cat([pairs.forget(step).image[1].flatten(1) for step in range(3)])  # 12 slots
+    seen = torch.cat([pairs.at(step)[1].image[1].flatten(1) for step in range(3)])  # 12 slots
     assert len(seen.unique(dim=0)) == 3
     assert (seen[:3].unique(dim=0, return_counts=True)[1] == 1).all()
 
@@ -164,7 +164,7 @@ def test_a_conditional_target_looks_at_its_own_label_as_long_as_it_can():
     label[MEMBERS[1]] = 4
     label[~torch.from_numpy(MEMBERS[1])] = torch.arange(17) % 4
     pairs = pairs_of(CONDITIONAL, groups=[0, 1], streams=["a", "b"], label=label)
-    forget = pairs.forget(0)
+    forget = pairs.at(0)[1]
     known = pairs.known(0, forget)
     # group b is all of label 4: the others stand in for it
     assert (known.candidates[1] == pairs.retained[1]).all()
@@ -214,8 +214,8 @@ def test_a_frozen_model_keeps_weights_and_average():
     frozen = torch.tensor([False, True, False])
     for step in range(3):
         before = {name: rows.clone() for name, rows in pack.state().items()}
-        forget = pairs.forget(step)
-        pack.step(pairs.retain(step), forget, pairs.known(step, forget), frozen)
+        retain, forget = pairs.at(step)
+        pack.step(retain, forget, pairs.known(step, forget), frozen)
         after = pack.state()
         for name in ("weights", "ema_weights"):
             still = (before[name] == after[name]).all(1)
@@ -255,7 +255,7 @@ def test_a_small_newton_step_changes_the_loss_as_its_influence_says(prediction):
         return Noised(image, batch.timestep[rows], noise, None)
 
     sizes = torch.from_numpy(MEMBERS.sum(1))
-    gradient = group_gradient(pack, [double(pairs.forget(i)) for i in range(3)])
+    gradient = group_gradient(pack, [double(pairs.at(i)[1]) for i in range(3)])
     query = double(pairs.single(1), slice(1))
     own = group_gradient(pack_of(models=1, prediction=prediction), [query])[0]
 

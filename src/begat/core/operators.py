@@ -44,7 +44,7 @@ class Forgetting:
     retain: Literal["distil", "denoise"] = "distil"
     balance: float = 1.0
     mixing: Literal["added", "shared"] = "added"
-    weighting: str = "noise"
+    weighting: str = "clean"
     above: float = 0.0
     neighbours: int = 10
     strength: float = 1.0

@@ -57,28 +57,17 @@ class Pairs:
         """Which of them each group leaves."""
         return ~self.member_of.to(self.device).repeat(1, 2 if self.flip else 1)
 
-    def retain(self, step: int, use: str = "step") -> Noised:
-        """Every group's retained images at ``step``."""
-        return self._noised(
-            [
-                batch_at(
-                    self.seed, f"unlearned/{stream}/{use}/retain", step, ~members, *self._how()
-                )
-                for stream, members in zip(self.streams, self.member_of, strict=True)
-            ]
-        )
-
-    def forget(self, step: int, use: str = "step") -> Noised:
-        """Every group's own images at ``step``, in turn; timesteps are those of ``retain``."""
-        timestep = self.retain(step, use).timestep
-        batches = []
+    def at(self, step: int, use: str = "step") -> tuple[Noised, Noised]:
+        """Every group's retained images at ``step``, and its own in turn, at the same timesteps."""
+        retain, forget = [], []
         for stream, members in zip(self.streams, self.member_of, strict=True):
-            own = members.nonzero()[:, 0]
-            name, everyone = f"unlearned/{stream}/{use}/forget", torch.ones_like(own).bool()
-            drawn = batch_at(self.seed, name, step, everyone, *self._how())
-            batches.append(Batch(own[drawn.image], drawn.timestep, drawn.noise, drawn.flip))
-        noised = self._noised(batches)
-        return Noised(noised.image, timestep, noised.noise, noised.label)
+            name, own = f"unlearned/{stream}/{use}", members.nonzero()[:, 0]
+            kept = batch_at(self.seed, f"{name}/retain", step, ~members, *self._how())
+            everyone = torch.ones(len(own), dtype=torch.bool)
+            gone = batch_at(self.seed, f"{name}/forget", step, everyone, *self._how())
+            retain.append(kept)
+            forget.append(Batch(own[gone.image], kept.timestep, gone.noise, gone.flip))
+        return self._noised(retain), self._noised(forget)
 
     def single(self, step: int) -> Noised:
         """Images of the whole set at ``step``, each as a batch of its own, for one model's sake.

@@ -3,10 +3,15 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
 
+from begat.core.diffusion import Schedule, diffuse
+from begat.core.draws import shared_draws
 from begat.core.elbo import draw_weights, nats, stratum_weights
+from begat.core.noise import torch_generator
 from begat.core.statistics import error_over_draws
+from begat.core.targets import responsibilities
 from begat.errors import BegatError
 
 VARIANTS = ("loss", "elbo", "loss_centred", "elbo_centred")
@@ -77,3 +82,35 @@ def score(
         "group_score": np.stack([*means, *(m - m.mean(0) for m in means)]),
         "group_uncertainty": np.stack([*errors, *errors]),
     }
+
+
+def images_within(
+    queries: Float[np.ndarray, "query channel y x"],
+    pixels: UInt8[np.ndarray, "image channel y x"],
+    members: Bool[np.ndarray, "query image"],
+    schedule: Schedule,
+    *,
+    seed: int,
+    draws: int,
+) -> Float[np.ndarray, "query image"]:
+    """How much each image of a query's group speaks for it: a share that sums to 1.
+
+    The posterior of having been noised into the noised query, mean over shared draws: which images
+    the group's ideal denoiser looks at. A similarity, never negative (``signed: false``), to see
+    into a group that a score has named; no model is asked.
+
+    Args:
+        members: the images of the group chosen for each query.
+    """
+    images = torch.from_numpy(pixels).double().flatten(1) / 127.5 - 1
+    shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
+    shares = []
+    for number, (query, group) in enumerate(zip(queries, members, strict=True)):
+        generator = torch_generator(seed, "scores_guda", number)
+        t, noise = shared_draws(generator, draws, schedule.timesteps, shape)
+        clean = torch.from_numpy(query).expand_as(noise)
+        noisy = diffuse(schedule, clean, t, noise)[None]
+        candidates = torch.from_numpy(group).expand(1, draws, -1)
+        log_share = responsibilities(noisy, *schedule.scales(t[None], noisy), images, candidates)
+        shares.append(log_share[0].exp().mean(0).numpy())
+    return np.stack(shares)

@@ -122,7 +122,7 @@ def unlearn(
         pack.resume(state, resume[0])
 
     def one_step(step: int) -> None:
-        retain, forget = pairs.retain(step), pairs.forget(step)
+        retain, forget = pairs.at(step)
         frozen = (stopped_at >= 0).to(device)
         found = pack.step(retain, forget, pairs.known(step, forget), frozen)
         for name in CURVES:
@@ -156,7 +156,7 @@ def _prepare(pack: PackUnlearning, pairs: Pairs) -> None:
     """Take the measures of the full model that the operator needs: gradients to mask or weigh."""
     operator = OPERATORS[pack.how.operator]
     if operator.masked:
-        gradient = group_gradient(pack, [pairs.forget(i, "mask") for i in range(PASSES)])
+        gradient = group_gradient(pack, [pairs.at(i, "mask")[1] for i in range(PASSES)])
         pack.mask = most_touched(gradient, pack.how.share)
     if operator.anchored:
         pack.fisher = diagonal_fisher(pack, [pairs.single(i) for i in range(PASSES)])
