@@ -10,6 +10,7 @@ from begat.core.operators import Forgetting
 from begat.core.pairs import Pairs
 from begat.core.unet import parameter_shapes
 from begat.core.unlearning import (
+    Network,
     Noised,
     PackUnlearning,
     diagonal_fisher,
@@ -18,7 +19,7 @@ from begat.core.unlearning import (
     reached,
 )
 from begat.errors import BegatError
-from begat.stages.unlearned import CURVES, unlearn
+from begat.stages.unlearned import CURVES, newton_step, unlearn
 
 SCHEDULE = cosine_schedule(50)
 NAMES = ["a", "b", "c"]
@@ -78,12 +79,10 @@ def pack_of(config=TINY, models=3, dtype=torch.float64, prediction="v", **how):
     full = random_rows(config, 1).to(dtype)
     settings = {k: v for k, v in HOW.items() if k not in ("batch", "flip")}
     return PackUnlearning(
-        config,
-        SCHEDULE,
+        Network(config, SCHEDULE, prediction),
         full,
         full.repeat(models, 1),
         Forgetting(**how),
-        prediction=prediction,
         **settings,
     )
 
@@ -239,10 +238,10 @@ def test_a_heavy_fisher_penalty_keeps_what_matters_to_the_full_model(monkeypatch
 def test_the_fisher_information_is_the_mean_square_of_single_gradients():
     pack, pairs = pack_of(models=1, dtype=torch.float32), pairs_of()
     batch = pairs.single(0)
-    found = diagonal_fisher(pack, [batch])
+    found = diagonal_fisher(pack.network, pack.full, [batch])
     parts = (batch.image, batch.timestep, batch.noise)
     singles = [Noised(*(v[i : i + 1] for v in parts), None) for i in range(4)]
-    squares = [group_gradient(pack, [one])[0] ** 2 for one in singles]
+    squares = [group_gradient(pack.network, pack.full, [one])[0] ** 2 for one in singles]
     torch.testing.assert_close(found[0], torch.stack(squares).mean(0), rtol=1e-3, atol=1e-8)
 
 
@@ -255,14 +254,16 @@ def test_a_small_newton_step_changes_the_loss_as_its_influence_says(prediction):
         return Noised(image, batch.timestep[rows], noise, None)
 
     sizes = torch.from_numpy(MEMBERS.sum(1))
-    gradient = group_gradient(pack, [double(pairs.at(i)[1]) for i in range(3)])
+    gradient = group_gradient(
+        pack.network, pack.weights, [double(pairs.at(i)[1]) for i in range(3)]
+    )
     query = double(pairs.single(1), slice(1))
-    own = group_gradient(pack_of(models=1, prediction=prediction), [query])[0]
+    own = group_gradient(pack.network, pack.full, [query])[0]
 
     def loss(rows):
         noisy = diffuse(SCHEDULE, query.image, query.timestep, query.noise).expand(3, 1, 1, 8, 8)
         with torch.no_grad():
-            found = pack.predict(rows, noisy, query.timestep.expand(3, 1), None)
+            found = pack.network.noise(rows, noisy, query.timestep.expand(3, 1), None)
         return (found - query.noise).square().mean(dim=(1, 2, 3, 4))
 
     def step_of(size):
@@ -275,10 +276,17 @@ def test_a_small_newton_step_changes_the_loss_as_its_influence_says(prediction):
         torch.testing.assert_close(found, influence, rtol=close, atol=0)
 
 
-def test_forgetting_can_start_from_elsewhere():
-    start = random_rows(TINY, 3, seed=5).numpy()
+def test_a_newton_step_is_an_operator_and_a_start():
+    how = dict(seed=7, config=TINY, schedule=SCHEDULE, prediction="v", batch=4, passes=2)
+    full = random_rows(TINY, 1)[0].numpy()
+    data = (random_images(20, TINY), None, MEMBERS, NAMES, NAMES, full)
+    cpu = torch.device("cpu")
+    start = newton_step(*data, lambda rows: 0.1 * rows, device=cpu, flip=False, **how)
+    assert (np.abs(start - full).max(1) > 0).all()
     _, state = run(start=start, steps=0)
     np.testing.assert_array_equal(state["weights"], start)
+    _, state = run(start=start, steps=1)
+    assert (state["retain_drift"][:, 0] > 0).all()
 
 
 @pytest.mark.parametrize(

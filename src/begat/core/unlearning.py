@@ -15,6 +15,7 @@ from begat.core.training import PackOptimiser
 from begat.core.unet import UNetConfig, unet
 
 Rows = Float[Tensor, "group parameter"]
+Precondition = Callable[[Rows], Rows]
 WINDOW = 10  # steps over which progress towards a goal is averaged
 
 
@@ -42,6 +43,33 @@ class Knowledge:
     other: Int[Tensor, "group batch"] | None
 
 
+@dataclass(frozen=True)
+class Network:
+    """What turns rows of weights into predicted noise."""
+
+    config: UNetConfig
+    schedule: Schedule
+    prediction: Prediction
+
+    def noise(
+        self,
+        rows: Rows,
+        noisy: Images,
+        timestep: Int[Tensor, "group batch"],
+        label: Int[Tensor, "group batch"] | None,
+    ) -> Images:
+        """The noise that each model sees in its own batch."""
+        output = unet(unflatten(rows, self.config), self.config, noisy, timestep, label)
+        return predicted_noise(self.schedule, self.prediction, output, noisy, timestep)
+
+    def gradient(self, rows: Rows, batch: Noised) -> Rows:
+        """Gradient of each model's denoising loss on its own batch."""
+        leaf = rows.detach().requires_grad_()
+        noisy = diffuse(self.schedule, batch.image, batch.timestep, batch.noise)
+        found = self.noise(leaf, noisy, batch.timestep, batch.label)
+        return torch.autograd.grad(mean_square(found - batch.noise).sum(), [leaf])[0]
+
+
 class PackUnlearning(PackOptimiser):
     """A pack in the course of forgetting.
 
@@ -50,13 +78,11 @@ class PackUnlearning(PackOptimiser):
 
     def __init__(
         self,
-        config: UNetConfig,
-        schedule: Schedule,
+        network: Network,
         full: Float[Tensor, "1 parameter"],
         start: Rows,
         how: Forgetting,
         *,
-        prediction: Prediction,
         steps: int,
         learning_rate: float,
         warmup: int,
@@ -75,19 +101,8 @@ class PackUnlearning(PackOptimiser):
             clip=clip,
             ema=ema,
         )
-        self.config, self.schedule, self.prediction = config, schedule, prediction
+        self.network, self.schedule = network, network.schedule
         self.full, self.how, self.mask, self.fisher = full, how, mask, fisher
-
-    def predict(
-        self,
-        rows: Rows,
-        noisy: Images,
-        timestep: Int[Tensor, "group batch"],
-        label: Int[Tensor, "group batch"] | None,
-    ) -> Images:
-        """The noise that models see."""
-        output = unet(unflatten(rows, self.config), self.config, noisy, timestep, label)
-        return predicted_noise(self.schedule, self.prediction, output, noisy, timestep)
 
     @torch.no_grad()
     def teach(
@@ -97,7 +112,7 @@ class PackUnlearning(PackOptimiser):
         label: Int[Tensor, "group batch"] | None,
     ) -> Images:
         """The noise that the full model sees; as a pack of itself, which a CPU does fastest."""
-        return self.predict(self.full.expand(len(noisy), -1), noisy, timestep, label)
+        return self.network.noise(self.full.expand(len(noisy), -1), noisy, timestep, label)
 
     def step(
         self, retain: Noised, forget: Noised, known: Knowledge, frozen: Bool[Tensor, " group"]
@@ -117,7 +132,7 @@ class PackUnlearning(PackOptimiser):
             label = torch.cat([retain.label, forget.label], 1)
         noisy = diffuse(self.schedule, image, timestep, noise)
         taught = self.teach(noisy, timestep, label)
-        predicted = self.predict(self.weights, noisy, timestep, label)
+        predicted = self.network.noise(self.weights, noisy, timestep, label)
         parts = (image, noisy, noise, predicted, taught)
         kept, gone = Half(*(p[:, :batch] for p in parts)), Half(*(p[:, batch:] for p in parts))
         loss = objective(self.how, kept, gone, self._scene(gone, forget.timestep, known))
@@ -163,30 +178,23 @@ def reached(curve: Float[Tensor, "group step"], goal: float) -> Bool[Tensor, " g
     return curve[:, -WINDOW:].mean(1) >= goal
 
 
-def group_gradient(pack: PackUnlearning, batches: Iterable[Noised]) -> Rows:
-    """The gradient of each group's denoising loss at the pack's weights, mean over batches."""
-    gradients = [_gradient(pack, pack.weights, batch) for batch in batches]
-    return torch.stack(gradients).mean(0)
+def group_gradient(network: Network, rows: Rows, batches: Iterable[Noised]) -> Rows:
+    """The gradient of each group's denoising loss at its row, mean over batches."""
+    return torch.stack([network.gradient(rows, batch) for batch in batches]).mean(0)
 
 
 def diagonal_fisher(
-    pack: PackUnlearning, batches: Iterable[Noised]
+    network: Network, full: Float[Tensor, "1 parameter"], batches: Iterable[Noised]
 ) -> Float[Tensor, "1 parameter"]:
     """Mean squared gradient of single images' denoising losses at the full model's weights.
 
     Every image is a pack member of its own, a copy of the full model with a batch of one.
     """
-    squares = []
-    for batch in batches:
-        copies = pack.full.expand(len(batch.image), -1).detach().requires_grad_()
-        squares.append(_gradient(pack, copies, batch).square().mean(0, keepdim=True))
+    squares = [
+        network.gradient(full.expand(len(batch.image), -1), batch).square().mean(0, keepdim=True)
+        for batch in batches
+    ]
     return torch.stack(squares).mean(0)
-
-
-def _gradient(pack: PackUnlearning, rows: Rows, batch: Noised) -> Rows:
-    noisy = diffuse(pack.schedule, batch.image, batch.timestep, batch.noise)
-    loss = mean_square(pack.predict(rows, noisy, batch.timestep, batch.label) - batch.noise)
-    return torch.autograd.grad(loss.sum(), [rows])[0]
 
 
 def newton(
@@ -194,7 +202,7 @@ def newton(
     gradient: Rows,
     sizes: Int[Tensor, " group"],
     images: int,
-    precondition: Callable[[Rows], Rows],
+    precondition: Precondition,
 ) -> Rows:
     """Every group's weights after one Newton step away from its images.
 
@@ -208,4 +216,4 @@ def newton(
         images: N, all of them.
         precondition: G^-1 applied to rows; the curvature comes from elsewhere.
     """
-    return full + precondition(gradient * sizes[:, None].to(gradient) / images)
+    return full + precondition(gradient * (sizes.to(gradient) / images)[:, None])

@@ -11,7 +11,15 @@ from begat.core.diffusion import Prediction, Schedule
 from begat.core.operators import OPERATORS, Forgetting, most_touched
 from begat.core.pairs import Pairs
 from begat.core.unet import UNetConfig
-from begat.core.unlearning import PackUnlearning, diagonal_fisher, group_gradient, reached
+from begat.core.unlearning import (
+    Network,
+    PackUnlearning,
+    Precondition,
+    diagonal_fisher,
+    group_gradient,
+    newton,
+    reached,
+)
 from begat.errors import BegatError
 
 STRETCH = 20  # steps between two chances to save or to notice divergence
@@ -83,27 +91,14 @@ def unlearn(
     _check_groups(member_of, names)
     if how.operator in ("anchor", "esd") and label is None:
         raise BegatError(f"unlearned.operator: {how.operator} needs a conditional model")
-    pairs = Pairs(
-        torch.from_numpy(pixels),
-        None if label is None else torch.from_numpy(label).long(),
-        torch.from_numpy(member_of),
-        streams,
-        None if anchor is None else torch.from_numpy(anchor).long(),
-        seed,
-        schedule.timesteps,
-        batch,
-        flip,
-        device,
-    )
+    pairs = _pairs(pixels, label, member_of, streams, anchor, seed, schedule, batch, flip, device)
     origin = torch.from_numpy(full)[None].to(device)
     first = origin.repeat(len(names), 1) if start is None else torch.from_numpy(start).to(device)
     pack = PackUnlearning(
-        config,
-        schedule,
+        Network(config, schedule, prediction),
         origin,
         first,
         how,
-        prediction=prediction,
         steps=steps,
         learning_rate=learning_rate,
         warmup=warmup,
@@ -152,14 +147,77 @@ def unlearn(
         yield pack.steps_done, state_now
 
 
+def newton_step(
+    pixels: UInt8[np.ndarray, "image channel y x"],
+    label: Int[np.ndarray, " image"] | None,
+    member_of: Bool[np.ndarray, "group image"],
+    names: Sequence[str],
+    streams: Sequence[str],
+    full: Float[np.ndarray, " parameter"],
+    precondition: Precondition,
+    *,
+    seed: int,
+    config: UNetConfig,
+    schedule: Schedule,
+    prediction: Prediction,
+    device: torch.device,
+    batch: int,
+    passes: int,
+    flip: bool,
+) -> Float[np.ndarray, "group parameter"]:
+    """Every group's weights after one Newton step, an operator of its own or ``unlearn``'s start.
+
+    Args:
+        precondition: the inverse curvature of the full model, applied to rows of gradients.
+        batch, passes: images per batch and batches behind a group's mean gradient.
+        pixels, label, member_of, names, streams, full: as in ``unlearn``, like all others.
+    """
+    _check_groups(member_of, names)
+    pairs = _pairs(pixels, label, member_of, streams, None, seed, schedule, batch, flip, device)
+    origin = torch.from_numpy(full)[None].to(device)
+    batches = (pairs.at(i, "newton")[1] for i in range(passes))
+    network = Network(config, schedule, prediction)
+    gradient = group_gradient(network, origin.expand(len(names), -1), batches)
+    sizes = torch.from_numpy(member_of.sum(1))
+    return newton(origin, gradient, sizes, len(pixels), precondition).cpu().numpy()
+
+
+def _pairs(
+    pixels: UInt8[np.ndarray, "image channel y x"],
+    label: Int[np.ndarray, " image"] | None,
+    member_of: Bool[np.ndarray, "group image"],
+    streams: Sequence[str],
+    anchor: Int[np.ndarray, " group"] | None,
+    seed: int,
+    schedule: Schedule,
+    batch: int,
+    flip: bool,
+    device: torch.device,
+) -> Pairs:
+    return Pairs(
+        torch.from_numpy(pixels),
+        None if label is None else torch.from_numpy(label).long(),
+        torch.from_numpy(member_of),
+        streams,
+        None if anchor is None else torch.from_numpy(anchor).long(),
+        seed,
+        schedule.timesteps,
+        batch,
+        flip,
+        device,
+    )
+
+
 def _prepare(pack: PackUnlearning, pairs: Pairs) -> None:
     """Take the measures of the full model that the operator needs: gradients to mask or weigh."""
     operator = OPERATORS[pack.how.operator]
     if operator.masked:
-        gradient = group_gradient(pack, [pairs.at(i, "mask")[1] for i in range(PASSES)])
+        batches = [pairs.at(i, "mask")[1] for i in range(PASSES)]
+        gradient = group_gradient(pack.network, pack.weights, batches)
         pack.mask = most_touched(gradient, pack.how.share)
     if operator.anchored:
-        pack.fisher = diagonal_fisher(pack, [pairs.single(i) for i in range(PASSES)])
+        batches = [pairs.single(i) for i in range(PASSES)]
+        pack.fisher = diagonal_fisher(pack.network, pack.full, batches)
 
 
 def _check_groups(member_of: Bool[np.ndarray, "group image"], names: Sequence[str]) -> None:
