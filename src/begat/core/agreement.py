@@ -79,7 +79,7 @@ def _ideal(gain: Gain, discount: Float[np.ndarray, " place"], units: int) -> flo
 def rbo(score: Table, gold: Table) -> PerQuery:
     """Rank-biased overlap: (1-p) sum_d p^(d-1) overlap_d / d over depths d = 1 .. K, p = 0.9.
 
-    Truncated at K, so that its maximum is 1 - p^K. Webber et al. 2010, eq. 4.
+    Truncated at K, so that its maximum is 1 - p^K. Webber et al. 2010.
     """
     depth = np.arange(1, score.shape[1] + 1)
     worst = np.maximum(ranks(score), ranks(gold))

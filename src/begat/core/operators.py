@@ -139,7 +139,8 @@ def mixture_losses(retain: Half, forget: Half, scene: Scene) -> tuple[PerGroup, 
 
     Half of the points come from either image of a pair, and each counts by how much likelier it
     is under the image than under the mixture: bounded weights, and one set of predictions for
-    both losses. Alberti et al., arXiv 2503.01034, eq. 10 with mixture weight 1/2, stratified.
+    both losses. Alberti et al., arXiv 2503.01034; here the mixture
+    weight is 1/2, stratified, and the first image is a retained one, not any.
     """
     noisy = torch.cat([retain.noisy, forget.noisy], 1)
     predicted = torch.cat([retain.predicted, forget.predicted], 1)

@@ -111,7 +111,7 @@ def anchor(scene: Scene) -> Images:
 
 
 def esd(scene: Scene) -> Images:
-    """Away from the own label: other - strength (own - other) (arXiv 2303.07345, eq. 7).
+    """Away from the own label: other - strength (own - other) (arXiv 2303.07345).
 
     The other label stands for no label: give a null label, or none, for a drawn one, which has the
     same gradient in the mean.
