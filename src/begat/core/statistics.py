@@ -27,6 +27,17 @@ def spearman(
     return correlation(rankdata(a, axis=-1), rankdata(b, axis=-1))
 
 
+def error_over_draws(values: Float[np.ndarray, "*rest draw"]) -> Float[np.ndarray, "*rest"]:
+    """Standard error of the mean over shared draws, antithetic pairs counted as one.
+
+    0 where there is one pair only: it cannot tell.
+    """
+    pairs = values.reshape(*values.shape[:-1], -1, 2).mean(-1)
+    if pairs.shape[-1] < 2:
+        return pairs[..., 0] * 0
+    return pairs.std(-1, ddof=1) / np.sqrt(pairs.shape[-1])
+
+
 def removed_sum(
     score: Float[np.ndarray, "query unit"], removed: Float[np.ndarray, "subset unit"]
 ) -> Predicted:

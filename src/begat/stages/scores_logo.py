@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Float
 
+from begat.core.statistics import error_over_draws
+
 VARIANTS = ("retrained",)
 
 
@@ -16,12 +18,7 @@ def score(
     as one, and over seeds; with one seed it says nothing of how another training would differ.
     """
     difference = without - full
-    pairs = difference.reshape(*difference.shape[:-1], -1, 2).mean(-1)
-    error = (
-        pairs.std(-1, ddof=1) / np.sqrt(pairs.shape[-1])
-        if pairs.shape[-1] > 1
-        else pairs[..., 0] * 0
-    )
+    error = error_over_draws(difference)
     return {
         "group_score": difference.mean((1, 3)).T[None],
         "group_uncertainty": np.sqrt((error**2).mean(1) / difference.shape[1]).T[None],

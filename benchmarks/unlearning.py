@@ -1,0 +1,143 @@
+"""What forgetting costs: all groups in one pack or one at a time, and beside retraining.
+
+``OMP_NUM_THREADS=1 python benchmarks/unlearning.py`` takes a minute or two on one CPU thread.
+Times are CPU seconds of this process. A run's time is that of a few steps times their number.
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+
+from begat.core.diffusion import cosine_schedule
+from begat.core.operators import Forgetting
+from begat.core.packs import flatten, stack
+from begat.core.predictors import Predictor
+from begat.core.unet import UNetConfig, initial_weights
+from begat.stages.measurements import measure
+from begat.stages.models import train
+from begat.stages.unlearned import unlearn
+
+CONFIG = UNetConfig(8, 1, (8, 16), 1, (False, False), False, 8, 8)
+HOW = dict(
+    seed=0,
+    config=CONFIG,
+    schedule=cosine_schedule(1000),
+    prediction="v",
+    device=torch.device("cpu"),
+    batch=16,
+    clip=1.0,
+    flip=False,
+)
+LOGO_STEPS, STEPS, QUERIES, DRAWS, PROBE = 800, 50, 64, 64, 20
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The numbers that a cost follows from; batches count images of one kind."""
+
+    groups: int
+    retrain_steps: float
+    retrain_batch: int
+    unlearn_steps: float
+    unlearn_batch: int
+    taught: float
+    queries: int
+    draws: int
+
+
+def passes(setting: Setting) -> dict[str, float]:
+    """Forward passes of one image, a backward pass counted as two.
+
+    A step of forgetting trains on a retained and a forgotten batch; the full model looks at
+    ``taught`` of these two (1: for distilling only; 2: for the rise of the forget loss as well).
+    """
+    each = setting.unlearn_batch * (2 * 3 + setting.taught)
+    return {
+        "retraining": 3.0 * setting.groups * setting.retrain_steps * setting.retrain_batch,
+        "unlearning": setting.groups * setting.unlearn_steps * each,
+        "scoring": float(setting.queries * setting.draws * (setting.groups + 1)),
+    }
+
+
+DEMO = Setting(10, LOGO_STEPS, 16, STEPS, 16, 2, QUERIES, DRAWS)
+# arXiv 2601.22651: 2,400 epochs of 45,000 images; 30 passes over 5,000 forgotten images
+PUBLISHED = Setting(10, 2400 * 45_000 / 256, 256, 30 * 39, 128, 1, 2048, 399)
+HERE = Setting(10, 2400 * 45_000 / 256, 256, 100, 128, 2, 2048, 399)
+PUBLISHED_MINUTES = {"retraining": 206 * 60 + 52, "unlearning": 67, "scoring": 55}
+
+
+def spent(work) -> float:
+    """CPU seconds of some work."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def forgetting(pixels, groups, row, steps):
+    """Forget these groups in one pack."""
+    names = [str(i) for i in range(len(groups))]
+    how = dict(learning_rate=1e-3, warmup=5, weight_decay=0.0, ema=0.9, steps=steps)
+    states = unlearn(
+        pixels, None, groups, names, ["one"] * len(names), row, Forgetting(), **HOW, **how
+    )
+    for _ in states:
+        pass
+
+
+def retraining(pixels, groups, steps):
+    """Retrain without these groups in one pack."""
+    names = [str(i) for i in range(len(groups))]
+    how = dict(learning_rate=7e-3, warmup=50, weight_decay=0.01, ema=0.99, dropout=0.0)
+    for _ in train(pixels, None, ~groups, names, ["one"] * len(names), steps=steps, **how, **HOW):
+        pass
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    digits = load_digits()
+    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)[:, None]
+    groups = np.stack([digits.target == k for k in range(10)])
+    start = initial_weights(CONFIG, torch.Generator().manual_seed(0))
+    row = flatten(stack([start]))[0].numpy()
+    queries = np.zeros((QUERIES, 1, 8, 8), np.float32)
+
+    def scoring():
+        rows = torch.from_numpy(row)[None].repeat(11, 1)
+        predictor = Predictor(rows, CONFIG, HOW["schedule"], "v", HOW["device"])
+        labels = np.full(QUERIES, -1)
+        measure(predictor, queries, labels, range(QUERIES), seed=0, draws=DRAWS, gram=False)
+
+    forgetting(pixels, groups, row, 2)  # the first call of anything is slow
+    packed = spent(lambda: forgetting(pixels, groups, row, PROBE)) / PROBE
+    single = sum(
+        spent(lambda k=k: forgetting(pixels, groups[[k]], row, PROBE // 4)) for k in range(10)
+    ) / (PROBE // 4)
+    retrained = spent(lambda: retraining(pixels, groups, PROBE)) / PROBE
+    scored = spent(scoring)
+    print("a step of forgetting ten groups [CPU ms]")
+    print(f"  one at a time {single * 1e3:8.0f}")
+    print(f"  in one pack   {packed * 1e3:8.0f}   {single / packed:.1f} times less")
+    found = {"retraining": retrained * LOGO_STEPS, "unlearning": packed * STEPS, "scoring": scored}
+    _table("the demo [CPU s]", found, passes(DEMO))
+    _table("CIFAR-10 as published [min]", PUBLISHED_MINUTES, passes(PUBLISHED))
+    _table(f"CIFAR-10, {HERE.unlearn_steps} steps", {}, passes(HERE))
+
+
+def _table(title: str, found: dict[str, float], counted: dict[str, float]) -> None:
+    print(f"{title:32}     passes   over scoring    measured   over scoring")
+    for name, count in counted.items():
+        line = f"  {name:30} {count:10.2e} {count / counted['scoring']:14.2f}"
+        if found:
+            line += f" {found[name]:11.1f} {found[name] / found['scoring']:14.2f}"
+        print(line)
+    for label, row in (("counted", counted), ("measured", found)):
+        if row:
+            ratio = (row["retraining"] + row["scoring"]) / (row["unlearning"] + row["scoring"])
+            print(f"  retraining and scoring over unlearning and scoring, {label}: {ratio:.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The evidence lower bound of a diffusion model: its weights over time, and losses in nats.
+
+Symbols as in ``core.diffusion``, timesteps counted from 0 as in diffusers. The negative ELBO is a
+sum over ``t = 1 .. T-1`` of ``weight[t] * |noise - predicted|^2`` (a sum over pixels), plus two
+terms left out here: the prior's, which no model changes, and the decoder's at ``t = 0``, where the
+weight diverges. Ho et al., arXiv 2006.11239, eq. 5 and 12.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from begat.core.diffusion import Schedule
+
+Variance = Literal["posterior", "beta"]
+Clipped = Literal["exclude", "cap", "keep"]
+HIGHEST_BETA = 0.999  # where a cosine schedule is cut off
+
+
+def elbo_weights(
+    schedule: Schedule, variance: Variance = "posterior", clipped: Clipped = "exclude"
+) -> Float[Tensor, " timestep"]:
+    """Weight of the squared noise error in the negative ELBO, for every timestep, in float64.
+
+    With the reverse variance of the posterior, ``beta[t] / (2 alpha[t] (1 - alpha_bar[t-1]))``;
+    with ``beta`` itself ``beta[t] / (2 alpha[t] (1 - alpha_bar[t]))``, a constant aside.
+
+    ``clipped`` says what becomes of steps whose beta a cosine schedule cut to 0.999. Their weight
+    says where the cut was made, not what a model knows (the last of 1,000 steps holds 97 % of the
+    sum): ``exclude`` sets it to 0, ``cap`` to the weight of the last whole step, ``keep`` trusts
+    it.
+    """
+    alpha_bar = schedule.alpha_bar
+    before = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
+    alpha = alpha_bar / before
+    level = before if variance == "posterior" else alpha_bar
+    weights = (1 - alpha) / (2 * alpha * (1 - level))
+    weights[0] = 0.0
+    cut = 1 - alpha >= HIGHEST_BETA * (1 - 1e-9)
+    if clipped != "keep":
+        weights[cut] = float(weights[~cut][-1]) if clipped == "cap" else 0.0
+    return weights
+
+
+def stratum_weights(
+    weights: Float[np.ndarray, " timestep"], draws: int
+) -> Float[np.ndarray, " draw"]:
+    """The weight of each shared draw's stratum, mean over the stratum's timesteps.
+
+    Draws ``2i`` and ``2i+1`` fall into stratum ``i`` (``core.draws``). Weighting them by their
+    whole stratum takes the loss, not the weight, for constant within it: a small bias instead of
+    the variance of weights that span orders of magnitude.
+    """
+    strata, steps = draws // 2, len(weights)
+    total = np.concatenate([[0.0], np.cumsum(weights)])
+    edges = np.arange(strata + 1) * (steps / strata)
+    inside = np.diff(np.interp(edges, np.arange(steps + 1), total))
+    return np.repeat(inside * (strata / steps), 2)
+
+
+def nats(
+    loss: Float[np.ndarray, "*models query draw"],
+    weight: Float[np.ndarray, "#query draw"],
+    *,
+    timesteps: int,
+    dimensions: int,
+) -> Float[np.ndarray, "*models query draw"]:
+    """Each draw's share in the negative ELBO [nats]: its mean over draws estimates the sum.
+
+    Args:
+        loss: squared noise error, mean over pixels.
+        weight: the draws' weights, from ``weights[timestep]`` or ``stratum_weights``.
+        timesteps: T. Draws are uniform over 0 .. T-1 and weigh 0 at 0, hence a factor T; draws
+            over 1 .. T-1 would take T-1.
+        dimensions: pixels times channels, over which the ELBO sums.
+    """
+    return loss.astype(np.float64) * weight * (timesteps * dimensions)
+
+
+def draw_weights(
+    weights: Float[np.ndarray, " timestep"], timestep: Int[np.ndarray, "query draw"]
+) -> Float[np.ndarray, "query draw"]:
+    """Each draw's own weight."""
+    return weights[timestep]
+
+
+def weight_profile(
+    weights: Float[np.ndarray, " timestep"], bands: int
+) -> Float[np.ndarray, " band"]:
+    """Share of the total weight in each of ``bands`` equal stretches of time, for the report."""
+    return np.array([band.sum() for band in np.array_split(weights, bands)]) / weights.sum()

@@ -1,0 +1,162 @@
+"""What a model that forgets is to predict on forget images: one function per published target.
+
+All targets are predicted noise, whatever the network outputs. Symbols: ``x_t`` a noised forget
+image, ``sqrt(ab)`` and ``sigma = sqrt(1 - ab)`` its scales, ``a_r`` retained images,
+``v_r = (x_t - sqrt(ab) a_r) / sigma`` the noise that would have led from ``a_r`` to ``x_t``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Images = Float[Tensor, "group batch channel y x"]
+Logits = Float[Tensor, "group batch image"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Noised forget images of every group, and what a target may know about them.
+
+    Attributes:
+        noisy: x_t.
+        signal, sigma: its scales, shaped to multiply it.
+        taught: what the full model predicts.
+        elsewhere: asks for what the full model predicts under another label.
+        fresh: noise that has nothing to do with x_t.
+        pick: a uniform number in 0..1 per image, to pick a retained image by.
+        images: all training images in -1..1, flat, in float64.
+        candidates: which of them a target may use for each forget image.
+        neighbours: how many of them ``retrack`` keeps.
+        strength: how far ``esd`` is pushed beyond the unconditional prediction.
+    """
+
+    noisy: Images
+    signal: Float[Tensor, "group batch 1 1 1"]
+    sigma: Float[Tensor, "group batch 1 1 1"]
+    taught: Images
+    elsewhere: Callable[[], Images]
+    fresh: Images
+    pick: Float[Tensor, "group batch"]
+    images: Float[Tensor, "image pixel"]
+    candidates: Bool[Tensor, "group batch image"]
+    neighbours: int
+    strength: float
+
+
+Target = Callable[[Scene], Images]
+
+
+def responsibilities(
+    noisy: Images,
+    signal: Float[Tensor, "group batch 1 1 1"],
+    sigma: Float[Tensor, "group batch 1 1 1"],
+    images: Float[Tensor, "image pixel"],
+    candidates: Bool[Tensor, "group batch image"],
+) -> Logits:
+    """Log posterior over the candidates that one of them was noised into x_t.
+
+    ``log softmax_r(-|v_r|^2 / 2)`` in float64: the exponent is about minus half the number of
+    pixels even for the true image, and exp of that is 0 in float32 from some 200 pixels on.
+    """
+    x = noisy.flatten(2).double() / sigma.flatten(2).double()
+    scale = (signal / sigma).flatten(1).double()[..., None]
+    # |x/sigma|^2 is the same for every image and drops out
+    logits = scale * (x @ images.T) - scale.square() / 2 * images.square().sum(1)
+    return logits.masked_fill(~candidates, -torch.inf).log_softmax(-1)
+
+
+def implied_noise(scene: Scene, image: Images) -> Images:
+    """The noise that would have led from ``image`` to x_t."""
+    return (scene.noisy - scene.signal * image) / scene.sigma
+
+
+def ideal_noise(scene: Scene, log_weight: Logits) -> Images:
+    """The noise implied by the mean of the retained images under these weights."""
+    mean = (log_weight.exp() @ scene.images).view(scene.noisy.shape)
+    return implied_noise(scene, mean.to(scene.noisy))
+
+
+def posterior_mean(scene: Scene) -> Images:
+    """What the ideal denoiser of the retained images predicts: retraining's own optimum.
+
+    It memorises, so at low noise, where a retrained network denoises unseen groups well, it
+    overshoots (``Forgetting.above``).
+    """
+    weights = responsibilities(
+        scene.noisy, scene.signal, scene.sigma, scene.images, scene.candidates
+    )
+    return ideal_noise(scene, weights)
+
+
+def retrack(scene: Scene) -> Images:
+    """The ideal denoiser of the ``neighbours`` likeliest retained images (arXiv 2509.13007).
+
+    The released code exponentiates before it normalises, which gives 0 at 3,072 pixels; here the
+    weights are a softmax. Neighbours are nearest to x_t: what truncation drops weighs least.
+    """
+    weights = responsibilities(
+        scene.noisy, scene.signal, scene.sigma, scene.images, scene.candidates
+    )
+    kept = weights.topk(min(scene.neighbours, weights.shape[-1]), dim=-1)
+    few = torch.full_like(weights, -torch.inf).scatter(-1, kept.indices, kept.values)
+    return ideal_noise(scene, few.log_softmax(-1))
+
+
+def anchor(scene: Scene) -> Images:
+    """What the full model predicts under another label (GUDA, arXiv 2601.22651)."""
+    return scene.elsewhere()
+
+
+def esd(scene: Scene) -> Images:
+    """Away from the own label: other - strength (own - other) (arXiv 2303.07345).
+
+    The other label stands for no label: give a null label, or none, for a drawn one, which has the
+    same gradient in the mean.
+    """
+    other = scene.elsewhere()
+    return other - scene.strength * (scene.taught - other)
+
+
+def picked(
+    candidates: Bool[Tensor, "group batch image"], pick: Float[Tensor, "group batch"]
+) -> Int[Tensor, "group batch"]:
+    """The index of the candidate at the share ``pick`` of all candidates."""
+    place = (pick * candidates.sum(-1)).long()
+    return (candidates.cumsum(-1) == (place + 1)[..., None]).int().argmax(-1)
+
+
+def swap(scene: Scene) -> Images:
+    """The noise implied by one random retained image."""
+    image = scene.images[picked(scene.candidates, scene.pick)].view(scene.noisy.shape)
+    return implied_noise(scene, image.to(scene.noisy))
+
+
+def noise(scene: Scene) -> Images:
+    """Fresh noise."""
+    return scene.fresh
+
+
+def mixture_without(
+    full: Images, group: Images, log_posterior: Float[Tensor, "group batch"]
+) -> Images:
+    """The ideal prediction without a group, from those with it and of it alone: no unlearning.
+
+    The full set is a mixture, so ``full = p group + (1-p) rest`` with p the group's posterior at
+    x_t, and ``rest = full + p/(1-p) (full - group)``. Diverges where x_t cannot come from the rest.
+
+    Args:
+        full: predicted noise of a model of everything.
+        group: predicted noise of a model of the group, or of a conditional one under its label.
+        log_posterior: log p.
+    """
+    p = log_posterior.double()
+    odds = (p - torch.log(-torch.expm1(p))).exp()[..., None, None, None]
+    return full + odds.to(full) * (full - group)
+
+
+TARGETS: dict[str, Target] = {
+    target.__name__: target for target in (posterior_mean, retrack, anchor, esd, swap, noise)
+}

@@ -1,0 +1,219 @@
+"""Unlearning a pack: K copies of one model, each forgetting its own group, side by side."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from begat.core.diffusion import Prediction, Schedule, diffuse, predicted_noise
+from begat.core.operators import Forgetting, Half, mean_square, objective
+from begat.core.packs import unflatten
+from begat.core.targets import Images, Scene
+from begat.core.training import PackOptimiser
+from begat.core.unet import UNetConfig, unet
+
+Rows = Float[Tensor, "group parameter"]
+Precondition = Callable[[Rows], Rows]
+WINDOW = 10  # steps over which progress towards a goal is averaged
+
+
+@dataclass(frozen=True)
+class Noised:
+    """Every group's batch of images with the noise they are given; labels if the model has any."""
+
+    image: Images
+    timestep: Int[Tensor, "group batch"]
+    noise: Images
+    label: Int[Tensor, "group batch"] | None
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What targets may look at in one step, beside the images to forget; fields as in ``Scene``.
+
+    ``other`` are the labels under which the full model is asked for an anchor.
+    """
+
+    fresh: Images
+    pick: Float[Tensor, "group batch"]
+    images: Float[Tensor, "image pixel"]
+    candidates: Bool[Tensor, "group batch image"]
+    other: Int[Tensor, "group batch"] | None
+
+
+@dataclass(frozen=True)
+class Network:
+    """What turns rows of weights into predicted noise."""
+
+    config: UNetConfig
+    schedule: Schedule
+    prediction: Prediction
+
+    def noise(
+        self,
+        rows: Rows,
+        noisy: Images,
+        timestep: Int[Tensor, "group batch"],
+        label: Int[Tensor, "group batch"] | None,
+    ) -> Images:
+        """The noise that each model sees in its own batch."""
+        output = unet(unflatten(rows, self.config), self.config, noisy, timestep, label)
+        return predicted_noise(self.schedule, self.prediction, output, noisy, timestep)
+
+    def gradient(self, rows: Rows, batch: Noised) -> Rows:
+        """Gradient of each model's denoising loss on its own batch."""
+        leaf = rows.detach().requires_grad_()
+        noisy = diffuse(self.schedule, batch.image, batch.timestep, batch.noise)
+        found = self.noise(leaf, noisy, batch.timestep, batch.label)
+        return torch.autograd.grad(mean_square(found - batch.noise).sum(), [leaf])[0]
+
+
+class PackUnlearning(PackOptimiser):
+    """A pack in the course of forgetting.
+
+    The objective is a sum over groups, the teacher one model for all: none knows of the others.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        full: Float[Tensor, "1 parameter"],
+        start: Rows,
+        how: Forgetting,
+        *,
+        steps: int,
+        learning_rate: float,
+        warmup: int,
+        weight_decay: float,
+        clip: float,
+        ema: float,
+        mask: Bool[Tensor, "group parameter"] | None = None,
+        fisher: Float[Tensor, "1 parameter"] | None = None,
+    ) -> None:
+        super().__init__(
+            start,
+            steps=steps,
+            learning_rate=learning_rate,
+            warmup=warmup,
+            weight_decay=weight_decay,
+            clip=clip,
+            ema=ema,
+        )
+        self.network, self.schedule = network, network.schedule
+        self.full, self.how, self.mask, self.fisher = full, how, mask, fisher
+
+    @torch.no_grad()
+    def teach(
+        self,
+        noisy: Images,
+        timestep: Int[Tensor, "group batch"],
+        label: Int[Tensor, "group batch"] | None,
+    ) -> Images:
+        """The noise that the full model sees; as a pack of itself, which a CPU does fastest."""
+        return self.network.noise(self.full.expand(len(noisy), -1), noisy, timestep, label)
+
+    def step(
+        self, retain: Noised, forget: Noised, known: Knowledge, frozen: Bool[Tensor, " group"]
+    ) -> dict[str, Float[Tensor, " group"]]:
+        """Take one step with all models but the frozen; returns what it found before it.
+
+        ``forget_loss`` and ``retain_loss`` are denoising losses, ``forget_rise`` is the former less
+        the full model's on the same draws, ``retain_drift`` the squared distance from the full
+        model's prediction: means over batch and pixels.
+        """
+        batch = retain.image.shape[1]
+        image = torch.cat([retain.image, forget.image], 1)
+        timestep = torch.cat([retain.timestep, forget.timestep], 1)
+        noise = torch.cat([retain.noise, forget.noise], 1)
+        label = None
+        if retain.label is not None and forget.label is not None:
+            label = torch.cat([retain.label, forget.label], 1)
+        noisy = diffuse(self.schedule, image, timestep, noise)
+        taught = self.teach(noisy, timestep, label)
+        predicted = self.network.noise(self.weights, noisy, timestep, label)
+        parts = (image, noisy, noise, predicted, taught)
+        kept, gone = Half(*(p[:, :batch] for p in parts)), Half(*(p[:, batch:] for p in parts))
+        loss = objective(self.how, kept, gone, self._scene(gone, forget.timestep, known))
+        (gradient,) = torch.autograd.grad(loss.sum(), [self.weights], materialize_grads=True)
+        self._move(gradient, frozen)
+        with torch.no_grad():
+            forget_loss = mean_square(gone.predicted - gone.noise)
+            return {
+                "forget_loss": forget_loss,
+                "forget_rise": forget_loss - mean_square(gone.taught - gone.noise),
+                "retain_loss": mean_square(kept.predicted - kept.noise),
+                "retain_drift": mean_square(kept.predicted - kept.taught),
+            }
+
+    def _scene(self, gone: Half, timestep: Int[Tensor, "group batch"], known: Knowledge) -> Scene:
+        signal, sigma = self.schedule.scales(timestep, gone.noisy)
+        return Scene(
+            noisy=gone.noisy,
+            signal=signal,
+            sigma=sigma,
+            taught=gone.taught,
+            elsewhere=lambda: self.teach(gone.noisy, timestep, known.other),
+            fresh=known.fresh,
+            pick=known.pick,
+            images=known.images,
+            candidates=known.candidates,
+            neighbours=self.how.neighbours,
+            strength=self.how.strength,
+        )
+
+    def _move(self, gradient: Rows, frozen: Bool[Tensor, " group"]) -> None:
+        if self.fisher is not None:
+            away = self.weights.detach() - self.full
+            gradient = gradient + self.how.penalty * self.fisher * away
+        still = frozen[:, None] if self.mask is None else frozen[:, None] | ~self.mask
+        self.move(gradient, still if still.any() else None)
+
+
+def reached(curve: Float[Tensor, "group step"], goal: float) -> Bool[Tensor, " group"]:
+    """Which groups' mean over the last ``WINDOW`` steps has reached the goal."""
+    if curve.shape[1] < WINDOW:
+        return torch.zeros(len(curve), dtype=torch.bool)
+    return curve[:, -WINDOW:].mean(1) >= goal
+
+
+def group_gradient(network: Network, rows: Rows, batches: Iterable[Noised]) -> Rows:
+    """The gradient of each group's denoising loss at its row, mean over batches."""
+    return torch.stack([network.gradient(rows, batch) for batch in batches]).mean(0)
+
+
+def diagonal_fisher(
+    network: Network, full: Float[Tensor, "1 parameter"], batches: Iterable[Noised]
+) -> Float[Tensor, "1 parameter"]:
+    """Mean squared gradient of single images' denoising losses at the full model's weights.
+
+    Every image is a pack member of its own, a copy of the full model with a batch of one.
+    """
+    squares = [
+        network.gradient(full.expand(len(batch.image), -1), batch).square().mean(0, keepdim=True)
+        for batch in batches
+    ]
+    return torch.stack(squares).mean(0)
+
+
+def newton(
+    full: Float[Tensor, "1 parameter"],
+    gradient: Rows,
+    sizes: Int[Tensor, " group"],
+    images: int,
+    precondition: Precondition,
+) -> Rows:
+    """Every group's weights after one Newton step away from its images.
+
+    ``theta + (1/N) G^-1 sum_{j in group} grad loss_j``: what an influence function takes
+    retraining without the group to do, to first order.
+
+    Args:
+        full: theta.
+        gradient: the group's *mean* gradient at theta, from ``group_gradient``.
+        sizes: how many images each group has.
+        images: N, all of them.
+        precondition: G^-1 applied to rows; the curvature comes from elsewhere.
+    """
+    return full + precondition(gradient * (sizes.to(gradient) / images)[:, None])

@@ -1,0 +1,116 @@
+"""Scores of groups from models that forgot them: how much worse they explain a query."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+
+from begat.core.diffusion import Schedule, diffuse
+from begat.core.draws import shared_draws
+from begat.core.elbo import draw_weights, nats, stratum_weights
+from begat.core.noise import torch_generator
+from begat.core.statistics import error_over_draws
+from begat.core.targets import responsibilities
+from begat.errors import BegatError
+
+VARIANTS = ("loss", "elbo", "loss_centred", "elbo_centred")
+UNITS = ("squared noise error per pixel", "nats") * 2
+Losses = Float[np.ndarray, "group query draw"]
+
+
+def gather(
+    packs: Iterable[tuple[Sequence[str], Float[np.ndarray, "_ query draw"]]], groups: Sequence[str]
+) -> Losses:
+    """The losses of every group's model, in the order of ``groups``, from packs in any order.
+
+    Raises:
+        BegatError: a group that no pack has, or that two have; a pack's group that is none.
+    """
+    found: dict[str, Float[np.ndarray, "query draw"]] = {}
+    for names, losses in packs:
+        for name, loss in zip(names, losses, strict=True):
+            if name in found or name not in groups:
+                what = "comes twice" if name in found else "is not one of the groups"
+                raise BegatError(f"unlearned: {name!r} {what}; remove its pack and run again")
+            found[name] = loss
+    if missing := [name for name in groups if name not in found]:
+        raise BegatError(f"unlearned: expected a model without {missing[0]!r}, found none")
+    return np.stack([found[name] for name in groups])
+
+
+def score(
+    full: Float[np.ndarray, "query draw"],
+    without: Losses,
+    timestep: Int[np.ndarray, "query draw"],
+    weights: Float[np.ndarray, " timestep"],
+    dimensions: int,
+    *,
+    smooth: bool,
+) -> dict[str, Float[np.ndarray, "variant query group"]]:
+    """Measurement under the model that forgot each group minus that under the full model.
+
+    In the order of ``VARIANTS``: the mean loss; the negative ELBO in nats; and both centred, less
+    each group's mean over queries. Unequal strength of forgetting shifts a whole group, which
+    changes every query's ranking; centring takes it out, together with what groups truly differ by.
+    ``group_uncertainty`` is the standard error of the mean over draws, antithetic pairs counted as
+    one.
+
+    Args:
+        full: losses of the full model.
+        without: losses of the models that forgot, on the same draws.
+        timestep: the draws' timesteps, from the measurements.
+        weights: of the ELBO, from ``core.elbo.elbo_weights``.
+        dimensions: pixels times channels.
+        smooth: weigh a draw by its whole stratum, not by its own timestep (``core.elbo``).
+
+    Raises:
+        BegatError: a loss that is not finite.
+    """
+    if not (np.isfinite(full).all() and np.isfinite(without).all()):
+        raise BegatError("measurements: a loss is not finite, so no group can be scored")
+    weight = (
+        stratum_weights(weights, full.shape[-1])[None]
+        if smooth
+        else draw_weights(weights, timestep)
+    )
+    difference = without - full
+    in_nats = nats(difference, weight, timesteps=len(weights), dimensions=dimensions)
+    means = [values.mean(-1).T for values in (difference, in_nats)]
+    errors = [error_over_draws(values).T for values in (difference, in_nats)]
+    return {
+        "group_score": np.stack([*means, *(m - m.mean(0) for m in means)]),
+        "group_uncertainty": np.stack([*errors, *errors]),
+    }
+
+
+def images_within(
+    queries: Float[np.ndarray, "query channel y x"],
+    pixels: UInt8[np.ndarray, "image channel y x"],
+    members: Bool[np.ndarray, "query image"],
+    schedule: Schedule,
+    *,
+    seed: int,
+    draws: int,
+) -> Float[np.ndarray, "query image"]:
+    """How much each image of a query's group speaks for it: a share that sums to 1.
+
+    The posterior of having been noised into the noised query, mean over shared draws: which images
+    the group's ideal denoiser looks at. A similarity, never negative (``signed: false``), to see
+    into a group that a score has named; no model is asked.
+
+    Args:
+        members: the images of the group chosen for each query.
+    """
+    images = torch.from_numpy(pixels).double().flatten(1) / 127.5 - 1
+    shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
+    shares = []
+    for number, (query, group) in enumerate(zip(queries, members, strict=True)):
+        generator = torch_generator(seed, "scores_guda", number)
+        t, noise = shared_draws(generator, draws, schedule.timesteps, shape)
+        clean = torch.from_numpy(query).expand_as(noise)
+        noisy = diffuse(schedule, clean, t, noise)[None]
+        candidates = torch.from_numpy(group).expand(1, draws, -1)
+        log_share = responsibilities(noisy, *schedule.scales(t[None], noisy), images, candidates)
+        shares.append(log_share[0].exp().mean(0).numpy())
+    return np.stack(shares)

@@ -1,0 +1,114 @@
+"""Scores from models that forgot: zero where nothing was forgotten, the truth where all was."""
+
+import numpy as np
+import pytest
+import torch
+from small import TINY, random_images, random_predictor, random_rows
+
+from begat.core.diffusion import cosine_schedule
+from begat.core.elbo import elbo_weights
+from begat.core.predictors import Predictor
+from begat.errors import BegatError
+from begat.stages import scores_logo
+from begat.stages.measurements import measure
+from begat.stages.scores_guda import VARIANTS, gather, images_within, score
+
+WEIGHTS = elbo_weights(cosine_schedule(50)).numpy()
+PIXELS = 64
+
+
+def measured(rows, which=range(3)):
+    predictor = Predictor(rows, TINY, cosine_schedule(50), "v", torch.device("cpu"))
+    shape = (3, 1, 8, 8)
+    pixels = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)[list(which)]
+    label = np.full(len(pixels), -1, np.int32)
+    return measure(predictor, pixels, label, list(which), seed=3, draws=6, gram=False)
+
+
+def scored(found, smooth=False):
+    loss = found["loss"]
+    return score(loss[0], loss[1:], found["timestep"], WEIGHTS, PIXELS, smooth=smooth)
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_nothing_forgotten_scores_exactly_nothing(smooth):
+    rows = random_rows(TINY, 1).repeat(4, 1)
+    found = scored(measured(rows), smooth)
+    np.testing.assert_array_equal(found["group_score"], 0)
+    np.testing.assert_array_equal(found["group_uncertainty"], 0)
+
+
+def test_retrained_weights_in_place_of_forgetful_ones_give_the_truth_bit_for_bit():
+    loss = measured(random_rows(TINY, 4))["loss"]
+    found = scored(measured(random_rows(TINY, 4)))
+    truth = scores_logo.score(loss[:1], loss[1:, None])
+    np.testing.assert_array_equal(found["group_score"][0], truth["group_score"][0])
+    np.testing.assert_array_equal(found["group_uncertainty"][0], truth["group_uncertainty"][0])
+
+
+def test_a_score_does_not_depend_on_the_order_of_queries_or_groups():
+    rows = random_rows(TINY, 4)
+    found = scored(measured(rows))["group_score"][:2]
+    turned = scored(measured(rows, [2, 0, 1]))["group_score"][:2]
+    np.testing.assert_allclose(turned, found[:, [2, 0, 1]], rtol=1e-3, atol=1e-5)
+    turned = scored(measured(rows[[0, 3, 1, 2]]))["group_score"]
+    np.testing.assert_array_equal(turned, scored(measured(rows))["group_score"][..., [2, 0, 1]])
+
+
+def test_a_small_example_by_hand():
+    full = np.array([[1.0, 1.0, 1.0, 1.0], [2.0, 2.0, 2.0, 2.0]])
+    without = np.array([[[2.0, 2.0, 4.0, 4.0], [2.0, 2.0, 2.0, 2.0]]])
+    timestep = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
+    weights = np.array([0.0, 10.0, 1.0])
+    found = score(full, without, timestep, weights, 5, smooth=False)
+    loss, elbo, loss_centred, elbo_centred = found["group_score"][..., 0]
+    assert loss.tolist() == [2, 0]
+    assert elbo.tolist() == [3 * 5 * (10 * 1 + 1 * 3) / 2, 0]
+    assert loss_centred.tolist() == [1, -1]
+    assert elbo_centred.tolist() == [97.5 / 2, -97.5 / 2]
+    # pairs differ by 1 and 3: standard deviation sqrt 2, over sqrt 2 pairs
+    assert found["group_uncertainty"][0, :, 0].tolist() == pytest.approx([1, 0])
+    assert len(found["group_score"]) == len(VARIANTS)
+
+
+def test_a_shift_of_a_whole_group_is_centred_away():
+    generator = np.random.default_rng(0)
+    full, without = generator.random((5, 8)), generator.random((3, 5, 8))
+    timestep = generator.integers(0, 50, (5, 8))
+    plain = score(full, without, timestep, WEIGHTS, PIXELS, smooth=True)["group_score"]
+    without[1] += 0.5
+    shifted = score(full, without, timestep, WEIGHTS, PIXELS, smooth=True)["group_score"]
+    np.testing.assert_allclose(shifted[2:], plain[2:], rtol=1e-9, atol=1e-9)
+    assert (shifted[0, :, 1] > plain[0, :, 1]).all()
+
+
+def test_packs_are_gathered_by_name_and_no_group_is_silently_zero():
+    losses = np.arange(12.0).reshape(3, 2, 2)
+    packs = [(["b"], losses[1:2]), (["c", "a"], losses[[2, 0]])]
+    np.testing.assert_array_equal(gather(packs, ["a", "b", "c"]), losses)
+    with pytest.raises(BegatError, match="expected a model without 'b', found none"):
+        gather(packs[1:], ["a", "b", "c"])
+    with pytest.raises(BegatError, match="'b' comes twice"):
+        gather([*packs, packs[0]], ["a", "b", "c"])
+    with pytest.raises(BegatError, match="'c' is not one of the groups"):
+        gather(packs, ["a", "b"])
+
+
+def test_a_loss_that_is_not_a_number_is_refused():
+    loss = measured(random_predictor(TINY, 2).rows)["loss"]
+    loss[1, 0, 0] = np.nan
+    with pytest.raises(BegatError, match="not finite"):
+        score(loss[0], loss[1:], np.ones((3, 6), int), WEIGHTS, PIXELS, smooth=False)
+
+
+def test_within_a_group_the_query_itself_speaks_loudest_and_strangers_not_at_all():
+    pixels = random_images(8, TINY)
+    queries = pixels[[1, 5]].astype(np.float32) / 127.5 - 1
+    members = np.zeros((2, 8), bool)
+    members[0, :4] = members[1, 4:] = True
+    share = images_within(queries, pixels, members, cosine_schedule(50), seed=0, draws=8)
+    np.testing.assert_allclose(share.sum(1), 1)
+    assert share.argmax(1).tolist() == [1, 5]
+    assert (share[~members] == 0).all()
+    alone = images_within(queries[:1], pixels, members[:1], cosine_schedule(50), seed=0, draws=8)
+    np.testing.assert_allclose(alone[0], share[0], rtol=1e-6)
