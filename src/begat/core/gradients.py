@@ -37,20 +37,20 @@ class Sample:
         """How many images."""
         return len(self.number)
 
-    def images(self, some: slice | list[int]) -> Float[Tensor, "image channel y x"]:
+    def images(self, some: slice) -> Float[Tensor, "image channel y x"]:
         """Some of the images, in -1..1."""
         pixels = np.asarray(self.pixels[some])
         return torch.tensor(pixels / np.float32(127.5) - 1 if pixels.dtype == np.uint8 else pixels)
 
-    def labels(self, some: slice | list[int]) -> Int[Tensor, " image"] | None:
+    def labels(self, some: slice) -> Int[Tensor, " image"] | None:
         """Their classes, if the images have any."""
         return None if self.label is None else torch.tensor(np.asarray(self.label[some])).long()
 
     def only(self, chosen: Sequence[int]) -> "Sample":
         """A smaller sample."""
-        index = list(chosen)
-        label = None if self.label is None else np.asarray(self.label[index])
-        return Sample(np.asarray(self.pixels[index]), label, [self.number[i] for i in index])
+        label = None if self.label is None else np.stack([self.label[i] for i in chosen])
+        pixels = np.stack([self.pixels[i] for i in chosen])
+        return Sample(pixels, label, [self.number[i] for i in chosen])
 
 
 def blocks_of(sample: Sample, draws: int, examples: int = EXAMPLES) -> Iterator[slice]:
