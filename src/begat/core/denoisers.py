@@ -60,9 +60,10 @@ def unet_denoiser(
 
     network: Any = UNet2DModel(**config.diffusers_arguments())
     network.load_state_dict({name: w[0] for name, w in unflatten(row[None], config).items()})
-    return Denoiser(
-        network.to(device, row.dtype).eval(), schedule, prediction, bool(config.classes)
-    )
+    network = nn.Module.to(
+        network, device, row.dtype
+    )  # diffusers' own warns where nothing is wrong
+    return Denoiser(network.eval(), schedule, prediction, bool(config.classes))
 
 
 @dataclass(frozen=True)

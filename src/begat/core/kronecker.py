@@ -60,7 +60,23 @@ def blocks(layers: Sequence[Layer], curvature: Curvature, structure: Structure) 
         if layer.bias:
             place = slice(layer.weight.stop, layer.stop)
             found.append(Block(f"{layer.name}.bias", place, basis_out, None, of_bias[:, None]))
-    return found
+    return _without_rounding(found)
+
+
+def _without_rounding(blocks: list[Block]) -> list[Block]:
+    """The blocks, those dead but for rounding made dead.
+
+    The bias of attention's keys has no gradient at all, as softmax does not see it: what is found
+    there is rounding. A damping relative to it would blow it up to the size of any other block's.
+    """
+    largest = max(float(b.eigenvalues.max()) for b in blocks)
+    floor = largest * (100 * torch.finfo(blocks[0].eigenvalues.dtype).eps) ** 2
+    return [
+        replace(b, eigenvalues=torch.zeros_like(b.eigenvalues))
+        if b.eigenvalues.max() <= floor
+        else b
+        for b in blocks
+    ]
 
 
 def _eigenvalues(part: Mapping[str, Tensor], structure: Structure) -> tuple[Tensor, Tensor]:

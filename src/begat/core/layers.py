@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from begat.errors import BegatError
 
-Positions = Float[Tensor, "example position feature"]
+Seen = Float[Tensor, "example position feature_in"]
+Returned = Float[Tensor, "example position feature_out"]
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,10 @@ class Layer:
         else:
             weight = part.unflatten(-1, shape)
         found = {f"{self.name}.weight": weight}
-        return (
-            {**found, f"{self.name}.bias": row[..., self.weight.stop : self.stop]}
-            if (self.bias)
-            else found
-        )
+        if self.bias:
+            of_bias = row[..., self.weight.stop : self.stop]
+            found[f"{self.name}.bias"] = of_bias.unflatten(-1, tuple(self.module.bias.shape))  # type: ignore[arg-type]
+        return found
 
 
 def covered_layers(module: nn.Module, *, norms: bool = False) -> list[Layer]:
@@ -156,7 +156,7 @@ class Tape:
         """Carry ``gradient`` of the output back to every layer; ``again`` allows another pass."""
         torch.autograd.grad(output, self.leaves, gradient, retain_graph=again, allow_unused=True)
 
-    def positions(self, layer: Layer) -> tuple[Positions, Positions]:
+    def positions(self, layer: Layer) -> tuple[Seen, Returned]:
         """A layer's ``a`` and ``b``; several uses of one layer stand one after another."""
         calls = [call for call in self.calls[layer.name] if call.gradient is not None]
         if not calls:
@@ -192,19 +192,18 @@ def recorded(module: nn.Module, layers: Sequence[Layer]) -> Iterator[Tape]:
             parameter.requires_grad_()
 
 
-def inputs_of(module: nn.Module, seen: Tensor) -> Positions:
+def inputs_of(module: nn.Module, seen: Tensor) -> Seen:
     """``a``: patches of a convolution, tokens of a linear layer, a norm's normalised input."""
     if isinstance(module, nn.Conv2d):
         return patches(module, seen)
     if isinstance(module, nn.GroupNorm):
         seen = F.group_norm(seen, module.num_groups, eps=module.eps)
     elif isinstance(module, nn.LayerNorm):
-        shape = module.normalized_shape
-        seen = F.layer_norm(seen, shape, eps=module.eps).flatten(-len(shape))
+        seen = F.layer_norm(seen, module.normalized_shape, eps=module.eps)
     return _outputs_of(module, seen)
 
 
-def _outputs_of(module: nn.Module, gradient: Tensor) -> Positions:
+def _outputs_of(module: nn.Module, gradient: Tensor) -> Returned:
     """Features last, positions in the middle."""
     if isinstance(module, nn.Conv2d | nn.GroupNorm):
         return gradient.flatten(2).transpose(1, 2) if gradient.ndim > 2 else gradient[:, None]
@@ -213,7 +212,7 @@ def _outputs_of(module: nn.Module, gradient: Tensor) -> Positions:
     return gradient.reshape(len(gradient), -1, gradient.shape[-1])
 
 
-def patches(module: nn.Conv2d, image: Float[Tensor, "example channel y x"]) -> Positions:
+def patches(module: nn.Conv2d, image: Float[Tensor, "example channel y x"]) -> Seen:
     """What each output pixel of a convolution sees, in the order (ky, kx, channel)."""
     (step_y, step_x), (apart_y, apart_x) = module.stride, module.dilation
     (kernel_y, kernel_x), (top, left) = module.kernel_size, _padding(module)

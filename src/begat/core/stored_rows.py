@@ -12,8 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from begat.errors import BegatError
-
 Storage = Literal["full", "half", "int8"]
 
 
@@ -41,15 +39,9 @@ class StoredRows:
 def stored(
     rows: Float[Tensor, "row parameter"], places: Sequence[slice], storage: Storage
 ) -> StoredRows:
-    """The rows as ``full`` (their own precision), ``half`` or ``int8`` numbers.
-
-    Raises:
-        BegatError: an unknown storage.
-    """
+    """The rows as ``full`` (their own precision), ``half`` or ``int8`` numbers."""
     if storage == "full":
         return StoredRows([slice(0, rows.shape[1])], [rows], [rows.new_ones(len(rows), 1)])
-    if storage not in LARGEST:
-        raise BegatError(f"storage: expected full or one of {', '.join(LARGEST)}, found {storage}")
     codes, scales = [], []
     for place in places:
         part = rows[:, place]
