@@ -14,7 +14,7 @@ from networks import (
     sample,
     seeded,
 )
-from small import ATTENTIVE, random_images, random_rows
+from small import random_images, random_rows
 
 from begat.core.curvature import covariances, eigenbases, eigenvalues
 from begat.core.denoisers import unet_denoiser
@@ -25,6 +25,7 @@ from begat.core.influence import best_by_agreement, group_scores, split_half_rel
 from begat.core.kronecker import blocks, without
 from begat.core.layers import covered_layers
 from begat.core.stored_rows import stored
+from begat.core.unet import UNetConfig
 from begat.errors import BegatError
 from begat.stages.factors import factors
 from begat.stages.scores_influence import Variant, dead, score
@@ -166,6 +167,7 @@ def test_under_endless_damping_a_score_is_the_product_of_gradients():
 
 
 SCHEDULE = cosine_schedule(50)
+ATTENTIVE = UNetConfig(8, 3, (4, 8), 1, (False, True), False, 4, 2)
 VARIANTS = [
     Variant("gradient_dot"),
     Variant("ekfac", "relative", 0.1),

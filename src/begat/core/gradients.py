@@ -130,6 +130,20 @@ def layer_gradients(
     return torch.cat([weight, b.sum(1)], 1) if layer.bias else weight
 
 
+@torch.no_grad()
+def image_losses(
+    denoiser: Denoiser, sample: Sample, draws: DrawsOf, *, examples: int = EXAMPLES
+) -> Float[Tensor, " image"]:
+    """Every image's squared error of the predicted noise, mean over its draws and pixels."""
+    found = []
+    for some in blocks_of(sample, draws(sample.number[:1]).number, examples):
+        dealt = draws(sample.number[some])
+        got = answer(denoiser, sample.images(some), sample.labels(some), dealt)
+        error = (got.predicted - got.noise).square().flatten(1).mean(1)
+        found.append(error.view(-1, dealt.number).mean(1).cpu())
+    return torch.cat(found)
+
+
 def mean_gradient(
     denoiser: Denoiser,
     layers: Sequence[Layer],
