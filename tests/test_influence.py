@@ -29,6 +29,7 @@ from begat.core.unet import UNetConfig
 from begat.errors import BegatError
 from begat.stages.factors import factors
 from begat.stages.scores_influence import Variant, dead, score
+from begat.stages.scores_tracin import score as tracin
 
 D = 4
 LIKE = torch.zeros((), dtype=torch.float64)
@@ -326,3 +327,17 @@ def test_reliability_is_agreement_stepped_up_and_chooses_the_damping():
     np.testing.assert_allclose(reliability, expected, atol=0.08)
     assert best_by_agreement(first, second) == 1
     assert split_half_reliability(first, -first).max() == 0
+
+
+def test_tracin_sums_steps_times_products_over_checkpoints(scored):
+    layers = covered_layers(scored.denoiser.module, norms=True)
+    stream = image_gradients(scored.denoiser, layers, scored.images, scored.draws())
+    rows = torch.cat([r[0] for _, (r,) in stream]).numpy()
+    checkpoints = [scored.denoiser, scored.denoiser]
+    found = tracin(checkpoints, [0.1, 0.3], scored.images, scored.images, scored.draws())
+    product = 0.4 * rows @ rows.T / 6
+    np.testing.assert_allclose(found[0], product, rtol=1e-7, atol=1e-13)
+    np.testing.assert_allclose(found[1], product / np.linalg.norm(rows, axis=1), rtol=1e-7)
+    for rates, said in (([0.1], "1 for more"), ([0.1] * 3, "3 for 2")):
+        with pytest.raises(BegatError, match=f"learning rate for each checkpoint, found {said}"):
+            tracin(checkpoints, rates, scored.images, scored.images, scored.draws())
