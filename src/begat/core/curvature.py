@@ -29,7 +29,7 @@ from begat.core.layers import Layer, Tape, recorded
 from begat.core.noise import torch_generator
 
 Weight = Literal["expand", "reduce"]
-HELD = 2**23  # numbers of per-example gradients held at a time
+TILE = 128  # columns of a symmetric product computed at a time
 Fake = Callable[[Sequence[int], Draws, Answer], Tensor]
 
 
@@ -81,17 +81,37 @@ def covariances(
     seen = len(sample) * draws(sample.number[:1]).number
     for _, tape in passes(denoiser, layers, sample, draws, fake, examples):
         for layer in layers:
-            a, b = tape.positions(layer)
-            if not layer.inputs:
-                rows = layer_gradients(layer, a, b)
-                totals[layer.name]["parameter"] += rows.T @ rows
-                continue
-            if sharing == "reduce":
-                a, b = a.mean(1, keepdim=True), b.sum(1, keepdim=True)
-            positions, a, b = a.shape[1], a.reshape(-1, a.shape[2]), b.reshape(-1, b.shape[2])
-            totals[layer.name]["activation"] += (a.T @ a) / positions
-            totals[layer.name]["gradient"] += b.T @ b
+            for _, a, b in tape.pieces(layer):
+                for name, value in products(layer, a, b, sharing).items():
+                    totals[layer.name][name] += value
     return {name: {k: v / seen for k, v in part.items()} for name, part in totals.items()}
+
+
+def products(
+    layer: Layer,
+    a: Float[Tensor, "example position feature_in"],
+    b: Float[Tensor, "example position feature_out"],
+    sharing: Weight,
+) -> dict[str, Tensor]:
+    """What some examples add to a layer's factors."""
+    if not layer.inputs:
+        return {"parameter": gram(layer_gradients(layer, a, b))}
+    if sharing == "reduce":
+        a, b = a.mean(1, keepdim=True), b.sum(1, keepdim=True)
+    return {"activation": gram(a.flatten(0, 1)) / a.shape[1], "gradient": gram(b.flatten(0, 1))}
+
+
+def gram(rows: Float[Tensor, "row feature"]) -> Float[Tensor, "feature feature"]:
+    """rows^T rows; of a wide one only the blocks on and above the diagonal are computed."""
+    n = rows.shape[1]
+    if n < 2 * TILE:
+        return rows.T @ rows
+    found = rows.new_empty(n, n)
+    for start in range(0, n, TILE):
+        some, below = slice(start, start + TILE), slice(start + TILE, None)
+        found[some, start:] = rows[:, some].T @ rows[:, start:]
+        found[below, some] = found[some, below].T
+    return found
 
 
 def _zeros(denoiser: Denoiser, layer: Layer) -> dict[str, Tensor]:
@@ -142,11 +162,11 @@ def eigenvalues(
     for some, tape in passes(denoiser, layers, sample, draws, fake, examples):
         count = counts[:, some].repeat_interleave(number, 1)
         for layer in layers:
-            a, b = tape.positions(layer)
-            values = squares(layer, a, b, bases[layer.name], count)
-            for total, value in zip(totals, values, strict=True):
-                for name, part in value.items():
-                    total[layer.name][name] += part
+            for piece, a, b in tape.pieces(layer):
+                values = squares(layer, a, b, bases[layer.name], count[:, piece])
+                for total, value in zip(totals, values, strict=True):
+                    for name, part in value.items():
+                        total[layer.name][name] += part
     scale = counts.sum(1) * number
     return [
         {n: {k: (v / s).to(denoiser.like) for k, v in part.items()} for n, part in total.items()}
@@ -186,19 +206,14 @@ def squares(
 def _weight_squares(
     a: Tensor, b: Tensor, basis_in: Tensor, basis_out: Tensor, count: Tensor
 ) -> Float[Tensor, "group output input"]:
-    """With one position the square of a product is a product of squares; else in small blocks."""
+    """With one position the square of a product is a product of squares."""
     outputs, inputs = len(basis_out), len(basis_in)
     b = b @ basis_out
     if a.shape[1] == 1:
         left, right = b[:, 0].square(), (a[:, 0] @ basis_in).square()
         return torch.stack([(left * c[:, None]).T @ right for c in count])
-    total = b.new_zeros(len(count), outputs * inputs)
-    several = max(1, HELD // (outputs * inputs))
     rotate_first = a.shape[1] < outputs
-    for start in range(0, len(a), several):
-        some = slice(start, start + several)
-        a_some = a[some] @ basis_in if rotate_first else a[some]
-        gradient = torch.bmm(b[some].transpose(1, 2), a_some)
-        gradient = gradient if rotate_first else gradient @ basis_in
-        total += count[:, some] @ gradient.flatten(1).square()
-    return total.unflatten(1, (outputs, inputs))
+    a = a @ basis_in if rotate_first else a
+    gradient = torch.bmm(b.transpose(1, 2), a)
+    gradient = gradient if rotate_first else gradient @ basis_in
+    return (count @ gradient.flatten(1).square_()).unflatten(1, (outputs, inputs))

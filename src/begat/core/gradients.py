@@ -113,10 +113,13 @@ def part_gradients(tape: Tape, images: int, parts: int) -> Rows:
     """The gradients a tape holds after a backward pass, averaged over the draws of each part."""
     found = []
     for layer in tape.layers:
-        a, b = tape.positions(layer)
-        scale = images * parts / len(b)
-        b = b.reshape(images * parts, -1, b.shape[2])
-        found.append(layer_gradients(layer, a.reshape(len(b), -1, a.shape[2]), b * scale))
+        rows = []
+        draws = len(tape.calls[layer.name][0].input) // (images * parts)
+        for _, a, b in tape.pieces(layer, draws):
+            several = len(b) // draws
+            a, b = (v.reshape(several, -1, v.shape[2]) for v in (a, b))
+            rows.append(layer_gradients(layer, a, b))
+        found.append(torch.cat(rows) / draws)
     return torch.cat(found, 1).unflatten(0, (images, parts)).transpose(0, 1)
 
 

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from begat.errors import BegatError
 
+ALL = slice(None)
+HELD = 2**20  # numbers of patches or of gradients by example made at a time
 Seen = Float[Tensor, "example position feature_in"]
 Returned = Float[Tensor, "example position feature_out"]
 
@@ -156,16 +158,39 @@ class Tape:
         """Carry ``gradient`` of the output back to every layer; ``again`` allows another pass."""
         torch.autograd.grad(output, self.leaves, gradient, retain_graph=again, allow_unused=True)
 
-    def positions(self, layer: Layer) -> tuple[Seen, Returned]:
-        """A layer's ``a`` and ``b``; several uses of one layer stand one after another."""
-        calls = [call for call in self.calls[layer.name] if call.gradient is not None]
+    def positions(self, layer: Layer, some: slice = ALL) -> tuple[Seen, Returned]:
+        """A layer's ``a`` and ``b``; several uses of one layer stand one after another.
+
+        Raises:
+            BegatError: nothing came back to the layer.
+        """
+        pairs = [
+            (inputs_of(layer.module, call.input[some]), _outputs_of(layer.module, back[some]))
+            for call, back in self._used(layer)
+        ]
+        if len(pairs) == 1:
+            return pairs[0]
+        return torch.cat([a for a, _ in pairs], 1), torch.cat([b for _, b in pairs], 1)
+
+    def pieces(self, layer: Layer, whole: int = 1) -> Iterator[tuple[slice, Seen, Returned]]:
+        """The same for some examples after others, a multiple of ``whole`` of them at a time.
+
+        So few that patches and gradients stay in a processor's cache; a fresh block of memory for
+        all examples' patches costs more than filling it.
+        """
+        gradient = self._used(layer)[0][1]
+        numbers = gradient[0].numel() // layer.outputs * max(layer.inputs, 1)
+        largest = max(numbers, layer.outputs * max(layer.inputs, 1) // whole)
+        several = max(1, HELD // (largest * whole)) * whole
+        for start in range(0, len(gradient), several):
+            some = slice(start, start + several)
+            yield some, *self.positions(layer, some)
+
+    def _used(self, layer: Layer) -> list[tuple[Call, Tensor]]:
+        calls = [(c, c.gradient) for c in self.calls[layer.name] if c.gradient is not None]
         if not calls:
             raise BegatError(f"layer {layer.name} took no part in the network's output")
-        a = [inputs_of(layer.module, call.input) for call in calls]
-        b = [
-            _outputs_of(layer.module, call.gradient) for call in calls if call.gradient is not None
-        ]
-        return (a[0], b[0]) if len(calls) == 1 else (torch.cat(a, 1), torch.cat(b, 1))
+        return calls
 
 
 @contextmanager
