@@ -1,0 +1,219 @@
+"""Curvature of a denoiser's loss, layer by layer: what is accumulated over images.
+
+The loss of an example is mean_D (output - target)^2, so its Gauss-Newton matrix is
+Jac^T (2/D) Jac, the mean of g g^T over g = Jac^T e, e = eta sqrt(2/D), eta ~ N(0, I): the Fisher
+matrix of the model, from *fake* output gradients e (Martens & Grosse, arXiv 1503.05671; for
+diffusion Mlodozeniec et al., arXiv 2410.13850). With a_p, b_p as in ``core.layers``:
+
+``expand``   A = mean over examples and positions of a_p a_p^T, B = mean over examples of
+             sum_p b_p b_p^T: every position is a case of its own.
+``reduce``   a = mean_p a_p, b = sum_p b_p, then as one case (arXiv 2311.00636).
+
+EK-FAC's eigenvalues are the mean over draws of (Q_B^T [sum_p b_p a_p^T] Q_A)^2: summed over
+positions first, squared after. All matrices are means over images times draws and carry the mean
+over D pixels: a damping for a sum over pixels is D times one for the mean.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from begat.core.denoisers import Answer, Denoiser, answer
+from begat.core.gradients import EXAMPLES, Sample, blocks_of, layer_gradients
+from begat.core.image_draws import Draws, DrawsOf
+from begat.core.kronecker import Curvature
+from begat.core.layers import Layer, Tape, recorded
+from begat.core.noise import torch_generator
+
+Weight = Literal["expand", "reduce"]
+TILE = 128  # columns of a symmetric product computed at a time
+Fake = Callable[[Sequence[int], Draws, Answer], Tensor]
+
+
+def fake_gradients(seed: int, stage: str) -> Fake:
+    """Gives output gradients eta sqrt(2/D), which belong to (root seed, stage, image)."""
+
+    def of(images: Sequence[int], draws: Draws, found: Answer) -> Tensor:
+        shape = (draws.number, *found.output.shape[1:])
+        eta = [
+            torch.randn(shape, generator=torch_generator(seed, stage, "fake", int(i)))
+            for i in images
+        ]
+        return torch.cat(eta).to(found.output) * (2 / found.dimensions) ** 0.5
+
+    return of
+
+
+def passes(
+    denoiser: Denoiser,
+    layers: Sequence[Layer],
+    sample: Sample,
+    draws: DrawsOf,
+    fake: Fake,
+    examples: int = EXAMPLES,
+) -> Iterator[tuple[slice, Tape]]:
+    """Blocks of images, each with a tape that holds a backward pass from fake gradients."""
+    with recorded(denoiser.module, layers) as tape:
+        for some in blocks_of(sample, draws(sample.number[:1]).number, examples):
+            names = sample.number[some]
+            dealt = draws(names)
+            tape.clear()
+            found = answer(denoiser, sample.images(some), sample.labels(some), dealt)
+            tape.backward(found.output, fake(names, dealt, found))
+            yield some, tape
+
+
+def covariances(
+    denoiser: Denoiser,
+    layers: Sequence[Layer],
+    sample: Sample,
+    draws: DrawsOf,
+    fake: Fake,
+    *,
+    sharing: Weight = "expand",
+    examples: int = EXAMPLES,
+) -> dict[str, dict[str, Tensor]]:
+    """The factors A and B of every layer, of a norm layer the whole curvature, in float64."""
+    totals = {layer.name: _zeros(denoiser, layer) for layer in layers}
+    seen = len(sample) * draws(sample.number[:1]).number
+    for _, tape in passes(denoiser, layers, sample, draws, fake, examples):
+        for layer in layers:
+            for _, a, b in tape.pieces(layer):
+                for name, value in products(layer, a, b, sharing).items():
+                    totals[layer.name][name] += value
+    return {name: {k: v / seen for k, v in part.items()} for name, part in totals.items()}
+
+
+def products(
+    layer: Layer,
+    a: Float[Tensor, "example position feature_in"],
+    b: Float[Tensor, "example position feature_out"],
+    sharing: Weight,
+) -> dict[str, Tensor]:
+    """What some examples add to a layer's factors."""
+    if not layer.inputs:
+        return {"parameter": gram(layer_gradients(layer, a, b))}
+    if sharing == "reduce":
+        a, b = a.mean(1, keepdim=True), b.sum(1, keepdim=True)
+    return {"activation": gram(a.flatten(0, 1)) / a.shape[1], "gradient": gram(b.flatten(0, 1))}
+
+
+def gram(rows: Float[Tensor, "row feature"]) -> Float[Tensor, "feature feature"]:
+    """rows^T rows; of a wide one only the blocks on and above the diagonal are computed."""
+    n = rows.shape[1]
+    if n < 2 * TILE:
+        return rows.T @ rows
+    found = rows.new_empty(n, n)
+    for start in range(0, n, TILE):
+        some, below = slice(start, start + TILE), slice(start + TILE, None)
+        found[some, start:] = rows[:, some].T @ rows[:, start:]
+        found[below, some] = found[some, below].T
+    return found
+
+
+def _zeros(denoiser: Denoiser, layer: Layer) -> dict[str, Tensor]:
+    sizes = {"activation": layer.inputs, "gradient": layer.outputs}
+    sizes = sizes if layer.inputs else {"parameter": layer.stop - layer.start}
+    zeros = denoiser.like.new_zeros
+    return {name: zeros(n, n, dtype=torch.float64) for name, n in sizes.items()}
+
+
+def eigenbases(
+    covariance: Mapping[str, Mapping[str, Tensor]], like: Tensor
+) -> dict[str, dict[str, Tensor]]:
+    """Eigenvectors and eigenvalues of every factor, in the dtype of ``like``."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for layer, parts in covariance.items():
+        found[layer] = {}
+        for name, matrix in parts.items():
+            values, vectors = torch.linalg.eigh(matrix)
+            found[layer][f"{name}_eigenvalues"] = values.clamp(min=0).to(like)
+            found[layer][f"{name}_eigenvectors"] = vectors.to(like)
+    return found
+
+
+def eigenvalues(
+    denoiser: Denoiser,
+    layers: Sequence[Layer],
+    sample: Sample,
+    draws: DrawsOf,
+    fake: Fake,
+    bases: Curvature,
+    *,
+    groups: Float[Tensor, "group image"] | None = None,
+    examples: int = EXAMPLES,
+) -> list[dict[str, dict[str, Tensor]]]:
+    """EK-FAC's eigenvalues in the given bases: over all images, or one entry for each group.
+
+    Args:
+        denoiser, layers, sample, draws: see ``core.gradients.image_gradients``.
+        fake: the output gradients.
+        bases: what ``eigenbases`` returned.
+        groups: how much each image counts in each group; without it all count once.
+        examples: noisy images per network call.
+    """
+    number = draws(sample.number[:1]).number
+    counts = torch.ones(1, len(sample)) if groups is None else groups
+    counts = counts.to(denoiser.like)
+    totals = [{layer.name: _no_values(denoiser, layer) for layer in layers} for _ in counts]
+    for some, tape in passes(denoiser, layers, sample, draws, fake, examples):
+        count = counts[:, some].repeat_interleave(number, 1)
+        for layer in layers:
+            for piece, a, b in tape.pieces(layer):
+                values = squares(layer, a, b, bases[layer.name], count[:, piece])
+                for total, value in zip(totals, values, strict=True):
+                    for name, part in value.items():
+                        total[layer.name][name] += part
+    scale = counts.sum(1) * number
+    return [
+        {n: {k: (v / s).to(denoiser.like) for k, v in part.items()} for n, part in total.items()}
+        for total, s in zip(totals, scale, strict=True)
+    ]
+
+
+def _no_values(denoiser: Denoiser, layer: Layer) -> dict[str, Tensor]:
+    sizes: dict[str, tuple[int, ...]] = {"eigenvalues": (layer.outputs, layer.inputs)}
+    if not layer.inputs:
+        sizes = {"parameter_eigenvalues": (layer.stop - layer.start,)}
+    elif layer.bias:
+        sizes["bias_eigenvalues"] = (layer.outputs,)
+    zeros = denoiser.like.new_zeros
+    return {name: zeros(shape, dtype=torch.float64) for name, shape in sizes.items()}
+
+
+def squares(
+    layer: Layer,
+    a: Float[Tensor, "example position feature_in"],
+    b: Float[Tensor, "example position feature_out"],
+    basis: Mapping[str, Tensor],
+    count: Float[Tensor, "group example"],
+) -> list[dict[str, Tensor]]:
+    """Squared gradients in the eigenbasis, summed over each group's examples."""
+    if not layer.inputs:
+        rows = layer_gradients(layer, a, b) @ basis["parameter_eigenvectors"]
+        return [{"parameter_eigenvalues": v} for v in count @ rows.square()]
+    basis_in, basis_out = basis["activation_eigenvectors"], basis["gradient_eigenvectors"]
+    found = [{"eigenvalues": v} for v in _weight_squares(a, b, basis_in, basis_out, count)]
+    if layer.bias:
+        for part, v in zip(found, count @ (b.sum(1) @ basis_out).square(), strict=True):
+            part["bias_eigenvalues"] = v
+    return found
+
+
+def _weight_squares(
+    a: Tensor, b: Tensor, basis_in: Tensor, basis_out: Tensor, count: Tensor
+) -> Float[Tensor, "group output input"]:
+    """With one position the square of a product is a product of squares."""
+    outputs, inputs = len(basis_out), len(basis_in)
+    b = b @ basis_out
+    if a.shape[1] == 1:
+        left, right = b[:, 0].square(), (a[:, 0] @ basis_in).square()
+        return torch.stack([(left * c[:, None]).T @ right for c in count])
+    rotate_first = a.shape[1] < outputs
+    a = a @ basis_in if rotate_first else a
+    gradient = torch.bmm(b.transpose(1, 2), a)
+    gradient = gradient if rotate_first else gradient @ basis_in
+    return (count @ gradient.flatten(1).square_()).unflatten(1, (outputs, inputs))

@@ -1,0 +1,184 @@
+"""Gradients of measurements by single images, each the mean over the image's draws.
+
+All positions of all draws of an image go through one matrix product per layer,
+G = sum_{draw, p} b_p a_p^T, so that a gradient per image costs about as much as the ordinary
+gradient of the batch.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from begat.core.denoisers import MEASUREMENTS, Denoiser, answer
+from begat.core.image_draws import Draws, DrawsOf
+from begat.core.layers import Layer, Tape, recorded
+from begat.errors import BegatError
+
+EXAMPLES = 256  # noisy images per network call; a matter of speed and memory only
+Rows = Float[Tensor, "part image parameter"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images to take gradients of: pixels as bytes, or as floats in -1..1, and their names.
+
+    ``pixels`` may be anything that gives an array when sliced. ``number`` names an image's draws.
+    """
+
+    pixels: np.ndarray
+    label: Int[np.ndarray, " image"] | None
+    number: Sequence[int]
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self.number)
+
+    def images(self, some: slice) -> Float[Tensor, "image channel y x"]:
+        """Some of the images, in -1..1."""
+        pixels = np.asarray(self.pixels[some])
+        return torch.tensor(pixels / np.float32(127.5) - 1 if pixels.dtype == np.uint8 else pixels)
+
+    def labels(self, some: slice) -> Int[Tensor, " image"] | None:
+        """Their classes, if the images have any."""
+        return None if self.label is None else torch.tensor(np.asarray(self.label[some])).long()
+
+    def only(self, chosen: Sequence[int]) -> "Sample":
+        """A smaller sample."""
+        label = None if self.label is None else np.stack([self.label[i] for i in chosen])
+        pixels = np.stack([self.pixels[i] for i in chosen])
+        return Sample(pixels, label, [self.number[i] for i in chosen])
+
+
+def blocks_of(sample: Sample, draws: int, examples: int = EXAMPLES) -> Iterator[slice]:
+    """Consecutive images, so many that a network call sees about ``examples`` noisy ones."""
+    several = max(1, examples // draws)
+    for start in range(0, len(sample), several):
+        yield slice(start, min(start + several, len(sample)))
+
+
+def width(layers: Sequence[Layer]) -> int:
+    """The length of a row of gradients."""
+    return layers[-1].stop if layers else 0
+
+
+def image_gradients(
+    denoiser: Denoiser,
+    layers: Sequence[Layer],
+    sample: Sample,
+    draws: DrawsOf,
+    measurements: Sequence[str] = ("noise",),
+    *,
+    parts: int = 1,
+    each_draw: bool = False,
+    examples: int = EXAMPLES,
+) -> Iterator[tuple[slice, tuple[Rows, ...]]]:
+    """Blocks of images with their gradients, ``[part, image, parameter]`` for each measurement.
+
+    Args:
+        denoiser: the network.
+        layers: the layers to differentiate in; ``Layer.parameters`` names a row's parts.
+        sample: the images.
+        draws: gives the images' draws.
+        measurements: names from ``core.denoisers.MEASUREMENTS``; one forward pass serves all.
+        parts: split the draws into so many independent lists, a gradient for each; their mean is
+            the gradient by all draws.
+        each_draw: every draw is a part.
+        examples: see ``blocks_of``.
+
+    Raises:
+        BegatError: a gradient is not finite, with the image and the draw.
+    """
+    number = draws(sample.number[:1]).number
+    with recorded(denoiser.module, layers) as tape:
+        for some in blocks_of(sample, number, examples):
+            names = sample.number[some]
+            dealt = draws(names).in_parts(number if each_draw else parts)
+            tape.clear()
+            found = answer(denoiser, sample.images(some), sample.labels(some), dealt)
+            rows = []
+            for measurement in measurements:
+                again = measurement != measurements[-1]
+                tape.backward(found.output, MEASUREMENTS[measurement](found), again=again)
+                row = part_gradients(tape, len(names), number if each_draw else parts)
+                _check_finite(row, tape, names, dealt)
+                rows.append(row)
+            yield some, tuple(rows)
+
+
+def part_gradients(tape: Tape, images: int, parts: int) -> Rows:
+    """The gradients a tape holds after a backward pass, averaged over the draws of each part."""
+    found = []
+    for layer in tape.layers:
+        rows = []
+        draws = len(tape.calls[layer.name][0].input) // (images * parts)
+        for _, a, b in tape.pieces(layer, draws):
+            several = len(b) // draws
+            a, b = (v.reshape(several, -1, v.shape[2]) for v in (a, b))
+            rows.append(layer_gradients(layer, a, b))
+        found.append(torch.cat(rows) / draws)
+    return torch.cat(found, 1).unflatten(0, (images, parts)).transpose(0, 1)
+
+
+def layer_gradients(
+    layer: Layer,
+    a: Float[Tensor, "example position feature_in"],
+    b: Float[Tensor, "example position feature_out"],
+) -> Float[Tensor, "example parameter"]:
+    """A layer's part of every example's row, its positions summed."""
+    weight = torch.bmm(b.transpose(1, 2), a).flatten(1) if layer.inputs else (a * b).sum(1)
+    return torch.cat([weight, b.sum(1)], 1) if layer.bias else weight
+
+
+@torch.no_grad()
+def image_losses(
+    denoiser: Denoiser, sample: Sample, draws: DrawsOf, *, examples: int = EXAMPLES
+) -> Float[Tensor, " image"]:
+    """Every image's squared error of the predicted noise, mean over its draws and pixels."""
+    found = []
+    for some in blocks_of(sample, draws(sample.number[:1]).number, examples):
+        dealt = draws(sample.number[some])
+        got = answer(denoiser, sample.images(some), sample.labels(some), dealt)
+        error = (got.predicted - got.noise).square().flatten(1).mean(1)
+        found.append(error.view(-1, dealt.number).mean(1).cpu())
+    return torch.cat(found)
+
+
+def mean_gradient(
+    denoiser: Denoiser,
+    layers: Sequence[Layer],
+    sample: Sample,
+    draws: DrawsOf,
+    measurement: str,
+    *,
+    parts: int = 1,
+    examples: int = EXAMPLES,
+) -> Float[Tensor, "part 1 parameter"]:
+    """The mean of the images' gradients."""
+    total = torch.zeros(parts, 1, width(layers), dtype=torch.float64, device=denoiser.like.device)
+    stream = image_gradients(
+        denoiser, layers, sample, draws, (measurement,), parts=parts, examples=examples
+    )
+    for _, (rows,) in stream:
+        total += rows.sum(1, keepdim=True)
+    return (total / len(sample)).to(denoiser.like)
+
+
+def _check_finite(rows: Rows, tape: Tape, names: Sequence[int], draws: Draws) -> None:
+    if rows.isfinite().all():
+        return
+    wrong = (~rows.isfinite()).any(2).any(0).nonzero()
+    image = int(wrong[0])
+    of_image = slice(image * draws.number, (image + 1) * draws.number)
+    sick = torch.zeros(draws.number, dtype=torch.bool)
+    for layer in tape.layers:
+        for values in tape.positions(layer):
+            sick |= ~values[of_image].isfinite().flatten(1).all(1).cpu()
+    draw = int(sick.int().argmax())
+    raise BegatError(
+        f"the gradient of image {names[image]} is not finite in draw {draw} "
+        f"(timestep {int(draws.timestep[image, draw])}): did the model diverge?"
+    )

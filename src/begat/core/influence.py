@@ -1,0 +1,131 @@
+"""Products of query gradients with training gradients that stream past, and their reliability."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from begat.core.denoisers import Denoiser
+from begat.core.gradients import EXAMPLES, Sample, image_gradients, mean_gradient, width
+from begat.core.image_draws import DrawsOf
+from begat.core.kronecker import Block, preconditioned
+from begat.core.layers import Layer
+from begat.core.statistics import correlation
+from begat.core.stored_rows import StoredRows
+
+CENTRE = 512  # images whose mean gradient stands for that of all: see ``query_gradients``
+Scores = Float[np.ndarray, "*variant query image"]
+
+
+def query_gradients(
+    denoiser: Denoiser,
+    layers: Sequence[Layer],
+    queries: Sample,
+    draws: DrawsOf,
+    measurement: str,
+    *,
+    parts: int = 1,
+    centre: Sample | None = None,
+    examples: int = EXAMPLES,
+) -> Float[Tensor, "part query parameter"]:
+    """The queries' gradients; with ``centre`` those of their loss beyond the images' mean loss.
+
+    Taking off the mean training gradient removes what the shared draws do to all images alike. It
+    changes every query's scores by the same amount for a given image. The mean is taken over at
+    most ``CENTRE`` images spread evenly over ``centre``: all of them would cost another pass, and
+    the error of the mean is 1/512 of the spread between images.
+    """
+    found = [
+        rows
+        for _, (rows,) in image_gradients(
+            denoiser, layers, queries, draws, (measurement,), parts=parts, examples=examples
+        )
+    ]
+    gradients = torch.cat(found, 1)
+    if centre is None:
+        return gradients
+    spread = np.unique(np.linspace(0, len(centre) - 1, min(CENTRE, len(centre))).round())
+    few = centre.only([int(i) for i in spread])
+    how = dict(parts=parts, examples=examples)
+    return gradients - mean_gradient(denoiser, layers, few, draws, measurement, **how)
+
+
+def products_with_all(
+    denoiser: Denoiser,
+    layers: Sequence[Layer],
+    images: Sample,
+    draws: DrawsOf,
+    measurement: str,
+    queries: Sequence[StoredRows],
+    *,
+    examples: int = EXAMPLES,
+) -> Float[np.ndarray, "query_part image_part row image"]:
+    """The product of every stored row with every image's gradient, for all pairs of parts.
+
+    The images' gradients pass by in blocks and are forgotten. There are as many parts of the draws
+    as there are sets of stored rows.
+    """
+    parts = len(queries)
+    shape = (parts, parts, len(queries[0].codes[0]), len(images))
+    found = torch.zeros(shape, dtype=denoiser.like.dtype).numpy()
+    stream = image_gradients(
+        denoiser, layers, images, draws, (measurement,), parts=parts, examples=examples
+    )
+    for some, (rows,) in stream:
+        for i, stored in enumerate(queries):
+            product = stored.products(rows.flatten(0, 1)).unflatten(1, (parts, -1))
+            found[i, :, :, some] = product.transpose(0, 1).cpu().numpy()
+    return found
+
+
+def split_half_reliability(first: Scores, second: Scores) -> Float[np.ndarray, "*variant query"]:
+    """How well two halves of the draws agree on a query's images, stepped up to all draws.
+
+    With r the correlation of the halves' scores over images, 2r / (1 + r) (Spearman-Brown); 0 where
+    they do not agree at all.
+    """
+    r = np.maximum(correlation(first, second), 0)
+    return 2 * r / (1 + r)
+
+
+def best_by_agreement(
+    first: Float[np.ndarray, "damping query image"],
+    second: Float[np.ndarray, "damping query image"],
+) -> int:
+    """The damping whose scores two halves of the draws agree on best, no truth consulted.
+
+    An idea, not a theorem: agreement rewards steady scores, and a large damping is steady too.
+    """
+    return int(split_half_reliability(first, second).mean(1).argmax())
+
+
+def group_scores(
+    blocks: Sequence[Block],
+    queries: Float[Tensor, "query parameter"],
+    group: Float[Tensor, " parameter"],
+    share: float,
+    *,
+    kind: str,
+    damping: float,
+) -> Float[Tensor, " query"]:
+    """g_q^T (H - H_u/N)^-1 g_u / N: what leaving out a whole group does, in one Newton step.
+
+    First-order scores take every image's effect at the full model and sum; here the curvature the
+    group itself contributed is gone as well, which for a quadratic loss is exact.
+
+    Args:
+        blocks: the curvature without the group, from ``kronecker.without``.
+        queries: the queries' gradients.
+        group: the mean gradient of the group's images.
+        share: the group's size over the number of images.
+        kind, damping: as in ``kronecker.preconditioned``.
+    """
+    (step,) = preconditioned(blocks, group[None] * share, kind, [damping])
+    return queries @ step[0]
+
+
+def places_of(layers: Sequence[Layer]) -> list[slice]:
+    """Where each layer stands in a row."""
+    return [slice(layer.start, layer.stop) for layer in layers] if width(layers) else []

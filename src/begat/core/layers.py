@@ -1,0 +1,263 @@
+"""The layers of any torch module: which are covered, what each saw and what came back to it.
+
+A covered layer is linear in its parameters at every *position* (a pixel of a convolution's output,
+a token, or the one position of a time embedding): output_p = W a_p + bias. With ``b_p`` the
+gradient of a scalar in output_p, the gradient of that scalar is ``sum_p b_p a_p^T`` for the weight
+and ``sum_p b_p`` for the bias. ``a_p`` of a convolution is its patch, in the order (ky, kx,
+channel): windows of channels-last images are copied in long runs. ``Layer.parameters`` gives the
+parameters' own order back.
+
+Normalisation layers are linear in their parameters too: a_p is the normalised input, the weight
+diagonal.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from begat.errors import BegatError
+
+ALL = slice(None)
+HELD = 2**20  # numbers of patches or of gradients by example made at a time
+Seen = Float[Tensor, "example position feature_in"]
+Returned = Float[Tensor, "example position feature_out"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A covered layer: its module, and where its gradients stand in a flat row.
+
+    ``inputs`` is the length of ``a_p``, 0 for a normalisation layer.
+    """
+
+    name: str
+    module: nn.Module
+    outputs: int
+    inputs: int
+    bias: bool
+    start: int
+
+    @property
+    def weight(self) -> slice:
+        """Where the weight stands in a row: outputs first, inputs second."""
+        return slice(self.start, self.start + self.outputs * (self.inputs or 1))
+
+    @property
+    def stop(self) -> int:
+        """Where the next layer begins."""
+        return self.weight.stop + self.outputs * self.bias
+
+    def parameters(self, row: Float[Tensor, "*batch parameter"]) -> dict[str, Float[Tensor, "..."]]:
+        """The layer's part of flat rows, by parameter name and in the parameters' own shapes."""
+        part = row[..., self.weight]
+        shape = tuple(self.module.weight.shape)  # type: ignore[arg-type]
+        if isinstance(self.module, nn.Conv2d):
+            patch = (*shape[2:], shape[1])
+            weight = part.unflatten(-1, (shape[0], *patch)).movedim(-1, -3)
+        else:
+            weight = part.unflatten(-1, shape)
+        found = {f"{self.name}.weight": weight}
+        if self.bias:
+            of_bias = row[..., self.weight.stop : self.stop]
+            found[f"{self.name}.bias"] = of_bias.unflatten(-1, tuple(self.module.bias.shape))  # type: ignore[arg-type]
+        return found
+
+
+def covered_layers(module: nn.Module, *, norms: bool = False) -> list[Layer]:
+    """Every convolution and linear layer, with ``norms`` also GroupNorm and LayerNorm.
+
+    Left out: grouped convolutions, padding that is not plain zeros, layers without parameters.
+    """
+    layers: list[Layer] = []
+    for name, part in module.named_modules():
+        sizes = _sizes(part, norms)
+        if sizes:
+            start = layers[-1].stop if layers else 0
+            bias = part.bias is not None
+            layers.append(Layer(name, part, *sizes, bias, start))
+    return layers
+
+
+def _sizes(part: nn.Module, norms: bool) -> tuple[int, int] | None:
+    """Outputs and inputs of a layer that can be covered, else None."""
+    if isinstance(part, nn.Conv2d):
+        plain = part.groups == 1 and part.padding_mode == "zeros"
+        taps = part.kernel_size[0] * part.kernel_size[1]
+        whole = plain and not isinstance(part.padding, str)
+        return (part.out_channels, part.in_channels * taps) if whole else None
+    if isinstance(part, nn.Linear):
+        return part.out_features, part.in_features
+    if norms and isinstance(part, nn.GroupNorm | nn.LayerNorm) and part.weight is not None:
+        return part.weight.numel(), 0
+    return None
+
+
+def uncovered(module: nn.Module, layers: Sequence[Layer]) -> dict[str, float]:
+    """Every parameter outside ``layers``, with its share of all parameters."""
+    inside = {id(p) for layer in layers for p in layer.module.parameters(recurse=False)}
+    total = sum(p.numel() for p in module.parameters())
+    return {n: p.numel() / total for n, p in module.named_parameters() if id(p) not in inside}
+
+
+def require_coverage(module: nn.Module, layers: Sequence[Layer]) -> None:
+    """Nothing, where all parameters are covered.
+
+    Raises:
+        BegatError: some are not, with their share.
+    """
+    if left := uncovered(module, layers):
+        raise BegatError(
+            f"{len(left)} parameters ({sum(left.values()):.2%} of all) belong to no covered layer:"
+            f" {', '.join(list(left)[:4])}{', ...' if len(left) > 4 else ''}"
+        )
+
+
+@dataclass
+class Call:
+    """One use of a layer: its input, and after a backward pass its output's gradient."""
+
+    input: Tensor
+    gradient: Tensor | None = None
+
+
+class Tape:
+    """What the layers of a module saw in the last forward pass, and in the last backward pass."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self.layers = layers
+        self.calls: dict[str, list[Call]] = {}
+        self.leaves: list[Tensor] = []
+
+    def clear(self) -> None:
+        """Forget, before the next forward pass."""
+        self.calls = {layer.name: [] for layer in self.layers}
+        self.leaves = []
+
+    def note(self, layer: Layer, seen: Tensor, output: Tensor) -> None:
+        """Keep a layer's input; its output's gradient follows in the backward pass.
+
+        No parameter requires a gradient while a tape runs, so no weight gradient is computed that
+        would be thrown away; the graph begins at the outputs of the first layers instead.
+        """
+        if not output.requires_grad:
+            self.leaves.append(output.requires_grad_())
+        call = Call(seen.detach())
+        self.calls[layer.name].append(call)
+
+        def keep(gradient: Tensor) -> None:
+            call.gradient = gradient.detach()
+
+        output.register_hook(keep)
+
+    def backward(self, output: Tensor, gradient: Tensor, *, again: bool = False) -> None:
+        """Carry ``gradient`` of the output back to every layer; ``again`` allows another pass."""
+        torch.autograd.grad(output, self.leaves, gradient, retain_graph=again, allow_unused=True)
+
+    def positions(self, layer: Layer, some: slice = ALL) -> tuple[Seen, Returned]:
+        """A layer's ``a`` and ``b``; several uses of one layer stand one after another.
+
+        Raises:
+            BegatError: nothing came back to the layer.
+        """
+        pairs = [
+            (inputs_of(layer.module, call.input[some]), _outputs_of(layer.module, back[some]))
+            for call, back in self._used(layer)
+        ]
+        if len(pairs) == 1:
+            return pairs[0]
+        return torch.cat([a for a, _ in pairs], 1), torch.cat([b for _, b in pairs], 1)
+
+    def pieces(self, layer: Layer, whole: int = 1) -> Iterator[tuple[slice, Seen, Returned]]:
+        """The same for some examples after others, a multiple of ``whole`` of them at a time.
+
+        So few that patches and gradients stay in a processor's cache; a fresh block of memory for
+        all examples' patches costs more than filling it.
+        """
+        gradient = self._used(layer)[0][1]
+        numbers = gradient[0].numel() // layer.outputs * max(layer.inputs, 1)
+        largest = max(numbers, layer.outputs * max(layer.inputs, 1) // whole)
+        several = max(1, HELD // (largest * whole)) * whole
+        for start in range(0, len(gradient), several):
+            some = slice(start, start + several)
+            yield some, *self.positions(layer, some)
+
+    def _used(self, layer: Layer) -> list[tuple[Call, Tensor]]:
+        calls = [(c, c.gradient) for c in self.calls[layer.name] if c.gradient is not None]
+        if not calls:
+            raise BegatError(f"layer {layer.name} took no part in the network's output")
+        return calls
+
+
+@contextmanager
+def recorded(module: nn.Module, layers: Sequence[Layer]) -> Iterator[Tape]:
+    """A tape that listens to ``module`` until the context ends; the module is left as it was."""
+    tape = Tape(layers)
+    training = [(part, part.training) for part in module.modules()]
+    wanted = [p for p in module.parameters() if p.requires_grad]
+
+    def listener(layer: Layer) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda _, seen, output: tape.note(layer, seen[0], output)
+
+    handles = [layer.module.register_forward_hook(listener(layer)) for layer in layers]
+    try:
+        module.eval().requires_grad_(False)
+        with torch.enable_grad():
+            yield tape
+    finally:
+        for handle in handles:
+            handle.remove()
+        for part, was in training:
+            part.training = was
+        for parameter in wanted:
+            parameter.requires_grad_()
+
+
+def inputs_of(module: nn.Module, seen: Tensor) -> Seen:
+    """``a``: patches of a convolution, tokens of a linear layer, a norm's normalised input."""
+    if isinstance(module, nn.Conv2d):
+        return patches(module, seen)
+    if isinstance(module, nn.GroupNorm):
+        seen = F.group_norm(seen, module.num_groups, eps=module.eps)
+    elif isinstance(module, nn.LayerNorm):
+        seen = F.layer_norm(seen, module.normalized_shape, eps=module.eps)
+    return _outputs_of(module, seen)
+
+
+def _outputs_of(module: nn.Module, gradient: Tensor) -> Returned:
+    """Features last, positions in the middle."""
+    if isinstance(module, nn.Conv2d | nn.GroupNorm):
+        return gradient.flatten(2).transpose(1, 2) if gradient.ndim > 2 else gradient[:, None]
+    if isinstance(module, nn.LayerNorm):
+        gradient = gradient.flatten(-len(module.normalized_shape))
+    return gradient.reshape(len(gradient), -1, gradient.shape[-1])
+
+
+def patches(module: nn.Conv2d, image: Float[Tensor, "example channel y x"]) -> Seen:
+    """What each output pixel of a convolution sees, in the order (ky, kx, channel)."""
+    (step_y, step_x), (apart_y, apart_x) = module.stride, module.dilation
+    (kernel_y, kernel_x), (top, left) = module.kernel_size, _padding(module)
+    if (kernel_y, kernel_x, step_y, step_x, top, left) == (1, 1, 1, 1, 0, 0):
+        return image.flatten(2).transpose(1, 2)
+    batch, channels, height, width = image.shape
+    padded = image.new_zeros(batch, height + 2 * top, width + 2 * left, channels)
+    padded[:, top : top + height, left : left + width] = image.permute(0, 2, 3, 1)
+    out_y = (padded.shape[1] - apart_y * (kernel_y - 1) - 1) // step_y + 1
+    out_x = (padded.shape[2] - apart_x * (kernel_x - 1) - 1) // step_x + 1
+    of_batch, of_y, of_x, of_channel = padded.stride()
+    windows = padded.as_strided(
+        (batch, out_y, out_x, kernel_y, kernel_x, channels),
+        (of_batch, of_y * step_y, of_x * step_x, of_y * apart_y, of_x * apart_x, of_channel),
+    )
+    return windows.reshape(batch, out_y * out_x, -1)
+
+
+def _padding(module: nn.Conv2d) -> tuple[int, int]:
+    """Zeros above and to the left; a covered convolution has numbers, no words, for them."""
+    assert not isinstance(module.padding, str)
+    top, left = module.padding
+    return top, left

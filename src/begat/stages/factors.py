@@ -1,0 +1,88 @@
+"""How sharply the loss bends along each direction of a model's weights, layer by layer."""
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from begat.core.curvature import (
+    Weight,
+    covariances,
+    eigenbases,
+    eigenvalues,
+    fake_gradients,
+)
+from begat.core.denoisers import Denoiser
+from begat.core.gradients import EXAMPLES, Sample
+from begat.core.image_draws import DrawsOf, Shape, own_draws
+from begat.core.layers import covered_layers
+from begat.errors import BegatError
+
+Arrays = dict[str, dict[str, np.ndarray]]
+
+
+def factors(
+    denoiser: Denoiser,
+    pixels: UInt8[np.ndarray, "image channel y x"],
+    label: Int[np.ndarray, " image"] | None,
+    *,
+    seed: int,
+    draws: int,
+    norms: bool = True,
+    sharing: Weight = "expand",
+    flip: bool = False,
+    examples: int = EXAMPLES,
+) -> Arrays:
+    """The curvature's eigenvectors and eigenvalues, as arrays by layer.
+
+    Every layer with an input axis has ``activation_eigenvectors``, ``activation_eigenvalues``,
+    ``gradient_eigenvectors``, ``gradient_eigenvalues`` (K-FAC), ``eigenvalues[output, input]`` and
+    where there is a bias ``bias_eigenvalues[output]`` (EK-FAC); a normalisation layer has
+    ``parameter_eigenvectors`` and ``parameter_eigenvalues``, weight before bias. An input axis of
+    a convolution runs (ky, kx, channel). Draws and fake gradients belong to (root seed, image), in
+    the two passes different ones.
+
+    Args:
+        denoiser: the network.
+        pixels, label: the images it was trained on.
+        seed: the root seed.
+        draws: for each image and pass; even.
+        norms: cover normalisation layers too, as dense blocks.
+        sharing: how positions that share a weight count, see ``core.curvature``.
+        flip: the model was trained on mirrored images as well.
+        examples: noisy images per network call, for speed only.
+
+    Raises:
+        BegatError: no layer can be covered.
+    """
+    layers = covered_layers(denoiser.module, norms=norms)
+    if not layers:
+        raise BegatError("factors: the network has no convolution or linear layer to cover")
+    sample = Sample(pixels, label, range(len(pixels)))
+    shape: Shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
+    times = denoiser.schedule.timesteps
+
+    def dealt(step: str) -> DrawsOf:
+        return own_draws(seed, f"factors/{step}", draws, times, shape, flip=flip)
+
+    covariance = covariances(
+        denoiser,
+        layers,
+        sample,
+        dealt("covariances"),
+        fake_gradients(seed, "factors/covariances"),
+        sharing=sharing,
+        examples=examples,
+    )
+    found = eigenbases(covariance, denoiser.like)
+    (values,) = eigenvalues(
+        denoiser,
+        layers,
+        sample,
+        dealt("eigenvalues"),
+        fake_gradients(seed, "factors/eigenvalues"),
+        found,
+        examples=examples,
+    )
+    return {
+        layer: {name: v.cpu().numpy() for name, v in (parts | values[layer]).items()}
+        for layer, parts in found.items()
+    }

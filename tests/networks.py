@@ -1,0 +1,136 @@
+"""Networks so small that their curvature can be written down, and draws to look at them with."""
+
+import torch
+from torch import nn
+
+from begat.core.denoisers import Denoiser
+from begat.core.diffusion import cosine_schedule
+from begat.core.gradients import Sample
+from begat.core.image_draws import Draws
+
+SCHEDULE = cosine_schedule(50)
+
+
+def ask(module, x, t, label):
+    return module(x)
+
+
+def denoiser(module, prediction="epsilon"):
+    return Denoiser(module.double(), SCHEDULE, prediction, ask=ask)
+
+
+def seeded(build):
+    """A module whose weights are drawn the same every time."""
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(0)
+        return build().double()
+
+
+def sample(images, shape=(1, 2, 2), first=0):
+    generator = torch.Generator().manual_seed(first + 1)
+    pixels = torch.randn(images, *shape, generator=generator, dtype=torch.float64).numpy()
+    return Sample(pixels, None, range(first, first + images))
+
+
+def draws(number, shape=(1, 2, 2), seed=0):
+    """Independent draws of each image's own."""
+
+    def of(images):
+        timestep, noise = [], []
+        for i in images:
+            generator = torch.Generator().manual_seed(1000 * seed + i)
+            timestep.append(torch.randint(50, (number,), generator=generator))
+            noise.append(torch.randn(number, *shape, generator=generator, dtype=torch.float64))
+        flip = torch.zeros(len(images), number, dtype=torch.bool)
+        return Draws(torch.stack(timestep), torch.stack(noise), flip)
+
+    return of
+
+
+def for_every_pixel(draws_of):
+    """Each draw once per output dimension: ``every_pixel`` then takes eta's mean exactly."""
+
+    def of(images):
+        dealt = draws_of(images)
+        times = dealt.noise[0, 0].numel()
+        return Draws(
+            dealt.timestep.repeat_interleave(times, 1),
+            dealt.noise.repeat_interleave(times, 1),
+            dealt.flip.repeat_interleave(times, 1),
+        )
+
+    return of
+
+
+def every_pixel(images, dealt, found):
+    """sqrt(2/D) eta with eta = sqrt(D) e_k, k over all dimensions: mean of eta eta^T = 1."""
+    n = found.dimensions
+    unit = torch.eye(n, dtype=found.output.dtype) * 2**0.5
+    return unit.repeat(len(found.output) // n, 1).view_as(found.output)
+
+
+class Flat(nn.Module):
+    """Layers on the pixels as one vector."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.layers(x.flatten(1)).view_as(x)
+
+
+class Features(nn.Module):
+    """A linear layer on fixed features of the noisy image."""
+
+    def __init__(self, features, pixels):
+        super().__init__()
+        self.layer = nn.Linear(features, pixels, bias=False)
+        generator = torch.Generator().manual_seed(5)
+        self.mix = torch.randn(pixels, features, generator=generator, dtype=torch.float64)
+
+    def features(self, x):
+        return torch.tanh(x.flatten(1) @ self.mix)
+
+    def forward(self, x):
+        return self.layer(self.features(x)).view_as(x)
+
+
+class Buckets(Features):
+    """Its features are never two at a time different from 0, so all curvatures are diagonal."""
+
+    def features(self, x):
+        bucket = (x.flatten(1).sum(1).abs() * 3).long() % self.layer.in_features
+        return nn.functional.one_hot(bucket, self.layer.in_features).to(x) * (
+            1 + x[:, 0, 0, :1] ** 2
+        )
+
+
+def gauss_newton(module, inputs):
+    """(2/D) Jac^T Jac, mean over inputs, in all parameters flattened in their own order."""
+    names = [n for n, _ in module.named_parameters()]
+    values = [p.detach() for p in module.parameters()]
+
+    def output(*some, x):
+        return torch.func.functional_call(
+            module, dict(zip(names, some, strict=True)), (x,)
+        ).flatten()
+
+    total = 0.0
+    for x in inputs:
+        jac = torch.func.jacrev(lambda *v, x=x: output(*v, x=x[None]), tuple(range(len(values))))(
+            *values
+        )
+        flat = torch.cat([j.flatten(1) for j in jac], 1)
+        total = total + 2 / len(flat) * flat.T @ flat
+    return total / len(inputs)
+
+
+def noisy(found_draws, images):
+    """The noisy images that a sample and its draws make."""
+    from begat.core.diffusion import diffuse
+
+    dealt = found_draws(images.number)
+    clean = torch.from_numpy(images.pixels).repeat_interleave(dealt.number, 0)
+    t, noise = dealt.timestep.flatten(), dealt.noise.flatten(0, 1)
+    return diffuse(SCHEDULE, clean, t, noise), noise

@@ -1,0 +1,343 @@
+"""Influence scores against retraining in closed form, and what they do not depend on."""
+
+import numpy as np
+import pytest
+import torch
+from networks import (
+    Buckets,
+    Features,
+    denoiser,
+    draws,
+    every_pixel,
+    for_every_pixel,
+    noisy,
+    sample,
+    seeded,
+)
+from small import random_images, random_rows
+
+from begat.core.curvature import covariances, eigenbases, eigenvalues
+from begat.core.denoisers import unet_denoiser
+from begat.core.diffusion import cosine_schedule
+from begat.core.gradients import Sample, image_gradients
+from begat.core.image_draws import common_draws, own_draws
+from begat.core.influence import best_by_agreement, group_scores, split_half_reliability
+from begat.core.kronecker import blocks, without
+from begat.core.layers import covered_layers
+from begat.core.stored_rows import stored
+from begat.core.unet import UNetConfig
+from begat.errors import BegatError
+from begat.stages.factors import factors
+from begat.stages.scores_influence import Variant, dead, score
+from begat.stages.scores_tracin import score as tracin
+
+D = 4
+LIKE = torch.zeros((), dtype=torch.float64)
+
+
+class Ridge:
+    """A linear denoiser trained to the minimum of mean loss + ridge/2 |W|^2, image by image."""
+
+    def __init__(self, kind, images, features, ridge, number=2):
+        self.images, self.ridge, self.number = sample(images), ridge, number
+        self.module = seeded(lambda: kind(features, D))
+        self.inputs, self.targets = self._data(self.images)
+        with torch.no_grad():
+            self.module.layer.weight.copy_(self.minimum(torch.ones(images)))
+        self.denoiser = denoiser(self.module)
+        self.layers = covered_layers(self.module)
+
+    def _data(self, images):
+        """Features [image, draw, feature] and noises [image, draw, pixel]."""
+        x, noise = noisy(draws(self.number), images)
+        n = len(images)
+        features = self.module.features(x).detach().unflatten(0, (n, -1))
+        return features, noise.flatten(1).unflatten(0, (n, -1))
+
+    def minimum(self, weights):
+        """The minimising W with each image counted so often; the normaliser stays 1/N."""
+        w = weights.double()[:, None, None] / len(weights) / self.number
+        square = torch.einsum("irf,irg->fg", self.inputs * w, self.inputs)
+        cross = torch.einsum("irf,irp->pf", self.inputs * w, self.targets)
+        return cross @ torch.linalg.inv(square + self.ridge * D / 2 * torch.eye(len(square)))
+
+    def loss(self, weight, images):
+        """Each image's loss under W."""
+        inputs, targets = self._data(images)
+        return (inputs @ weight.T - targets).square().mean((1, 2))
+
+    def curvature(self, groups=None):
+        asked = self.denoiser, self.layers, self.images, for_every_pixel(draws(self.number))
+        bases = eigenbases(covariances(*asked, every_pixel), LIKE)
+        values = eigenvalues(*asked, every_pixel, bases, groups=groups)
+        return [{n: bases[n] | v[n] for n in bases} for v in values]
+
+    def rows(self, images):
+        ((_, (rows,)),) = image_gradients(
+            self.denoiser, self.layers, images, draws(self.number), examples=1000
+        )
+        return rows[0]
+
+    def scores(self, queries, damping, **how):
+        curvature = {
+            layer: {name: v.numpy() for name, v in parts.items()}
+            for layer, parts in self.curvature()[0].items()
+        }
+        how = dict(centred=False, halves=False, norms=False) | how
+        variant = [Variant("ekfac", "absolute", damping)]
+        dealt = draws(self.number)
+        return score(self.denoiser, curvature, self.images, queries, dealt, variant, **how)[
+            "score"
+        ][0]
+
+
+def test_the_error_of_removing_part_of_an_image_falls_as_the_square_of_the_part():
+    ridge = Ridge(Features, 12, 5, 0.05)
+    queries = sample(3, first=100)
+    predicted = ridge.scores(queries, 0.05)[:, [2, 7]].sum(1)
+    ratios = []
+    for rho in (1e-3, 1e-4):
+        weights = torch.ones(12).double()
+        weights[[2, 7]] -= rho
+        before, after = (
+            ridge.loss(w, queries)
+            for w in (ridge.module.layer.weight.detach(), ridge.minimum(weights))
+        )
+        exact = (after - before).numpy()
+        ratios.append((exact - rho * predicted) / rho**2)
+    assert ratios[0] == pytest.approx(ratios[1], rel=0.03)
+
+
+def test_a_group_without_its_own_curvature_is_exact_for_a_quadratic_loss():
+    ridge, members, n = Ridge(Buckets, 30, 3, 0.1), [1, 4, 5, 20], 30
+    queries = sample(4, first=100)
+    member_of = torch.zeros(1, n)
+    member_of[0, members] = 1
+    (whole,), (group,) = ridge.curvature(), ridge.curvature(member_of)
+    left = without(
+        blocks(ridge.layers, whole, "ekfac"), blocks(ridge.layers, group, "ekfac"), 4 / n
+    )
+    mean = ridge.rows(ridge.images)[members].mean(0)
+    how = dict(kind="absolute", damping=0.1)
+    first_order = group_scores(left, ridge.rows(queries), mean, 4 / n, **how)
+    step = group_scores(left, torch.eye(len(mean)).double(), mean, 4 / n, **how)
+    kept = torch.ones(n).double()
+    kept[members] = 0
+    weight, retrained = ridge.module.layer.weight.detach(), ridge.minimum(kept)
+    torch.testing.assert_close(step, (retrained - weight).flatten(), rtol=1e-7, atol=1e-11)
+    inputs, _ = ridge._data(queries)
+    second_order = (inputs @ step.view_as(weight).T).square().mean((1, 2))
+    exact = ridge.loss(retrained, queries) - ridge.loss(weight, queries)
+    torch.testing.assert_close(first_order + second_order, exact, rtol=1e-7, atol=1e-11)
+
+
+def test_self_influence_is_twice_the_squared_residual_times_the_leverage():
+    n, features = 9, 4
+    ridge = Ridge(Features, n, features, 0.0, number=1)
+    own = ridge.scores(ridge.images, 0.0).diagonal()
+    x = ridge.inputs[:, 0]
+    leverage = (x @ torch.linalg.inv(x.T @ x) * x).sum(1).numpy()
+    residual = ridge.loss(ridge.module.layer.weight.detach(), ridge.images).numpy()
+    np.testing.assert_allclose(own, 2 * residual * leverage, rtol=1e-6)
+    for i in range(n):
+        kept = torch.ones(n).double()
+        kept[i] = 0
+        exact = ridge.loss(ridge.minimum(kept), ridge.images)[i].item() - residual[i]
+        h = leverage[i]
+        assert exact == pytest.approx(residual[i] * (1 / (1 - h) ** 2 - 1), rel=1e-6)
+
+
+def test_a_sum_over_pixels_with_d_times_the_damping_scores_d_times_a_mean():
+    ridge = Ridge(Features, 8, 3, 0.05)
+    curvature, rows = ridge.curvature()[0], ridge.rows(ridge.images)
+    summed = {n: dict(p, eigenvalues=p["eigenvalues"] * D) for n, p in curvature.items()}
+    one, other = (
+        group_scores(
+            blocks(ridge.layers, found, "ekfac"), g, g.mean(0), 1.0, kind="absolute", damping=d
+        )
+        for found, g, d in ((curvature, rows, 0.05), (summed, rows * D, 0.05 * D))
+    )
+    torch.testing.assert_close(other, one * D, rtol=1e-10, atol=1e-12)
+
+
+def test_under_endless_damping_a_score_is_the_product_of_gradients():
+    ridge, queries = Ridge(Features, 8, 3, 0.05), sample(3, first=100)
+    damping = 1e9
+    plain = (ridge.rows(queries) @ ridge.rows(ridge.images).T).numpy()
+    np.testing.assert_allclose(8 * damping * ridge.scores(queries, damping), plain, rtol=1e-6)
+
+
+SCHEDULE = cosine_schedule(50)
+ATTENTIVE = UNetConfig(8, 3, (4, 8), 1, (False, True), False, 4, 2)
+VARIANTS = [
+    Variant("gradient_dot"),
+    Variant("ekfac", "relative", 0.1),
+    Variant("ekfac", "absolute", 1e-3),
+    Variant("kfac", "relative", 0.1),
+    Variant("ekfac", "relative", 1.0),
+]
+
+
+class Scored:
+    """An attentive U-Net, its factors, images and queries."""
+
+    def __init__(self, prediction="epsilon", images=6):
+        row = random_rows(ATTENTIVE, 1)[0].double()
+        self.denoiser = unet_denoiser(row, ATTENTIVE, SCHEDULE, prediction, torch.device("cpu"))
+        pixels = random_images(images, ATTENTIVE)
+        self.images = Sample(pixels, None, range(images))
+        self.factors = factors(self.denoiser, pixels, None, seed=1, draws=2)
+
+    def draws(self, number=4, of=common_draws):
+        return of(0, "scores_influence", number, 50, (3, 8, 8))
+
+    def scores(self, images=None, queries=None, variants=VARIANTS, of=common_draws, **how):
+        images, queries = images or self.images, queries or self.images
+        return score(
+            self.denoiser, self.factors, images, queries, self.draws(of=of), variants, **how
+        )
+
+
+@pytest.fixture(scope="module")
+def scored():
+    return Scored()
+
+
+def test_with_the_same_draws_scores_between_training_images_are_symmetric(scored):
+    found = scored.scores(centred=False)["score"]
+    np.testing.assert_allclose(found, found.transpose(0, 2, 1), rtol=1e-6, atol=1e-12)
+
+
+def test_the_scores_are_those_of_the_formula(scored):
+    layers = covered_layers(scored.denoiser.module, norms=True)
+    stream = image_gradients(scored.denoiser, layers, scored.images, scored.draws())
+    rows = torch.cat([r[0] for _, (r,) in stream])
+    tensors = {n: {k: torch.from_numpy(v) for k, v in p.items()} for n, p in scored.factors.items()}
+    expected = []
+    for variant in VARIANTS:
+        if variant.structure == "gradient_dot":
+            expected.append((rows - rows.mean(0)) @ rows.T)
+            continue
+        total = torch.zeros(6, 6).double()
+        for b in blocks(layers, tensors, variant.structure):
+            if b.dead:
+                continue
+            part = rows[:, b.place].unflatten(1, (len(b.basis_out), -1))
+            rotated = torch.einsum("noi,op->npi", part, b.basis_out)
+            if b.basis_in is not None:
+                rotated = torch.einsum("npi,ij->npj", rotated, b.basis_in)
+            scale = b.eigenvalues.mean() if variant.kind == "relative" else 1
+            g = rotated / (b.eigenvalues + variant.damping * scale).sqrt()
+            total += torch.einsum("qoi,joi->qj", g - g.mean(0), g)
+        expected.append(total)
+    found = scored.scores()["score"]
+    np.testing.assert_allclose(found, torch.stack(expected).numpy() / 6, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("of", [common_draws, own_draws])
+def test_neither_blocks_nor_the_order_of_images_and_queries_change_a_score(scored, of):
+    order = [4, 2, 0, 1, 5, 3]
+    whole = scored.scores(of=of)["score"]
+    shuffled = scored.scores(
+        scored.images.only(order), scored.images.only([3, 1]), of=of, examples=8
+    )
+    np.testing.assert_allclose(
+        shuffled["score"], whole[:, [3, 1]][:, :, order], rtol=1e-7, atol=1e-13
+    )
+
+
+def test_halves_only_add_what_they_say_of_reliability(scored):
+    with_, plain = scored.scores(), scored.scores(halves=False)
+    assert set(plain) == {"score"}
+    np.testing.assert_allclose(with_["score"], plain["score"], rtol=1e-7, atol=1e-13)
+    assert with_["reliability"].shape == (5, 6)
+    assert ((with_["reliability"] >= 0) & (with_["reliability"] <= 1)).all()
+    structures = [VARIANTS[i].structure for i in np.flatnonzero(with_["chosen"])]
+    assert sorted(structures) == ["ekfac", "gradient_dot", "kfac"]
+
+
+@pytest.mark.parametrize(("storage", "close"), [("half", 2e-3), ("int8", 3e-2)])
+def test_coarse_storage_moves_scores_by_little(scored, storage, close):
+    whole = scored.scores(halves=False)["score"]
+    coarse = scored.scores(halves=False, storage=storage)["score"]
+    error = np.abs(coarse - whole).max((1, 2)) / np.abs(whole).max((1, 2))
+    assert (error < close).all()
+    assert (error > 0).all()
+
+
+def test_stored_rows_take_a_quarter_and_survive_tiny_numbers_and_empty_rows():
+    rows = torch.randn(3, 100, generator=torch.Generator().manual_seed(0)) * 1e-12
+    rows[1] = 0
+    places = [slice(0, 60), slice(60, 100)]
+    found = stored(rows, places, "int8")
+    assert found.bytes * 4 == rows.numel() * 4
+    product = found.products(torch.eye(100))
+    torch.testing.assert_close(product, rows, rtol=0, atol=4e-12 / 127)
+
+
+def test_a_v_model_is_asked_in_noise_space_and_answers_with_the_loss_it_was_trained_on():
+    scored = Scored("v", images=3)
+    layers = covered_layers(scored.denoiser.module, norms=True)
+    rows = [[], []]
+    for _, found in image_gradients(
+        scored.denoiser, layers, scored.images, scored.draws(), ("noise", "training")
+    ):
+        for kept, row in zip(rows, found, strict=True):
+            kept.append(row[0])
+    noise, training = (torch.cat(r) for r in rows)
+    found = scored.scores(variants=VARIANTS[:1], centred=False, halves=False)["score"][0]
+    np.testing.assert_allclose(found, (noise @ training.T).numpy() / 3, rtol=1e-7)
+
+
+def test_factors_of_another_network_are_refused(scored):
+    wrong = {k: v for k, v in scored.factors.items() if k != "conv_in"}
+    with pytest.raises(BegatError, match=r"expected factors of \d+ layers, found \d+ \(conv_in\)"):
+        score(scored.denoiser, wrong, scored.images, scored.images, scored.draws(), VARIANTS)
+
+
+def test_factors_depend_neither_on_blocks_nor_on_what_else_is_there(scored):
+    pixels = scored.images.pixels
+    again = factors(scored.denoiser, pixels, None, seed=1, draws=2, examples=3)
+    for layer, parts in scored.factors.items():
+        assert set(parts) == set(again[layer])
+        for name in parts:
+            if name in ("activation_eigenvalues", "gradient_eigenvalues"):
+                np.testing.assert_allclose(again[layer][name], parts[name], rtol=1e-6, atol=1e-12)
+
+
+def test_the_bias_of_attentions_keys_is_dead_though_rounding_moves_it(scored):
+    layers = covered_layers(scored.denoiser.module, norms=True)
+    for dtype in (torch.float64, torch.float32):
+        denoiser = scored.denoiser.with_module(scored.denoiser.module.to(dtype))
+        found = factors(denoiser, scored.images.pixels, None, seed=1, draws=2)
+        names = dead(found, layers)
+        assert names
+        assert all(name.endswith("to_k.bias") for name in names)
+        assert found[names[0].removesuffix(".bias")]["bias_eigenvalues"].max() > 0
+        scored.denoiser.module.double()
+
+
+def test_reliability_is_agreement_stepped_up_and_chooses_the_damping():
+    generator = np.random.default_rng(0)
+    truth = generator.normal(size=(1, 4, 500))
+    noise = generator.normal(size=(2, 3, 4, 500)) * np.array([3.0, 0.5, 1.0])[:, None, None]
+    first, second = truth + noise
+    reliability = split_half_reliability(first, second).mean(1)
+    expected = 1 / (1 + np.array([9.0, 0.25, 1.0]) / 2)
+    np.testing.assert_allclose(reliability, expected, atol=0.08)
+    assert best_by_agreement(first, second) == 1
+    assert split_half_reliability(first, -first).max() == 0
+
+
+def test_tracin_sums_steps_times_products_over_checkpoints(scored):
+    layers = covered_layers(scored.denoiser.module, norms=True)
+    stream = image_gradients(scored.denoiser, layers, scored.images, scored.draws())
+    rows = torch.cat([r[0] for _, (r,) in stream]).numpy()
+    checkpoints = [scored.denoiser, scored.denoiser]
+    found = tracin(checkpoints, [0.1, 0.3], scored.images, scored.images, scored.draws())
+    product = 0.4 * rows @ rows.T / 6
+    np.testing.assert_allclose(found[0], product, rtol=1e-7, atol=1e-13)
+    np.testing.assert_allclose(found[1], product / np.linalg.norm(rows, axis=1), rtol=1e-7)
+    for rates, said in (([0.1], "1 for more"), ([0.1] * 3, "3 for 2")):
+        with pytest.raises(BegatError, match=f"learning rate for each checkpoint, found {said}"):
+            tracin(checkpoints, rates, scored.images, scored.images, scored.draws())

@@ -1,0 +1,181 @@
+"""Curvature and scores of a U-Net with attention, against two libraries that know nothing of us."""
+
+import numpy as np
+import pytest
+import torch
+from networks import SCHEDULE, draws, every_pixel, for_every_pixel, noisy, sample
+from small import random_rows
+from torch import nn
+
+from begat.core.curvature import covariances, eigenbases, eigenvalues
+from begat.core.denoisers import unet_denoiser
+from begat.core.gradients import image_gradients
+from begat.core.kronecker import blocks, rotated, unrotated
+from begat.core.layers import covered_layers
+from begat.core.unet import UNetConfig
+from begat.stages.scores_influence import Variant, score
+
+SHAPE = (1, 4, 4)
+CONFIG = UNetConfig(4, 1, (4, 8), 1, (False, True), True, 4, 2)
+LIKE = torch.zeros((), dtype=torch.float64)
+
+
+def unet(*, biases=True):
+    row = random_rows(CONFIG, 1)[0].double()
+    denoiser = unet_denoiser(row, CONFIG, SCHEDULE, "epsilon", torch.device("cpu"))
+    if not biases:
+        for part in denoiser.module.modules():
+            if isinstance(part, nn.Conv2d | nn.Linear):
+                part.bias = None
+    return denoiser
+
+
+class OfPair(nn.Module):
+    """A diffusers model as a function of one mapping, with a flat output."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, given):
+        return self.module(given["x"], given["t"]).sample.flatten(1)
+
+
+@pytest.mark.filterwarnings("ignore")  # the witnesses' own
+@pytest.mark.parametrize("structure", ["kfac", "ekfac"])
+def test_curvlinops_finds_the_same_curvature(structure):
+    from curvlinops import EKFACLinearOperator, KFACLinearOperator
+
+    denoiser, images = unet(), sample(3, SHAPE)
+    layers = covered_layers(denoiser.module)
+    dealt = draws(2, SHAPE)
+    asked = denoiser, layers, images, for_every_pixel(dealt), every_pixel
+    bases = eigenbases(covariances(*asked), LIKE)
+    (values,) = eigenvalues(*asked, bases)
+    found = {name: bases[name] | values[name] for name in bases}
+    rows = torch.randn(2, layers[-1].stop, generator=torch.Generator().manual_seed(0)).double()
+    ours = torch.cat(
+        [unrotated(b, rotated(b, rows) * b.eigenvalues) for b in blocks(layers, found, structure)],
+        1,
+    )
+    x, noise = noisy(dealt, images)
+    t = dealt(images.number).timestep.flatten()
+    parameters = [p for layer in layers for p in layer.module.parameters(recurse=False)]
+    operator = {"kfac": KFACLinearOperator, "ekfac": EKFACLinearOperator}[structure]
+    theirs = operator(
+        OfPair(denoiser.module),
+        nn.MSELoss(),
+        parameters,
+        [({"x": x, "t": t}, noise.flatten(1))],
+        fisher_type="type-2",
+        kfac_approx="expand",
+        separate_weight_and_bias=True,
+        check_deterministic=False,
+        batch_size_fn=lambda given: len(given["x"]),
+    )
+    for row, our in zip(rows, ours, strict=True):
+        given = [v for layer in layers for v in layer.parameters(row).values()]
+        expected = [v for layer in layers for v in layer.parameters(our).values()]
+        for value, other in zip(theirs @ given, expected, strict=True):
+            scale = other.abs().max().item()
+            torch.testing.assert_close(value, other, rtol=1e-6, atol=1e-6 * scale + 1e-15)
+
+
+def kronfluence_scores(module, train, queries, damping, folder):
+    """Pairwise scores of datasets (x, t, noise, fake gradient)."""
+    from kronfluence.analyzer import Analyzer, prepare_model
+    from kronfluence.arguments import FactorArguments, ScoreArguments
+    from kronfluence.task import Task
+
+    class Denoising(Task):
+        def compute_train_loss(self, batch, model, sample=False):
+            x, t, noise, fake = batch
+            output = model(x, t).sample
+            if sample:
+                return (output * fake).sum()
+            return (output - noise).square().mean((1, 2, 3)).sum()
+
+        def compute_measurement(self, batch, model):
+            return self.compute_train_loss(batch, model)
+
+    task, double = Denoising(), torch.float64
+    analyzer = Analyzer(
+        "witness", prepare_model(module, task), task, cpu=True, disable_tqdm=True, output_dir=folder
+    )
+    analyzer.fit_all_factors(
+        "factors",
+        torch.utils.data.TensorDataset(*train),
+        per_device_batch_size=len(train[0]),
+        factor_args=FactorArguments(
+            activation_covariance_dtype=double,
+            gradient_covariance_dtype=double,
+            per_sample_gradient_dtype=double,
+            lambda_dtype=double,
+        ),
+    )
+    analyzer.compute_pairwise_scores(
+        "scores",
+        "factors",
+        torch.utils.data.TensorDataset(*queries),
+        torch.utils.data.TensorDataset(*train),
+        per_device_query_batch_size=len(queries[0]),
+        per_device_train_batch_size=len(train[0]),
+        score_args=ScoreArguments(
+            damping_factor=damping,
+            per_sample_gradient_dtype=double,
+            precondition_dtype=double,
+            score_dtype=double,
+        ),
+    )
+    return analyzer.load_pairwise_scores("scores")["all_modules"].double().numpy()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("biases", "agreement"), [(False, 1 - 1e-9), (True, 0.99)])
+def test_kronfluence_finds_the_same_scores(biases, agreement, tmp_path):
+    """It joins weight and bias in one block and we do not: without biases all is equal."""
+    denoiser, images, queries = unet(biases=biases), sample(24, SHAPE), sample(5, SHAPE, 100)
+    layers, dealt = covered_layers(denoiser.module), draws(1, SHAPE)
+    generator = torch.Generator().manual_seed(0)
+    fakes = torch.randn(24, *SHAPE, generator=generator).double() * (2 / 16) ** 0.5
+    asked = denoiser, layers, images, dealt, lambda numbers, d, found: fakes[list(numbers)]
+    bases = eigenbases(covariances(*asked), LIKE)
+    (values,) = eigenvalues(*asked, bases)
+    curvature = {n: {k: v.numpy() for k, v in (bases[n] | values[n]).items()} for n in bases}
+    damping = 1e-3
+    ours = score(
+        denoiser,
+        curvature,
+        images,
+        queries,
+        dealt,
+        [Variant("ekfac", "absolute", damping)],
+        norms=False,
+        centred=False,
+        halves=False,
+    )["score"][0] * len(images)
+
+    def data(some):
+        x, noise = noisy(dealt, some)
+        return x, dealt(some.number).timestep.flatten(), noise
+
+    train, asked_about = (*data(images), fakes), (*data(queries), fakes[:5])
+    theirs = kronfluence_scores(denoiser.module, train, asked_about, damping, str(tmp_path))
+    assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > agreement
+    if not biases:
+        np.testing.assert_allclose(ours, theirs, atol=1e-6 * np.abs(theirs).max())
+
+
+def test_the_gradient_products_are_those_of_autograd_one_image_at_a_time():
+    denoiser, images = unet(), sample(3, SHAPE)
+    layers, dealt = covered_layers(denoiser.module, norms=True), draws(2, SHAPE)
+    ((_, (rows,)),) = image_gradients(denoiser, layers, images, dealt)
+    x, noise = noisy(dealt, images)
+    t = dealt(images.number).timestep.flatten()
+    flat = []
+    for i in range(3):
+        some = slice(2 * i, 2 * i + 2)
+        loss = (denoiser.module(x[some], t[some]).sample - noise[some]).square().mean()
+        flat.append(torch.autograd.grad(loss, list(denoiser.module.parameters())))
+    flat = torch.stack([torch.cat([g.flatten() for g in grads]) for grads in flat])
+    torch.testing.assert_close(rows[0] @ rows[0].T, flat @ flat.T, rtol=1e-8, atol=1e-12)
