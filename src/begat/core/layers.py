@@ -16,16 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from begat.core.positions import Returned, Seen, inputs_of, outputs_of
 from begat.errors import BegatError
 
 ALL = slice(None)
 HELD = 2**20  # numbers of patches or of gradients by example made at a time
-Seen = Float[Tensor, "example position feature_in"]
-Returned = Float[Tensor, "example position feature_out"]
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ class Tape:
             BegatError: nothing came back to the layer.
         """
         pairs = [
-            (inputs_of(layer.module, call.input[some]), _outputs_of(layer.module, back[some]))
+            (inputs_of(layer.module, call.input[some]), outputs_of(layer.module, back[some]))
             for call, back in self._used(layer)
         ]
         if len(pairs) == 1:
@@ -215,49 +213,3 @@ def recorded(module: nn.Module, layers: Sequence[Layer]) -> Iterator[Tape]:
             part.training = was
         for parameter in wanted:
             parameter.requires_grad_()
-
-
-def inputs_of(module: nn.Module, seen: Tensor) -> Seen:
-    """``a``: patches of a convolution, tokens of a linear layer, a norm's normalised input."""
-    if isinstance(module, nn.Conv2d):
-        return patches(module, seen)
-    if isinstance(module, nn.GroupNorm):
-        seen = F.group_norm(seen, module.num_groups, eps=module.eps)
-    elif isinstance(module, nn.LayerNorm):
-        seen = F.layer_norm(seen, module.normalized_shape, eps=module.eps)
-    return _outputs_of(module, seen)
-
-
-def _outputs_of(module: nn.Module, gradient: Tensor) -> Returned:
-    """Features last, positions in the middle."""
-    if isinstance(module, nn.Conv2d | nn.GroupNorm):
-        return gradient.flatten(2).transpose(1, 2) if gradient.ndim > 2 else gradient[:, None]
-    if isinstance(module, nn.LayerNorm):
-        gradient = gradient.flatten(-len(module.normalized_shape))
-    return gradient.reshape(len(gradient), -1, gradient.shape[-1])
-
-
-def patches(module: nn.Conv2d, image: Float[Tensor, "example channel y x"]) -> Seen:
-    """What each output pixel of a convolution sees, in the order (ky, kx, channel)."""
-    (step_y, step_x), (apart_y, apart_x) = module.stride, module.dilation
-    (kernel_y, kernel_x), (top, left) = module.kernel_size, _padding(module)
-    if (kernel_y, kernel_x, step_y, step_x, top, left) == (1, 1, 1, 1, 0, 0):
-        return image.flatten(2).transpose(1, 2)
-    batch, channels, height, width = image.shape
-    padded = image.new_zeros(batch, height + 2 * top, width + 2 * left, channels)
-    padded[:, top : top + height, left : left + width] = image.permute(0, 2, 3, 1)
-    out_y = (padded.shape[1] - apart_y * (kernel_y - 1) - 1) // step_y + 1
-    out_x = (padded.shape[2] - apart_x * (kernel_x - 1) - 1) // step_x + 1
-    of_batch, of_y, of_x, of_channel = padded.stride()
-    windows = padded.as_strided(
-        (batch, out_y, out_x, kernel_y, kernel_x, channels),
-        (of_batch, of_y * step_y, of_x * step_x, of_y * apart_y, of_x * apart_x, of_channel),
-    )
-    return windows.reshape(batch, out_y * out_x, -1)
-
-
-def _padding(module: nn.Conv2d) -> tuple[int, int]:
-    """Zeros above and to the left; a covered convolution has numbers, no words, for them."""
-    assert not isinstance(module.padding, str)
-    top, left = module.padding
-    return top, left
