@@ -129,7 +129,7 @@ def test_a_group_of_all_images_has_no_uncertainty():
     np.testing.assert_allclose(spread, 0, atol=1e-7)
 
 
-def test_rows_are_named_by_method_variant_and_way():
+def test_rows_are_named_by_method_and_way():
     seen = hadamard_codes(0, "x", 5, 8)
     scores = {
         "score": np.zeros((2, 3, 10)),
@@ -138,7 +138,10 @@ def test_rows_are_named_by_method_variant_and_way():
     }
     member_of = np.arange(10) % 5 == np.arange(5)[:, None]
     assert seen.shape == (5, 8)
-    both = aggregated.group_rows("m", ["a", "b"], scores, member_of)
-    assert list(both) == ["m_a", "m_b", "m_a_summed", "m_b_summed"]
-    images_only = aggregated.group_rows("m", ["a", "b"], {"score": scores["score"]}, member_of)
-    assert list(images_only) == ["m_a", "m_b"]
+    names = ["a", "b"]
+    both = aggregated.group_rows(names, names, scores, member_of)
+    assert list(both) == ["a", "b", "a_summed", "b_summed"]
+    other = aggregated.group_rows(names, ["a", "c"], scores, member_of)
+    assert list(other) == ["a", "c", "a_summed", "b"]
+    images_only = aggregated.group_rows(names, names, {"score": scores["score"]}, member_of)
+    assert list(images_only) == names

@@ -310,7 +310,7 @@ def test_the_commands_of_both_engines_say_sensible_things(project):
     assert "digraph" in project.snakemake("--rulegraph")
     assert "measurements" in project.dvc("dag", "--mermaid")
     said = project.dvc("metrics", "show")
-    assert "group_lds.ensemble" in said
+    assert "group_lds.ensemble_matched" in said
     project.change("report", "top", 4)
     assert re.search(r"report.top\s+3\s+4", project.dvc("params", "diff"))
     assert project.planned() == {"report"}

@@ -18,8 +18,9 @@ def body(run: Run) -> None:
             arrays = {
                 n: scores[n] for n in ("score", "group_score", "group_uncertainty") if n in scores
             }
-            method, variants = scores.stage.removeprefix("scores_"), scores.attributes["variants"]
-            rows |= group_rows(method, variants, arrays, member_of)
+            methods = scores.attributes["methods"]
+            group_methods = scores.attributes.get("group_methods", methods)
+            rows |= group_rows(methods, group_methods, arrays, member_of)
         methods.extend(rows)
         score, uncertainty = (np.stack(side) for side in zip(*rows.values(), strict=True))
         yield {"score": score, "uncertainty": uncertainty}

@@ -36,4 +36,10 @@ def compute(run: Run) -> Iterator[Block]:
         yield {"group_distance": distance[:, : len(seen)]}
 
 
-main("scores_ensemble", lambda run: run.finish(compute, variants=list(CONTRASTS), signed=True))
+METHODS = [f"ensemble_{contrast}" for contrast in CONTRASTS]
+main(
+    "scores_ensemble",
+    lambda run: run.finish(
+        compute, methods=METHODS, leading=METHODS[:1], signed=[True] * len(METHODS)
+    ),
+)

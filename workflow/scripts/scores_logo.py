@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
-from begat.stages.scores_logo import VARIANTS, score
+from begat.stages.scores_logo import METHODS, score
 
 
 def compute(run: Run) -> Iterator[Block]:
@@ -12,4 +12,4 @@ def compute(run: Run) -> Iterator[Block]:
     yield score(run.losses("full")[0, : without.shape[1]], without)
 
 
-main("scores_logo", lambda run: run.finish(compute, variants=list(VARIANTS), signed=True))
+main("scores_logo", lambda run: run.finish(compute, methods=METHODS, leading=METHODS, signed=[True]))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
-from begat.stages.scores_pixel import VARIANTS, similarity
+from begat.stages.scores_pixel import METHODS, similarity
 
 
 def compute(run: Run) -> Iterator[Block]:
@@ -12,4 +12,9 @@ def compute(run: Run) -> Iterator[Block]:
     yield {"score": similarity(run.joined("queries", "pixels"), images)}
 
 
-main("scores_pixel", lambda run: run.finish(compute, variants=list(VARIANTS), signed=False))
+main(
+    "scores_pixel",
+    lambda run: run.finish(
+        compute, methods=METHODS, leading=METHODS[:1], signed=[False] * len(METHODS)
+    ),
+)

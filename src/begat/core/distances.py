@@ -26,6 +26,18 @@ def rms_to_all(
     return np.sqrt(np.maximum(np.concatenate(rows), 0) / a.shape[1])
 
 
+def cosine_to_all(
+    queries: Float[np.ndarray, "query *feature"], images: Float[np.ndarray, "image *feature"]
+) -> Float[np.ndarray, "query image"]:
+    """Cosine of the angle between every query and every image; 0 where one of them is all zeros."""
+    sides = []
+    for side in (queries, images):
+        flat = side.reshape(len(side), -1)
+        length = np.linalg.norm(flat, axis=1, keepdims=True)
+        sides.append(np.divide(flat, length, out=np.zeros_like(flat), where=length > 0))
+    return sides[0] @ sides[1].T
+
+
 def nearest(
     queries: Float[np.ndarray, "query channel y x"], images: Float[np.ndarray, "image channel y x"]
 ) -> Int[np.ndarray, " query"]:

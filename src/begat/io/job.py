@@ -64,15 +64,13 @@ class Run:
             if "score" in scores:
                 score = scores["score"]
                 p_value = scores["p_value"] if "p_value" in scores else None  # noqa: SIM401
-                for i, variant in enumerate(scores.attributes["variants"]):
-                    name = f"{scores.stage.removeprefix('scores_')}_{variant}"
-                    found[name] = (score[i], None if p_value is None else p_value[i])
+                for i, method in enumerate(scores.attributes["methods"]):
+                    found[method] = (score[i], None if p_value is None else p_value[i])
         return found
 
-    def leading(self) -> dict[str, str]:
-        """The row that stands for each method: its first variant."""
-        methods = {a.stage.removeprefix("scores_"): a.attributes["variants"] for a in self.scores()}
-        return {method: f"{method}_{variants[0]}" for method, variants in methods.items()}
+    def leading(self) -> list[str]:
+        """The methods to look at first; the others are their variants."""
+        return [method for scores in self.scores() for method in scores.attributes["leading"]]
 
     def joined(self, stage: str, array: str, prefix: str = "", axis: int = 0) -> np.ndarray:
         """One array of several artifacts, end to end along ``axis``."""

@@ -9,36 +9,36 @@ Row = tuple[Float[np.ndarray, "query group"], Float[np.ndarray, "query group"]]
 
 
 def group_rows(
-    method: str,
-    variants: Sequence[str],
-    scores: Mapping[str, Float[np.ndarray, "variant query unit"]],
+    methods: Sequence[str],
+    group_methods: Sequence[str],
+    scores: Mapping[str, Float[np.ndarray, "method query unit"]],
     member_of: Bool[np.ndarray, "group image"],
 ) -> dict[str, Row]:
-    """Every variant's group scores and their uncertainty, by the name of the row.
+    """Every method's group scores and their uncertainty, by the name of the row.
 
     A method that scores groups itself is taken at its word; one that scores images gives each
     group the sum over its images. One that does both has two rows, the second named ``..._summed``.
 
     Args:
-        method: the method's name.
-        variants: the names along the first axis.
+        methods: the names along the first axis of image scores.
+        group_methods: of group scores.
         scores: arrays of the ``scores`` schema.
         member_of: which image belongs to which group.
     """
     rows: dict[str, Row] = {}
     if "group_score" in scores:
         found = zip(scores["group_score"], scores["group_uncertainty"], strict=True)
-        rows |= {f"{method}_{v}": row for v, row in zip(variants, found, strict=True)}
+        rows |= dict(zip(group_methods, found, strict=True))
     if "score" in scores:
         found = zip(*summed(scores["score"], member_of), strict=True)
-        suffix = "_summed" if rows else ""
-        rows |= {f"{method}_{v}{suffix}": row for v, row in zip(variants, found, strict=True)}
+        for method, row in zip(methods, found, strict=True):
+            rows[f"{method}_summed" if method in rows else method] = row
     return rows
 
 
 def summed(
-    score: Float[np.ndarray, "variant query image"], member_of: Bool[np.ndarray, "group image"]
-) -> tuple[Float[np.ndarray, "variant query group"], Float[np.ndarray, "variant query group"]]:
+    score: Float[np.ndarray, "method query image"], member_of: Bool[np.ndarray, "group image"]
+) -> tuple[Float[np.ndarray, "method query group"], Float[np.ndarray, "method query group"]]:
     """Group scores as sums over images (in float64), and how much of that chance could make.
 
     The second is the standard deviation of the sum over *random* images, as many as the group has,

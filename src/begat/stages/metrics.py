@@ -1,6 +1,6 @@
 """How well scores predict what retraining does, how well anything could, and how sure that is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,16 +92,16 @@ def evaluate(
     return summary, tables
 
 
-def headline(summary: Summary, leading: Mapping[str, str]) -> Summary:
-    """The few numbers to compare runs by: each method's leading variant, and what bounds it.
+def headline(summary: Summary, leading: Sequence[str]) -> Summary:
+    """The few numbers to compare runs by: the leading methods, and what bounds them.
 
     Args:
         summary: from ``evaluate``.
-        leading: method -> the name of the row that stands for it.
+        leading: the methods to report.
     """
 
     def brief(rows: Summary) -> dict[str, float]:
-        return {m: round(rows[row]["value"], 4) for m, row in leading.items() if row in rows}
+        return {m: round(rows[m]["value"], 4) for m in leading if m in rows}
 
     found: Summary = {}
     for name in ("lds", "group_lds"):

@@ -82,7 +82,7 @@ class Evidence:
     ``curves``: kind of model -> training loss ``[model, step]``.
     ``made``: one line per artifact: stage, name, key, seconds, device and so on.
     ``edges``: (stage, stage it reads).
-    ``leading``: the row that stands for each method, among ``group_methods``.
+    ``leading``: the methods to look at first; the others are their variants.
     """
 
     pixels: UInt8[np.ndarray, "image channel y x"]

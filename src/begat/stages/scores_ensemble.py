@@ -12,7 +12,7 @@ from begat.errors import BegatError
 
 def score(
     gram: Gram, seen: Codes, blocks: list[int], *, seed: int, level: str, nulls: int
-) -> dict[str, Float[np.ndarray, "variant query unit"]]:
+) -> dict[str, Float[np.ndarray, "method query unit"]]:
     """Every contrast's score of every unit, with its p-value and its spread under the null.
 
     The null is the score of codes that no unit holds, drawn like the units' own: they show what

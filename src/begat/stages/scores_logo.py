@@ -5,12 +5,12 @@ from jaxtyping import Float
 
 from begat.core.statistics import error_over_draws
 
-VARIANTS = ("retrained",)
+METHODS = ["logo_retrained"]
 
 
 def score(
     full: Float[np.ndarray, "seed query draw"], without: Float[np.ndarray, "group seed query draw"]
-) -> dict[str, Float[np.ndarray, "variant query group"]]:
+) -> dict[str, Float[np.ndarray, "method query group"]]:
     """Loss of the model retrained without each group minus loss of the full model.
 
     The two share initialisation, batches and noise (``paired``), and the draws they are measured

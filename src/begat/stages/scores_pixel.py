@@ -1,24 +1,28 @@
-"""The rival that needs no model: how near a training image is to the query, as pixels.
+"""The rivals that need no model: how near a training image is to the query, as pixels.
 
-Not a score in this package's sense (it has no sign and no unit of loss), but what every score must
-beat before anything is claimed for it.
+Not scores in this package's sense (they have no unit of loss), but what every score must beat
+before anything is claimed for it.
 """
 
 import numpy as np
 from jaxtyping import Float
 
-from begat.core.distances import distance_to_nearest_other, rms_to_all
+from begat.core.distances import cosine_to_all, distance_to_nearest_other, rms_to_all
 
-VARIANTS = ("rbf",)
+METHODS = ["pixel_rbf", "pixel_cosine", "pixel_nearest"]
 
 
 def similarity(
     queries: Float[np.ndarray, "query channel y x"], images: Float[np.ndarray, "image channel y x"]
-) -> Float[np.ndarray, "variant query image"]:
-    """A Gaussian kernel of the RMS pixel difference: 1 for the same image, towards 0 with distance.
+) -> Float[np.ndarray, "method query image"]:
+    """Similarities in the order of ``METHODS``, images in -1..1.
 
-    Its width is the median distance from a training image to its nearest other, so no truth is
-    consulted to choose it.
+    A Gaussian kernel of the RMS pixel difference, 1 for the same image, towards 0 with distance;
+    the cosine of the angle between two images; minus the distance itself, so that a group's sum is
+    its mean distance. The kernel's width is the median distance from a training image to its
+    nearest other, so no truth is consulted to choose it.
     """
     width = np.median(distance_to_nearest_other(images))
-    return np.exp(-0.5 * (rms_to_all(queries, images) / width) ** 2)[None]
+    distance = rms_to_all(queries, images)
+    kernel = np.exp(-0.5 * (distance / width) ** 2)
+    return np.stack([kernel, cosine_to_all(queries, images), -distance])
