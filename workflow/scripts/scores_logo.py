@@ -12,4 +12,9 @@ def compute(run: Run) -> Iterator[Block]:
     yield score(run.losses("full")[0, : without.shape[1]], without)
 
 
-main("scores_logo", lambda run: run.finish(compute, methods=METHODS, leading=METHODS, signed=[True]))
+main(
+    "scores_logo",
+    lambda run: run.finish_scores(
+        compute, dict.fromkeys(METHODS, True), METHODS[:1], there=bool(run.reads("measurements"))
+    ),
+)
