@@ -28,7 +28,7 @@ from begat.core.stored_rows import stored
 from begat.core.unet import UNetConfig
 from begat.errors import BegatError
 from begat.stages.factors import factors
-from begat.stages.scores_influence import Variant, dead, score
+from begat.stages.scores_influence import Variant, dead, group_score, score
 from begat.stages.scores_tracin import score as tracin
 
 D = 4
@@ -178,6 +178,9 @@ VARIANTS = [
 ]
 
 
+GROUPS = np.arange(6) % 3 == np.arange(3)[:, None]
+
+
 class Scored:
     """An attentive U-Net, its factors, images and queries."""
 
@@ -186,7 +189,8 @@ class Scored:
         self.denoiser = unet_denoiser(row, ATTENTIVE, SCHEDULE, prediction, torch.device("cpu"))
         pixels = random_images(images, ATTENTIVE)
         self.images = Sample(pixels, None, range(images))
-        self.factors = factors(self.denoiser, pixels, None, seed=1, draws=2)
+        groups = GROUPS[:, :images]
+        self.factors = factors(self.denoiser, pixels, None, groups, seed=1, draws=2)
 
     def draws(self, number=4, of=common_draws):
         return of(0, "scores_influence", number, 50, (3, 8, 8))
@@ -297,7 +301,7 @@ def test_factors_of_another_network_are_refused(scored):
 
 def test_factors_depend_neither_on_blocks_nor_on_what_else_is_there(scored):
     pixels = scored.images.pixels
-    again = factors(scored.denoiser, pixels, None, seed=1, draws=2, examples=3)
+    again = factors(scored.denoiser, pixels, None, GROUPS, seed=1, draws=2, examples=3)
     for layer, parts in scored.factors.items():
         assert set(parts) == set(again[layer])
         for name in parts:
@@ -309,7 +313,7 @@ def test_the_bias_of_attentions_keys_is_dead_though_rounding_moves_it(scored):
     layers = covered_layers(scored.denoiser.module, norms=True)
     for dtype in (torch.float64, torch.float32):
         denoiser = scored.denoiser.with_module(scored.denoiser.module.to(dtype))
-        found = factors(denoiser, scored.images.pixels, None, seed=1, draws=2)
+        found = factors(denoiser, scored.images.pixels, None, GROUPS, seed=1, draws=2)
         names = dead(found, layers)
         assert names
         assert all(name.endswith("to_k.bias") for name in names)
@@ -341,3 +345,26 @@ def test_tracin_sums_steps_times_products_over_checkpoints(scored):
     for rates, said in (([0.1], "1 for more"), ([0.1] * 3, "3 for 2")):
         with pytest.raises(BegatError, match=f"learning rate for each checkpoint, found {said}"):
             tracin(checkpoints, rates, scored.images, scored.images, scored.draws())
+
+
+def test_groups_curvatures_make_up_the_whole(scored):
+    for parts in scored.factors.values():
+        for name in [n.removeprefix("group_") for n in parts if n.startswith("group_")]:
+            mean = parts[f"group_{name}"].mean(0)
+            np.testing.assert_allclose(mean, parts[name], rtol=1e-5, atol=1e-12)
+
+
+def test_a_group_scores_as_the_sum_of_its_images_where_curvature_does_not_matter(scored):
+    found = group_score(
+        scored.denoiser,
+        scored.factors,
+        scored.images,
+        scored.images,
+        scored.draws(),
+        GROUPS,
+        "absolute",
+        1e6,
+    )
+    far = scored.scores(variants=[Variant("ekfac", "absolute", 1e6)])["score"][0]
+    np.testing.assert_allclose(found["group_score"][0], far @ GROUPS.T, rtol=1e-4, atol=1e-18)
+    assert found["group_uncertainty"].shape == (1, 6, 3)

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from begat.io.artifacts import Block
-from begat.io.gradients import denoiser_of, training_sample
+from begat.io.gradients import training_sample
 from begat.io.job import Run, main
-from begat.io.networks import row_of
+from begat.io.networks import denoiser_of, row_of
 from begat.stages.factors import factors
 
 
@@ -19,6 +19,7 @@ def body(run: Run) -> None:
             denoiser_of(run, row_of(run, model)),
             images.pixels,
             images.label,
+            run.read("images")["member_of"],
             seed=run.seed,
             flip=run.params["models"]["flip"],
             **run.section("factors"),

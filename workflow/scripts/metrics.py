@@ -47,7 +47,7 @@ def compute(run: Run, summary: dict[str, Any], methods: list[str]) -> Iterator[B
     summary |= found
     methods += dict.fromkeys(method for table in tables.values() for method in table)
     missing = np.full(aggregated["score"].shape[1], np.nan)
-    for table in ("lds", "group_lds", "logo_spearman"):
+    for table in ("lds", "group_lds", "logo_spearman") if methods else ():
         yield {table: np.stack([tables.get(table, {}).get(m, missing) for m in methods])}
 
 

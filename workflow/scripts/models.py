@@ -1,6 +1,7 @@
 """Train the models of a pack that no earlier run has trained."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from tqdm import tqdm
 
@@ -8,10 +9,20 @@ from begat.io import networks
 from begat.io.artifacts import Block
 from begat.io.checkpoints import Checkpoint
 from begat.io.job import Run, main
+from begat.io.pipelines import pipeline_row
 from begat.stages.models import train
 
 
+def brought(run: Run) -> Iterator[Block]:
+    row, config = pipeline_row(run.plan.pipeline)
+    pipeline.update(config)
+    yield {"weights": row[None], "ema_weights": row[None]}
+
+
 def compute(run: Run) -> Iterator[Block]:
+    if run.plan.pipeline:
+        yield from brought(run)
+        return
     if missing := networks.untrained(run):
         keys = [run.plan.model_keys[model.name] for model in missing]
         checkpoint = Checkpoint(run.root, keys, run.params["compute"]["checkpoint"])
@@ -27,7 +38,7 @@ def compute(run: Run) -> Iterator[Block]:
             prediction=run.params["diffusion"]["prediction"],
             device=run.device,
             resume=checkpoint.load(),
-            **run.section("models", "pack"),
+            **run.section("models", "pack", "pipeline"),
         )
         with tqdm(desc=run.job.name, total=run.params["models"]["steps"]) as bar:
             for step, state in checkpoint.saving(states):  # noqa: B007
@@ -37,4 +48,13 @@ def compute(run: Run) -> Iterator[Block]:
     yield from networks.kept(run)
 
 
-main("models", lambda run: run.finish(compute, keep=False, **networks.pack_attributes(run)))
+pipeline: dict[str, Any] = {}  # the configuration of one that somebody brought
+main(
+    "models",
+    lambda run: run.finish(
+        compute,
+        keep=run.plan.pipeline is not None,
+        pipeline=pipeline,
+        **networks.pack_attributes(run),
+    ),
+)

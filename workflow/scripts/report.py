@@ -16,7 +16,7 @@ def body(run: Run) -> None:
     def compute(run: Run) -> Iterator[Block]:
         images, aggregated = run.read("images"), run.read("aggregated")
         curves: dict[str, list[np.ndarray]] = {}
-        for pack in run.reads("models"):
+        for pack in (p for p in run.reads("models") if "training_loss" in p):
             for name, losses in zip(pack.attributes["models"], pack["training_loss"], strict=True):
                 curves.setdefault(run.plan.model(name).kind, []).append(losses)
         kinds = [k for k in ("group_member", "member") if run.reads("counterfactuals", f"{k}-")]

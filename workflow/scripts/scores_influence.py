@@ -6,10 +6,17 @@ from typing import Any
 import numpy as np
 
 from begat.io.artifacts import Block
-from begat.io.gradients import denoiser_of, draws_of, query_sample, training_sample
+from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
-from begat.io.networks import row_of
-from begat.stages.scores_influence import METHODS, best, score, variants
+from begat.io.networks import denoiser_of, row_of
+from begat.stages.scores_influence import (
+    GROUP_METHODS,
+    METHODS,
+    best,
+    group_score,
+    score,
+    variants,
+)
 
 
 def body(run: Run) -> None:
@@ -21,18 +28,18 @@ def body(run: Run) -> None:
         found = []
         for model in run.job.models:
             factors = run.read("factors", model.name)
-            scores = score(
+            what = (
                 denoiser_of(run, row_of(run, model)),
                 factors.layers(),
                 training_sample(run),
                 query_sample(run),
                 draws_of(run, asked["draws"], asked["shared"]),
-                wanted,
-                norms=factors.attributes["norms"],
-                centred=asked["centred"],
-                storage=asked["storage"],
             )
-            chosen[model.name], arrays = best(wanted, scores)
+            how = {"norms": factors.attributes["norms"], "centred": asked["centred"]}
+            best_of, arrays = best(wanted, score(*what, wanted, storage=asked["storage"], **how))
+            chosen[model.name] = [variant.name for variant in best_of]
+            member_of, damping = run.read("images")["member_of"], best_of[0].damping
+            arrays |= group_score(*what, member_of, asked["damping"], damping, **how)
             found.append(arrays)
         yield {name: np.mean([f[name] for f in found], 0) for name in found[0]}
 
@@ -41,6 +48,7 @@ def body(run: Run) -> None:
         dict.fromkeys(METHODS, True),
         METHODS[:1],
         there=bool(run.job.models),
+        group_methods=GROUP_METHODS,
         chosen=chosen,
     )
 

@@ -115,6 +115,8 @@ def curve_lines(
     curves: Mapping[str, Float[np.ndarray, "model step"]], points: int = 60
 ) -> dict[str, Any]:
     """Each kind's mean training loss, averaged over stretches of steps, as points of 0..1."""
+    if not curves:
+        return {"lines": {}}
     means = {}
     for kind, losses in curves.items():
         stretches = np.array_split(losses.mean(0), min(points, losses.shape[1]))

@@ -24,6 +24,10 @@ METHODS = {
         "curvature by Kronecker factors with corrected eigenvalues",
     ),
     "kfac": ("influence, K-FAC", "the same with the plain Kronecker factors"),
+    "ekfac_downdated": (
+        "influence, group at once",
+        "EK-FAC for the whole group, without the curvature that the group itself contributed",
+    ),
     "gradient_dot": ("gradient product", "the same without any curvature"),
     "trak": ("TRAK", "influence by the gradients' own kernel"),
     "dtrak": ("D-TRAK", "the same kernel of another function's gradients; its ranks only matter"),

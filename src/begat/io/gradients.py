@@ -1,4 +1,4 @@
-"""What the gradient methods read: networks to look into, samples of images and queries, draws."""
+"""What the gradient methods read: samples of images and queries, draws, inverse curvature."""
 
 from collections.abc import Callable
 
@@ -7,25 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from begat.core.denoisers import Denoiser, unet_denoiser
 from begat.core.gradients import Sample
 from begat.core.image_draws import DrawsOf, common_draws, own_draws
 from begat.core.kronecker import blocks, preconditioned
 from begat.core.layers import covered_layers, named_order
 from begat.core.unet import parameter_shapes
 from begat.io.job import Run
-from begat.io.networks import config_of, labels_of, schedule_of
-
-
-def denoiser_of(run: Run, row: Float[np.ndarray, " parameter"]) -> Denoiser:
-    """A network of this run with the given weights."""
-    return unet_denoiser(
-        torch.from_numpy(row),
-        config_of(run.plan),
-        schedule_of(run.plan),
-        run.params["diffusion"]["prediction"],
-        run.device,
-    )
+from begat.io.networks import config_of, denoiser_of, labels_of
 
 
 def training_sample(run: Run) -> Sample:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from begat.core.denoisers import Denoiser, DenoiserPredictor, unet_denoiser
 from begat.core.diffusion import SCHEDULES, Schedule
 from begat.core.predictors import Predictor
 from begat.core.roster import Model
@@ -14,9 +15,11 @@ from begat.core.unet import UNetConfig
 from begat.errors import BegatError
 from begat.io.artifacts import Artifact, Block, remove, write
 from begat.io.job import Run
+from begat.io.pipelines import network_of
 from begat.io.plan import Plan
 
 ARRAYS = ("weights", "ema_weights", "training_loss")
+FROM_PIPELINE = "pipeline"  # the attribute of models that somebody brought
 
 
 def config_of(plan: Plan) -> UNetConfig:
@@ -80,6 +83,8 @@ def kept(run: Run) -> Iterator[Block]:
 
 def pack_attributes(run: Run) -> dict[str, Any]:
     """Which models a pack holds, and the network they share."""
+    if run.plan.pipeline:
+        return {"models": [model.name for model in run.job.models], "snapshots_of": []}
     return {
         "models": [model.name for model in run.job.models],
         "snapshots_of": [model.name for model in run.job.models if _followed(run, model)],
@@ -114,10 +119,19 @@ def predictor_of(run: Run) -> Predictor:
     for pack in run.reads("unlearned"):
         rows |= zip(pack.attributes["groups"], pack["weights"], strict=True)
     asked = [m.name for m in run.job.models] or list(rows)
-    return Predictor(
-        torch.from_numpy(np.stack([rows[name] for name in asked])),
-        config_of(run.plan),
-        schedule_of(run.plan),
-        run.params["diffusion"]["prediction"],
-        run.device,
-    )
+    prediction, schedule = run.params["diffusion"]["prediction"], schedule_of(run.plan)
+    if run.plan.pipeline:
+        return DenoiserPredictor(denoiser_of(run, rows[asked[0]]), config_of(run.plan), run.device)
+    weights = torch.from_numpy(np.stack([rows[name] for name in asked]))
+    return Predictor(weights, config_of(run.plan), schedule, prediction, run.device)
+
+
+def denoiser_of(run: Run, row: Float[np.ndarray, " parameter"]) -> Denoiser:
+    """A network of this run with the given weights, to look into."""
+    prediction, schedule = run.params["diffusion"]["prediction"], schedule_of(run.plan)
+    if not run.plan.pipeline:
+        weights = torch.from_numpy(row)
+        return unet_denoiser(weights, config_of(run.plan), schedule, prediction, run.device)
+    network = network_of(row, run.reads("models")[0].attributes[FROM_PIPELINE])
+    conditional = run.params["unet"]["conditional"]
+    return Denoiser(network.to(run.device), schedule, prediction, conditional)

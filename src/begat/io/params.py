@@ -172,6 +172,14 @@ def _check_together(file: str, params: dict[Any, Any]) -> None:
     def refuse(name: str, expected: str, found: object) -> None:
         raise BegatError(f"{file}: {name}: expected {expected}, found {found}")
 
+    if params["models"]["pipeline"] != "none":
+        if params["splits"]["full"] != 1:
+            refuse("splits.full", "1, the pipeline", params["splits"]["full"])
+        for kind in ("members", "group_members", "logo", "halves", "group_halves"):
+            if params["splits"][kind]:
+                refuse(f"splits.{kind}", "0 beside models.pipeline", params["splits"][kind])
+        if params["scores_tracin"]["models"]:
+            refuse("scores_tracin.models", "0 beside models.pipeline", "more")
     draws = params["measurements"]["draws"]
     if draws % 2:
         refuse("measurements.draws", "an even number (draws come in antithetic pairs)", draws)

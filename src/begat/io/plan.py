@@ -21,6 +21,7 @@ import yaml
 from begat.core.roster import Model
 from begat.errors import BegatError
 from begat.io.keys import Job, Name, digest, path_of
+from begat.io.pipelines import pipeline_digest
 from begat.io.request import Request
 from begat.io.schema import VERSION
 from begat.io.sections import SECTIONS, fields_of
@@ -154,9 +155,10 @@ class Plan(Request):
     def model_keys(self) -> dict[str, str]:
         """The key of every single model."""
         common = self._common("models")
+        brought = {"pipeline": pipeline_digest(self.pipeline)} if self.pipeline else {}
         images = self.job("images", "all").key
         return {
-            m.name: digest({**common, "images": images, "split": self._row_keys[m.name]})
+            m.name: digest({**common, **brought, "images": images, "split": self._row_keys[m.name]})
             for m in self.models
         }
 
@@ -228,6 +230,7 @@ class Plan(Request):
 
     def _unlearned(self) -> Iterator[Job]:
         full, groups = self.of_kind("full")[:1], self.dataset.groups
+        full = () if self.pipeline else full  # packs are networks of our own making
         size = self.params["unlearned"]["pack"]
         reads: list[Name] = [("images", "all")]
         if self.params["unlearned"]["operator"] == "newton":

@@ -8,6 +8,7 @@ from typing import Any
 from begat.core.roster import Model, check_request, roster
 from begat.errors import BegatError
 from begat.io import datasets, params
+from begat.io.pipelines import check_pipeline
 
 
 @dataclass
@@ -27,8 +28,16 @@ class Request:
         self.params = params.load(self.root, self.use)
         check_request(self.params["splits"], len(self.dataset.names), len(self.dataset.groups))
         datasets.check_groups(self.dataset)
+        if self.pipeline:
+            check_pipeline(self.pipeline, self.params)
         if self.params["unet"]["conditional"] and any(len(m) != 1 for m in self.dataset.membership):
             raise BegatError("unet.conditional: expected exactly one group per image")
+
+    @property
+    def pipeline(self) -> Path | None:
+        """The trained pipeline that stands for the full model, if somebody brought one."""
+        named = self.params["models"]["pipeline"]
+        return None if named == "none" else self.root / named
 
     @cached_property
     def dataset(self) -> datasets.Dataset:

@@ -52,7 +52,9 @@ SCHEMAS: Mapping[str, Mapping[str, Array]] = {
     "models": {
         "weights": _array("float32", "model parameter", "network parameter"),
         "ema_weights": _array("float32", "model parameter", "network parameter"),
-        "training_loss": _array("float32", "model step", "training loss, mean over pixels"),
+        "training_loss": _array(
+            "float32", "model step", "training loss, mean over pixels", optional=True
+        ),
         "snapshots": _array("float32", "model step parameter", "network parameter", optional=True),
     },
     "unlearned": {
@@ -95,6 +97,15 @@ SCHEMAS: Mapping[str, Mapping[str, Array]] = {
         "gradient_eigenvalues": _array("float32", "direction", "squared gradient", optional=True),
         "eigenvalues": _array("float32", "output input", "squared gradient", optional=True),
         "bias_eigenvalues": _array("float32", "output", "squared gradient", optional=True),
+        "group_eigenvalues": _array(
+            "float32", "group output input", "squared gradient", optional=True
+        ),
+        "group_bias_eigenvalues": _array(
+            "float32", "group output", "squared gradient", optional=True
+        ),
+        "group_parameter_eigenvalues": _array(
+            "float32", "group direction", "squared gradient", optional=True
+        ),
         "parameter_eigenvectors": _array("float32", "parameter direction", "", optional=True),
         "parameter_eigenvalues": _array("float32", "direction", "squared gradient", optional=True),
     },
@@ -116,9 +127,8 @@ SCHEMAS: Mapping[str, Mapping[str, Array]] = {
         "uncertainty": _array("float32", "method query group", "standard deviation, as score"),
     },
     "metrics": {
-        "lds": _array("float32", "method query", "rank correlation", nan=True),
-        "group_lds": _array("float32", "method query", "rank correlation", nan=True),
-        "logo_spearman": _array("float32", "method query", "rank correlation", nan=True),
+        table: _array("float32", "method query", "rank correlation", nan=True, optional=True)
+        for table in ("lds", "group_lds", "logo_spearman")
     },
     "report": {},
 }

@@ -103,6 +103,7 @@ class Diffusion:
 class Models:
     """How every model is trained."""
 
+    pipeline: str = key("none, or a trained diffusers pipeline under data/ as the full model")
     steps: int = key("optimiser steps", least=1)
     batch: int = key("images per step", least=1)
     learning_rate: float = key("AdamW's peak learning rate", above=0)

@@ -1,7 +1,8 @@
 """How sharply the loss bends along each direction of a model's weights, layer by layer."""
 
 import numpy as np
-from jaxtyping import Int, UInt8
+import torch
+from jaxtyping import Bool, Int, UInt8
 
 from begat.core.curvature import (
     Weight,
@@ -23,6 +24,7 @@ def factors(
     denoiser: Denoiser,
     pixels: UInt8[np.ndarray, "image channel y x"],
     label: Int[np.ndarray, " image"] | None,
+    member_of: Bool[np.ndarray, "group image"],
     *,
     seed: int,
     draws: int,
@@ -36,13 +38,15 @@ def factors(
     Every layer with an input axis has ``activation_eigenvectors``, ``activation_eigenvalues``,
     ``gradient_eigenvectors``, ``gradient_eigenvalues`` (K-FAC), ``eigenvalues[output, input]`` and
     where there is a bias ``bias_eigenvalues[output]`` (EK-FAC); a normalisation layer has
-    ``parameter_eigenvectors`` and ``parameter_eigenvalues``, weight before bias. An input axis of
+    ``parameter_eigenvectors`` and ``parameter_eigenvalues``, weight before bias. EK-FAC's values
+    also come for every group by itself, in the same directions: ``group_...``. An input axis of
     a convolution runs (ky, kx, channel). Draws and fake gradients belong to (root seed, image), in
     the two passes different ones.
 
     Args:
         denoiser: the network.
         pixels, label: the images it was trained on.
+        member_of: which images each group has.
         seed: the root seed.
         draws: for each image and pass; even.
         norms: cover normalisation layers too, as dense blocks.
@@ -73,16 +77,22 @@ def factors(
         examples=examples,
     )
     found = eigenbases(covariance, denoiser.like)
-    (values,) = eigenvalues(
+    every = np.concatenate([np.ones((1, len(pixels)), bool), member_of])
+    values, *of_groups = eigenvalues(
         denoiser,
         layers,
         sample,
         dealt("eigenvalues"),
         fake_gradients(seed, "factors/eigenvalues"),
         found,
+        groups=torch.from_numpy(every).float(),
         examples=examples,
     )
+    for layer, parts in found.items():
+        parts |= values[layer]
+        for name in values[layer] if of_groups else ():
+            parts[f"group_{name}"] = torch.stack([group[layer][name] for group in of_groups])
     return {
-        layer: {name: v.cpu().numpy() for name, v in (parts | values[layer]).items()}
+        layer: {name: v.cpu().numpy() for name, v in parts.items()}
         for layer, parts in found.items()
     }

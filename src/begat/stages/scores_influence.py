@@ -12,25 +12,27 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from begat.core.denoisers import Denoiser
-from begat.core.gradients import EXAMPLES, Sample
+from begat.core.gradients import EXAMPLES, Sample, mean_gradient
 from begat.core.image_draws import DrawsOf
 from begat.core.influence import (
     best_by_agreement,
+    group_scores,
     places_of,
     products_with_all,
     query_gradients,
     split_half_reliability,
 )
-from begat.core.kronecker import Structure, blocks, dead_blocks, preconditioned
+from begat.core.kronecker import Structure, blocks, dead_blocks, preconditioned, without
 from begat.core.layers import Layer, covered_layers
 from begat.core.stored_rows import Storage, StoredRows, stored
 from begat.errors import BegatError
 
 METHODS = ["ekfac", "kfac", "gradient_dot"]
+GROUP_METHODS = ["ekfac_downdated"]
 Curvatures = Mapping[str, Mapping[str, np.ndarray]]
 
 
@@ -111,6 +113,71 @@ def score(
     return found
 
 
+def group_score(
+    denoiser: Denoiser,
+    curvature: Curvatures,
+    images: Sample,
+    queries: Sample,
+    draws: DrawsOf,
+    member_of: Bool[np.ndarray, "group image"],
+    kind: str,
+    damping: float,
+    *,
+    norms: bool = True,
+    centred: bool = True,
+    examples: int = EXAMPLES,
+) -> dict[str, Float[np.ndarray, "method query group"]]:
+    """Scores of whole groups by EK-FAC, the curvature down-dated by each group's own.
+
+    Sums of image scores take every image's effect at the full model; here the curvature that the
+    group itself contributed is taken off first (``core.influence.group_scores``). The uncertainty
+    is half the difference between two halves of the draws.
+
+    Args:
+        member_of: which images each group has.
+        kind, damping: as in ``Variant``.
+        denoiser, curvature, images, queries, draws, norms, centred, examples: as in ``score``.
+    """
+    layers = covered_layers(denoiser.module, norms=norms)
+    asked = query_gradients(
+        denoiser,
+        layers,
+        queries,
+        draws,
+        "noise",
+        parts=2,
+        centre=images if centred else None,
+        examples=examples,
+    )
+    tensors = _tensors(curvature, denoiser.like)
+    whole = blocks(layers, tensors, "ekfac")
+    found = np.zeros((2, 2, len(queries), len(member_of)))
+    for group, members in enumerate(member_of):
+        share = float(members.mean())
+        few = images.only([int(i) for i in np.flatnonzero(members)])
+        step = mean_gradient(denoiser, layers, few, draws, "training", parts=2, examples=examples)
+        left = without(whole, blocks(layers, _of_group(tensors, group), "ekfac"), share)
+        for i, j in np.ndindex(2, 2):
+            effect = group_scores(left, asked[i], step[j, 0], share, kind=kind, damping=damping)
+            found[i, j, :, group] = effect.cpu().numpy()
+    spread = np.abs(found[0, 0] - found[1, 1]) / 2
+    return {"group_score": found.mean((0, 1))[None], "group_uncertainty": spread[None]}
+
+
+def _of_group(
+    tensors: Mapping[str, Mapping[str, Tensor]], group: int
+) -> dict[str, dict[str, Tensor]]:
+    """The curvature of one group's images, in the directions of the whole."""
+    return {
+        layer: {
+            name: parts[f"group_{name}"][group] if f"group_{name}" in parts else value
+            for name, value in parts.items()
+            if not name.startswith("group_")
+        }
+        for layer, parts in tensors.items()
+    }
+
+
 def variants(kind: str, dampings: Sequence[float]) -> list[Variant]:
     """Every damping under both structures, and the plain product of gradients."""
     return [
@@ -122,14 +189,14 @@ def variants(kind: str, dampings: Sequence[float]) -> list[Variant]:
 
 def best(
     wanted: Sequence[Variant], found: Mapping[str, np.ndarray]
-) -> tuple[list[str], dict[str, Float[np.ndarray, "method query ..."]]]:
-    """The variant chosen for each of ``METHODS``, by name, and its arrays."""
+) -> tuple[list[Variant], dict[str, Float[np.ndarray, "method query ..."]]]:
+    """The variant chosen for each of ``METHODS``, and its arrays."""
     at = [
         next(i for i, v in enumerate(wanted) if v.structure == method and found["chosen"][i])
         for method in METHODS
     ]
     arrays = {name: found[name][at] for name in ("score", "reliability")}
-    return [wanted[i].name for i in at], arrays
+    return [wanted[i] for i in at], arrays
 
 
 def dead(curvature: Curvatures, layers: Sequence[Layer]) -> list[str]:
