@@ -21,4 +21,5 @@ rule all:
 include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/answers.smk"
+include: "workflow/rules/scores.smk"
 include: "workflow/rules/evidence.smk"

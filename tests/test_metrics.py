@@ -61,11 +61,14 @@ def test_one_seed_has_no_ceiling():
 def test_gold_agrees_with_itself_and_random_scores_are_right_one_time_in_k():
     generator = np.random.default_rng(0)
     gold = generator.normal(size=(400, 8))
-    scores = {"gold": gold, "noise": generator.normal(size=gold.shape)}
-    found, per_query = gold_agreement(scores, gold, **HOW)
+    noise = generator.normal(size=gold.shape)
+    scores = {"gold": gold, "noise": noise, "logo_paired": gold, "logo_independent": noise}
+    found, per_query = gold_agreement(scores, "logo_paired", **HOW)
+    assert found["mrr"]["another_training"] == found["mrr"]["noise"]
+    assert not [method for method in found["mrr"] if method.startswith("logo")]
     assert found["spearman"]["gold"]["value"] == pytest.approx(1)
     assert found["top1"]["gold"]["value"] == 1
-    assert found["top1"]["noise"]["value"] == pytest.approx(found["top1_chance"], abs=0.05)
+    assert found["top1"]["noise"]["value"] == pytest.approx(1 / 8, abs=0.05)
     np.testing.assert_allclose(per_query["gold"], 1)
 
 

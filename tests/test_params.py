@@ -153,6 +153,6 @@ def test_counts_are_exactly_the_numbers_that_only_make_more_jobs():
     }
     assert counts == {
         *(f"splits.{k}" for k in ("full", "members", "group_members", "logo", "halves")),
-        *("splits.group_halves", "splits.half_seeds", "models.pack"),
+        *("splits.group_halves", "splits.half_seeds", "models.pack", "unlearned.pack"),
         *("queries.count", "queries.block"),
     }

@@ -6,7 +6,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from begat.stages.report import Evidence, answer, curve_lines, drawn_dag, page, verdict, words
+from begat.core.charts import MEASURES, answer, curve_lines, drawn_dag, verdict
+from begat.core.words import words
+from begat.stages.report import Evidence, page
 
 QUERIES, IMAGES, GROUPS = 3, 12, 4
 GENERATOR = np.random.default_rng(0)
@@ -55,7 +57,11 @@ def evidence(**changes):
         summary={
             "lds": truth,
             "group_lds": truth,
-            "logo": {"spearman": rows, "top1": rows, "top1_chance": 0.25},
+            "logo": {
+                "judge": "logo_retrained",
+                "chance": dict.fromkeys(MEASURES, 0.25),
+                "logo_retrained": dict.fromkeys(MEASURES, rows),
+            },
             "groups_redrawn": {**drawn, **null},
             "images_redrawn": drawn,
         },

@@ -11,7 +11,7 @@ from begat.core.predictors import Predictor
 from begat.errors import BegatError
 from begat.stages import scores_logo
 from begat.stages.measurements import measure
-from begat.stages.scores_guda import VARIANTS, gather, images_within, score
+from begat.stages.scores_guda import METHODS, gather, images_within, score
 
 WEIGHTS = elbo_weights(cosine_schedule(50)).numpy()
 PIXELS = 64
@@ -68,7 +68,7 @@ def test_a_small_example_by_hand():
     assert elbo_centred.tolist() == [97.5 / 2, -97.5 / 2]
     # pairs differ by 1 and 3: standard deviation sqrt 2, over sqrt 2 pairs
     assert found["group_uncertainty"][0, :, 0].tolist() == pytest.approx([1, 0])
-    assert len(found["group_score"]) == len(VARIANTS)
+    assert len(found["group_score"]) == len(METHODS)
 
 
 def test_a_shift_of_a_whole_group_is_centred_away():

@@ -1,4 +1,4 @@
-# What the models say of the queries, and what follows for units.
+# What the models say of the queries.
 
 
 rule measurements:
@@ -41,47 +41,5 @@ rule counterfactuals_kind:
         gpu=min(GPUS, 1),
     params:
         job=job("counterfactuals"),
-    shell:
-        "{params.job} > {log} 2>&1"
-
-
-rule scores_ensemble:
-    input:
-        marker("scores_ensemble"),
-        reads("scores_ensemble"),
-    output:
-        directory("results/scores/ensemble.zarr"),
-    log:
-        "logs/scores/ensemble.log",
-    params:
-        job=job("scores_ensemble"),
-    shell:
-        "{params.job} > {log} 2>&1"
-
-
-rule scores_pixel:
-    input:
-        marker("scores_pixel"),
-        reads("scores_pixel"),
-    output:
-        directory("results/scores/pixel.zarr"),
-    log:
-        "logs/scores/pixel.log",
-    params:
-        job=job("scores_pixel"),
-    shell:
-        "{params.job} > {log} 2>&1"
-
-
-rule scores_logo:
-    input:
-        marker("scores_logo"),
-        reads("scores_logo"),
-    output:
-        directory("results/scores/logo.zarr"),
-    log:
-        "logs/scores/logo.log",
-    params:
-        job=job("scores_logo"),
     shell:
         "{params.job} > {log} 2>&1"

@@ -1,4 +1,4 @@
-# Models, in packs; and the images asked about.
+# Models, in packs; the images asked about; what models are looked into and made to forget.
 
 
 rule models:
@@ -41,5 +41,49 @@ rule queries_block:
         gpu=min(GPUS, 1),
     params:
         job=job("queries"),
+    shell:
+        "{params.job} > {log} 2>&1"
+
+
+rule factors:
+    input:
+        artifacts("factors"),
+
+
+rule factors_model:
+    input:
+        marker("factors"),
+        reads("factors"),
+    output:
+        directory("results/factors/{name}.zarr"),
+    log:
+        "logs/factors/{name}.log",
+    threads: plan.params["compute"]["threads"]
+    resources:
+        gpu=min(GPUS, 1),
+    params:
+        job=job("factors"),
+    shell:
+        "{params.job} > {log} 2>&1"
+
+
+rule unlearned:
+    input:
+        artifacts("unlearned"),
+
+
+rule unlearned_pack:
+    input:
+        marker("unlearned"),
+        reads("unlearned"),
+    output:
+        directory("results/unlearned/{name}.zarr"),
+    log:
+        "logs/unlearned/{name}.log",
+    threads: plan.params["compute"]["threads"]
+    resources:
+        gpu=min(GPUS, 1),
+    params:
+        job=job("unlearned"),
     shell:
         "{params.job} > {log} 2>&1"

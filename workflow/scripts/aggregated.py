@@ -18,9 +18,9 @@ def body(run: Run) -> None:
             arrays = {
                 n: scores[n] for n in ("score", "group_score", "group_uncertainty") if n in scores
             }
-            methods = scores.attributes["methods"]
-            group_methods = scores.attributes.get("group_methods", methods)
-            rows |= group_rows(methods, group_methods, arrays, member_of)
+            of_images = scores.attributes["methods"]
+            of_groups = scores.attributes.get("group_methods", of_images)
+            rows |= group_rows(of_images, of_groups, arrays, member_of)
         methods.extend(rows)
         score, uncertainty = (np.stack(side) for side in zip(*rows.values(), strict=True))
         yield {"score": score, "uncertainty": uncertainty}

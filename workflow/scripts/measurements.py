@@ -17,8 +17,13 @@ def compute(run: Run) -> Iterator[Block]:
         range(*run.job.queries),
         seed=run.seed,
         draws=run.params["measurements"]["draws"],
-        gram=run.job.models[0].kind in ("member", "group_member"),
+        gram=any(model.kind in ("member", "group_member") for model in run.job.models),
     )
 
 
-main("measurements", lambda run: run.finish(compute, models=[m.name for m in run.job.models]))
+def body(run: Run) -> None:
+    forgotten = [group for pack in run.reads("unlearned") for group in pack.attributes["groups"]]
+    run.finish(compute, models=[m.name for m in run.job.models] or forgotten)
+
+
+main("measurements", body)

@@ -39,7 +39,7 @@ def compute(run: Run) -> Iterator[Block]:
 METHODS = [f"ensemble_{contrast}" for contrast in CONTRASTS]
 main(
     "scores_ensemble",
-    lambda run: run.finish(
-        compute, methods=METHODS, leading=METHODS[:1], signed=[True] * len(METHODS)
+    lambda run: run.finish_scores(
+        compute, dict.fromkeys(METHODS, True), METHODS[:1], there=bool(run.reads("measurements"))
     ),
 )

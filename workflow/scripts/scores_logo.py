@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
-from begat.stages.scores_logo import METHODS, score
+from begat.stages.scores_logo import methods, score
 
 
 def compute(run: Run) -> Iterator[Block]:
@@ -12,4 +12,10 @@ def compute(run: Run) -> Iterator[Block]:
     yield score(run.losses("full")[0, : without.shape[1]], without)
 
 
-main("scores_logo", lambda run: run.finish(compute, methods=METHODS, leading=METHODS, signed=[True]))
+def body(run: Run) -> None:
+    names = methods(run.params["splits"]["logo"])
+    there = bool(run.reads("measurements"))
+    run.finish_scores(compute, dict.fromkeys(names, True), names[:1], there=there)
+
+
+main("scores_logo", body)

@@ -14,7 +14,5 @@ def compute(run: Run) -> Iterator[Block]:
 
 main(
     "scores_pixel",
-    lambda run: run.finish(
-        compute, methods=METHODS, leading=METHODS[:1], signed=[False] * len(METHODS)
-    ),
+    lambda run: run.finish_scores(compute, dict.fromkeys(METHODS, False), METHODS[:1]),
 )

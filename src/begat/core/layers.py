@@ -11,12 +11,13 @@ Normalisation layers are linear in their parameters too: a_p is the normalised i
 diagonal.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from begat.core.positions import Returned, Seen, inputs_of, outputs_of
@@ -93,6 +94,23 @@ def _sizes(part: nn.Module, norms: bool) -> tuple[int, int] | None:
     if norms and isinstance(part, nn.GroupNorm | nn.LayerNorm) and part.weight is not None:
         return part.weight.numel(), 0
     return None
+
+
+def named_order(
+    layers: Sequence[Layer], shapes: Mapping[str, tuple[int, ...]]
+) -> Int[Tensor, " parameter"]:
+    """For every parameter of a flat row in the order of ``shapes``, its place in layers' rows.
+
+    -1 for a parameter that no layer covers.
+    """
+    places = torch.arange(layers[-1].stop)
+    inside = {n: p for layer in layers for n, p in layer.parameters(places).items()}
+    return torch.cat(
+        [
+            inside[name].flatten() if name in inside else torch.full((math.prod(shape),), -1)
+            for name, shape in shapes.items()
+        ]
+    )
 
 
 def uncovered(module: nn.Module, layers: Sequence[Layer]) -> dict[str, float]:

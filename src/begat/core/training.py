@@ -19,6 +19,11 @@ def learning_rate_at(step: int, base: float, warmup: int, steps: int) -> float:
     return base * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
 
+def snapshot_steps(steps: int, snapshots: int) -> list[int]:
+    """After how many steps snapshots are taken: the middles of equal stretches."""
+    return [max(1, round((i + 0.5) * steps / snapshots)) for i in range(snapshots)]
+
+
 def ema_decay_at(step: int, decay: float) -> float:
     """The moving average's decay, smaller at first so that the start is forgotten."""
     return min(decay, (1 + step) / (10 + step))

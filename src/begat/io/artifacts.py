@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from begat.errors import BegatError
-from begat.io.schema import VERSION, checked, chunks_of, schema_of
+from begat.io.schema import VERSION, checked, chunks_of, kind_of, schema_of
 
 Block = Mapping[str, np.ndarray]
 
@@ -100,17 +100,18 @@ def _fill(
             if name in arrays:
                 arrays[name].append(values)
                 continue
+            schema = known[kind_of(name)]
             arrays[name] = group.create_array(
                 name,
                 shape=values.shape,
-                chunks=chunks_of(known[name], values.shape),
-                dtype=known[name].dtype,
+                chunks=chunks_of(schema, values.shape),
+                dtype=schema.dtype,
                 fill_value=np.nan if values.dtype.kind == "f" else 0,
-                dimension_names=known[name].axes,
+                dimension_names=schema.axes,
                 chunk_key_encoding={"name": "default", "separator": "."},
                 compressors=ZstdCodec(level=1, checksum=True),
                 config={"write_empty_chunks": True},  # so that a missing chunk is a fault
-                attributes={"unit": known[name].unit},
+                attributes={"unit": schema.unit},
             )
             arrays[name][...] = values
     missing = [n for n, a in known.items() if not a.optional and n not in arrays]
@@ -162,7 +163,7 @@ class Artifact:
         """Some rows of the array ``name``: as ``artifact[name][which]``, reading only those."""
         import zarr
 
-        known = schema_of(self.stage).get(name)
+        known = schema_of(self.stage).get(kind_of(name))
         array = self._group.get(name)
         if known is None or not isinstance(array, zarr.Array):
             raise BegatError(f"{self.path}: expected an array {name}, found none")
@@ -184,6 +185,14 @@ class Artifact:
             raise
         except Exception as error:  # codecs raise what they like on damaged bytes
             raise self._damaged(name, error) from error
+
+    def layers(self) -> dict[str, dict[str, np.ndarray]]:
+        """All arrays of a stage that holds some for every layer, by layer and name."""
+        kinds = schema_of(self.stage)
+        return {
+            layer: {k: self[f"{layer}/{k}"] for k in kinds if f"{layer}/{k}" in self}
+            for layer in self.attributes["layers"]
+        }
 
     def _damaged(self, name: str, error: Exception | str) -> BegatError:
         return BegatError(

@@ -8,6 +8,7 @@ import numpy as np
 
 from begat.io.artifacts import Artifact, remove, stored_attributes, write
 from begat.io.keys import digest
+from begat.io.schema import schema_of
 
 Snapshot = tuple[int, Callable[[], dict[str, np.ndarray]]]
 
@@ -25,8 +26,7 @@ class Checkpoint:
         if attributes is None:
             return None
         saved = Artifact(self.path, "checkpoint")
-        arrays = ("weights", "ema_weights", "exp_avg", "exp_avg_sq", "training_loss")
-        return attributes["step"], {name: saved[name] for name in arrays}
+        return attributes["step"], {n: saved[n] for n in schema_of("checkpoint") if n in saved}
 
     def saving(self, states: Iterable[Snapshot]) -> Iterator[Snapshot]:
         """The states, passed on; one is saved whenever ``seconds`` have gone by."""

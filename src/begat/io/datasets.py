@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from begat.errors import BegatError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+DIGIT = "digit-"  # then its number among all
 Pixels = UInt8[np.ndarray, "channel y x"]
 
 
@@ -52,6 +53,28 @@ def index(params: Mapping[str, Any], root: Path) -> Dataset:
         BegatError: no such place, no image in it, a manifest that names a missing file or lacks
             its columns, a group without images or with all of them.
     """
+    return _thinned(_whole(params, root), params.get("limit", 0))
+
+
+def _thinned(dataset: Dataset, limit: int) -> Dataset:
+    """``limit`` images, evenly spread over the whole; 0 keeps all."""
+    total = len(dataset.names)
+    if not 0 < limit < total:
+        return dataset
+    kept = [i * total // limit for i in range(limit)]
+    there = {group for i in kept for group in dataset.membership[i]}
+    if empty := [g for n, g in enumerate(dataset.groups) if n not in there]:
+        raise BegatError(f"images.limit: {limit} images leave none of group {empty[0]!r}")
+    return Dataset(
+        names=tuple(dataset.names[i] for i in kept),
+        groups=dataset.groups,
+        membership=tuple(dataset.membership[i] for i in kept),
+        digests=tuple(dataset.digests[i] for i in kept),
+        files=tuple(dataset.files[i] for i in kept) if dataset.files else (),
+    )
+
+
+def _whole(params: Mapping[str, Any], root: Path) -> Dataset:
     if params["source"] == "digits":
         return _digits()
     place = root / params["path"]
@@ -99,7 +122,9 @@ def pixels(dataset: Dataset, params: Mapping[str, Any]) -> Iterator[tuple[str, P
             ``resize`` is ``refuse``.
     """
     if not dataset.files:
-        yield from zip(dataset.names, _digit_pixels(params), strict=True)
+        chosen = {int(name.removeprefix(DIGIT)) for name in dataset.names}
+        found = (p for i, p in enumerate(_digit_pixels(params)) if i in chosen)
+        yield from zip(dataset.names, found, strict=True)
     for name, path in zip(dataset.names, dataset.files, strict=False):
         yield name, decode(path, params["size"], params["channels"], params["resize"])
 
@@ -222,7 +247,7 @@ def _digits_rows() -> list[bytes]:
 def _digits() -> Dataset:
     rows = _digits_rows()
     return Dataset(
-        names=tuple(f"digit-{i:04d}" for i in range(len(rows))),
+        names=tuple(f"{DIGIT}{i:04d}" for i in range(len(rows))),
         groups=tuple(str(d) for d in range(10)),
         membership=tuple((int(float(row.rsplit(b",", 1)[1])),) for row in rows),
         digests=tuple(hashlib.sha256(row).hexdigest() for row in rows),

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from begat.io.artifacts import stored_attributes
 from begat.io.job import current
-from begat.io.plan import Plan
+from begat.io.keys import path_of
+from begat.io.plan import STAGES, Plan
 
 OLD = 1_000_000_000  # the age of all that exists (2001)
 OLDER = 1_000  # the age of the marker that says "current" (1970)
@@ -35,6 +36,8 @@ class Freshness:
         # New content each time: a newer input is forgiven where its checksum is one seen before.
         work = {str(j.path): plan.work(j) for j in plan.jobs() if not current(plan, j)}
         self.stale.write_text(json.dumps({"at": time.time_ns(), "work": work}))
+        for stage in STAGES:  # DVC wants its outputs, even where a run has none of a kind
+            (plan.root / path_of(stage, "")).parent.mkdir(parents=True, exist_ok=True)
         for job in plan.jobs():
             path = plan.root / job.path
             stamp = path / ".snakemake_timestamp"

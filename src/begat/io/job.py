@@ -145,6 +145,32 @@ class Run:
             device = str(self.__dict__.get("device", "cpu"))
             record(self.root, self.job, started, time.process_time() - spent, device)
 
+    def finish_scores(
+        self,
+        compute: Compute,
+        signed: Mapping[str, bool],
+        leading: Sequence[str],
+        *,
+        there: bool = True,
+        **attributes: Any,
+    ) -> None:
+        """Put scores in place, or an artifact without any where nothing is asked of the method.
+
+        Args:
+            compute: makes the blocks, one row per method.
+            signed: the methods in their order, and whether a score's sign says helped or harmed.
+            leading: the methods to look at first.
+            there: whether there is anything to compute from.
+            attributes: what else the artifact says of itself.
+        """
+        self.finish(
+            compute if there else lambda run: iter(()),
+            methods=list(signed) if there else [],
+            signed=list(signed.values()) if there else [],
+            leading=list(leading) if there else [],
+            **attributes,
+        )
+
     def _wanted(self, compute: Compute) -> Iterator[Block]:
         """The blocks, and at the end the question whether this result is still asked for.
 

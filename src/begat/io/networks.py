@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from begat.core.diffusion import SCHEDULES, Schedule
 from begat.core.predictors import Predictor
@@ -64,7 +64,8 @@ def keep(run: Run, models: Sequence[Model], trained: Mapping[str, np.ndarray]) -
     for i, model in enumerate(models):
         key = run.plan.model_keys[model.name]
         scratch = run.store.folder / f"{key}.zarr"
-        write(scratch, "models", {"key": key}, [{a: trained[a][i : i + 1] for a in ARRAYS}])
+        arrays = (*ARRAYS, "snapshots") if _followed(run, model) else ARRAYS
+        write(scratch, "models", {"key": key}, [{a: trained[a][i : i + 1] for a in arrays}])
         run.store.keep(key, scratch)
         remove(scratch)
 
@@ -73,25 +74,48 @@ def kept(run: Run) -> Iterator[Block]:
     """The models of this pack, one after the other, from the store."""
     for model in run.job.models:
         artifact = Artifact(run.store.path(run.plan.model_keys[model.name]), "models")
-        yield {array: artifact[array] for array in ARRAYS}
+        arrays = (*ARRAYS, "snapshots") if _followed(run, model) else ARRAYS
+        yield {array: artifact[array] for array in arrays}
 
 
 def pack_attributes(run: Run) -> dict[str, Any]:
     """Which models a pack holds, and the network they share."""
-    names = [model.name for model in run.job.models]
-    return {"models": names, "config": config_of(run.plan).attributes()}
+    return {
+        "models": [model.name for model in run.job.models],
+        "snapshots_of": [model.name for model in run.job.models if _followed(run, model)],
+        "config": config_of(run.plan).attributes(),
+    }
+
+
+def _followed(run: Run, model: Model) -> bool:
+    """Whether the states along this model's training are kept: full models only."""
+    return model.kind == "full" and run.params["models"]["snapshots"] > 0
+
+
+def weights_array(run: Run) -> str:
+    """The name of the weights that answer questions."""
+    return "ema_weights" if run.params["diffusion"]["weights"] == "ema" else "weights"
+
+
+def row_of(run: Run, model: Model) -> Float[np.ndarray, " parameter"]:
+    """The weights with which one model answers questions."""
+    pack = run.read("models", model.pack)
+    return pack.rows(weights_array(run), np.array([pack.attributes["models"].index(model.name)]))[0]
 
 
 def predictor_of(run: Run) -> Predictor:
-    """The models that this job asks, in the order of the plan."""
-    array = "ema_weights" if run.params["diffusion"]["weights"] == "ema" else "weights"
+    """The models that this job asks, in the order of the plan; those that forgot, by group."""
     rows: dict[str, np.ndarray] = {}
     for pack in run.reads("models"):
         names = pack.attributes["models"]
         wanted = [i for i, n in enumerate(names) if any(m.name == n for m in run.job.models)]
-        rows |= zip((names[i] for i in wanted), pack.rows(array, np.array(wanted)), strict=True)
+        found = pack.rows(weights_array(run), np.array(wanted))
+        rows |= zip((names[i] for i in wanted), found, strict=True)
+    for pack in run.reads("unlearned"):
+        rows |= zip(pack.attributes["groups"], pack["weights"], strict=True)
+    asked = [m.name for m in run.job.models] or list(rows)
     return Predictor(
-        torch.from_numpy(np.stack([rows[m.name] for m in run.job.models])),
+        torch.from_numpy(np.stack([rows[name] for name in asked])),
         config_of(run.plan),
         schedule_of(run.plan),
         run.params["diffusion"]["prediction"],

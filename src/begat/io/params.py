@@ -100,6 +100,7 @@ _TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     bool: ("true or false", lambda v: isinstance(v, bool)),
     str: ("text without interpolation", lambda v: isinstance(v, str) and "${" not in v),
     list[int]: ("a list of whole numbers", lambda v: _all(v, int)),
+    list[float]: ("a list of numbers", lambda v: _all(v, float)),
     list[bool]: ("a list of true and false", lambda v: _all(v, bool)),
 }
 
@@ -174,6 +175,27 @@ def _check_together(file: str, params: dict[Any, Any]) -> None:
     draws = params["measurements"]["draws"]
     if draws % 2:
         refuse("measurements.draws", "an even number (draws come in antithetic pairs)", draws)
+    for section, multiple in (
+        ("factors", 2),
+        ("scores_influence", 4),
+        ("scores_trak", 2),
+        ("scores_tracin", 2),
+        ("scores_features", 2),
+    ):
+        if params[section]["draws"] % multiple:
+            refuse(f"{section}.draws", f"a multiple of {multiple}", params[section]["draws"])
+    tracin = params["scores_tracin"]["models"]
+    if tracin > params["splits"]["full"]:
+        refuse("scores_tracin.models", "at most splits.full", tracin)
+    if tracin and not params["models"]["snapshots"]:
+        refuse("models.snapshots", "at least 1 for scores_tracin", 0)
+    for section in ("scores_influence", "scores_trak"):
+        asked, there = params[section]["models"], params["splits"]
+        if asked > there["full"] + there["members"]:
+            refuse(f"{section}.models", "at most splits.full + splits.members", asked)
+    network = params["scores_features"]["network"]
+    if network != "full" and network.partition(":")[0] not in ("timm", "file"):
+        refuse("scores_features.network", "full, timm:NAME or file:PATH", network)
     steps, timesteps = params["queries"]["steps"], params["diffusion"]["timesteps"]
     if steps > timesteps:
         refuse("queries.steps", f"at most diffusion.timesteps={timesteps}", steps)

@@ -11,7 +11,7 @@ not the table of all of them, so more members never retrain the others.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -30,10 +30,17 @@ STAGES = (
     "splits",
     "models",
     "queries",
+    "factors",
+    "unlearned",
     "measurements",
     "counterfactuals",
     "scores_ensemble",
+    "scores_influence",
+    "scores_trak",
+    "scores_tracin",
+    "scores_features",
     "scores_pixel",
+    "scores_guda",
     "scores_logo",
     "aggregated",
     "metrics",
@@ -88,7 +95,15 @@ class Plan(Request):
             case "queries":
                 found = 0 if self.query_dataset else sampling
             case "measurements":
-                found = len(job.models) * queries * p["measurements"]["draws"]
+                asked = len(job.models) or len(self.dataset.groups)
+                found = asked * queries * p["measurements"]["draws"]
+            case "factors":
+                found = 10 * len(self.dataset.names) * p["factors"]["draws"]
+            case "unlearned":
+                each = 8 * p["unlearned"]["steps"] * p["unlearned"]["batch"]
+                found = each * len(job.made_from["groups"])
+            case "scores_influence" | "scores_trak" | "scores_tracin":
+                found = 5 * len(job.models) * len(self.dataset.names) * p[job.stage]["draws"]
             case "counterfactuals" if job.name.startswith("group_member"):
                 found = sampling * (
                     1 + len(self.dataset.groups)
@@ -204,11 +219,32 @@ class Plan(Request):
         for i, block in enumerate(self.blocks):
             yield self._job("queries", str(i), [], drawn_by, block, **data)
 
+    def _factors(self) -> Iterator[Job]:
+        asked = self._asked("scores_influence")
+        if self.params["unlearned"]["operator"] == "newton":
+            asked = tuple(dict.fromkeys((*self.of_kind("full")[:1], *asked)))
+        for model in asked:
+            yield self._job("factors", model.name, [("images", "all")], (model,))
+
+    def _unlearned(self) -> Iterator[Job]:
+        full, groups = self.of_kind("full")[:1], self.dataset.groups
+        size = self.params["unlearned"]["pack"]
+        reads: list[Name] = [("images", "all")]
+        if self.params["unlearned"]["operator"] == "newton":
+            reads += self._names("factors")[:1]
+        for i, start in enumerate(range(0, len(groups) if full else 0, size)):
+            some = list(groups[start : start + size])
+            yield self._job("unlearned", str(i), reads, full, groups=some)
+
     def _measurements(self) -> Iterator[Job]:
         for kind in self.kinds:
             for i, block in enumerate(self.blocks):
                 reads = [("queries", str(i))]
                 yield self._job("measurements", f"{kind}-{i}", reads, self.of_kind(kind), block)
+        forgetful = self._names("unlearned")
+        for i, block in enumerate(self.blocks if forgetful else []):
+            reads = [("queries", str(i)), *forgetful]
+            yield self._job("measurements", f"unlearned-{i}", reads, (), block)
 
     def _counterfactuals(self) -> Iterator[Job]:
         for kind in ("member", "group_member"):
@@ -219,21 +255,54 @@ class Plan(Request):
                 name = f"{kind}-{i}"
                 yield self._job("counterfactuals", name, reads, models, block, splits=models)
 
+    # A method that nothing is asked of has a job too, so that DVC finds what it expects; its
+    # artifact is empty.
+
     def _scores_ensemble(self) -> Iterator[Job]:
         kinds = ("member", "group_member")
-        if set(kinds) & set(self.kinds):
-            reads: list[Name] = [("images", "all"), *self._names("measurements", *kinds)]
-            reads += self._names("counterfactuals", *kinds)
-            yield self._job("scores_ensemble", "all", reads, splits=self.of_kind(*kinds))
+        reads: list[Name] = [("images", "all"), *self._names("measurements", *kinds)]
+        reads += self._names("counterfactuals", *kinds)
+        yield self._job("scores_ensemble", "all", reads, splits=self.of_kind(*kinds))
+
+    def _scores_influence(self) -> Iterator[Job]:
+        models = self._asked("scores_influence")
+        yield self._by_gradients(
+            "scores_influence", models, [("factors", model.name) for model in models]
+        )
+
+    def _scores_trak(self) -> Iterator[Job]:
+        yield self._by_gradients("scores_trak", self._asked("scores_trak"))
+
+    def _scores_tracin(self) -> Iterator[Job]:
+        yield self._by_gradients("scores_tracin", self._asked("scores_tracin"))
+
+    def _scores_features(self) -> Iterator[Job]:
+        own = self.params["scores_features"]["network"] == "full"
+        yield self._by_gradients("scores_features", self.of_kind("full")[: int(own)])
+
+    def _by_gradients(
+        self, stage: str, models: tuple[Model, ...], more: Sequence[Name] = ()
+    ) -> Job:
+        """A job that looks into models with the training images and the queries."""
+        reads: list[Name] = [("images", "all"), *self._names("queries"), *more]
+        return self._job(stage, "all", reads, models)
+
+    def _asked(self, section: str) -> tuple[Model, ...]:
+        """The models that a gradient method averages over: full ones first, then members."""
+        return self.of_kind("full", "member")[: self.params[section]["models"]]
 
     def _scores_pixel(self) -> Iterator[Job]:
         reads = [("images", "all"), *self._names("queries")]
         yield self._job("scores_pixel", "all", reads)
 
+    def _scores_guda(self) -> Iterator[Job]:
+        reads: list[Name] = [("images", "all"), *self._names("measurements", "full", "unlearned")]
+        yield self._job("scores_guda", "all", reads)
+
     def _scores_logo(self) -> Iterator[Job]:
-        if "logo" in self.kinds:
-            reads = self._names("measurements", "full", "logo")
-            yield self._job("scores_logo", "all", reads)
+        kinds = ("full", "logo") if "logo" in self.kinds else ()
+        reads = self._names("measurements", *kinds) if kinds else []
+        yield self._job("scores_logo", "all", reads)
 
     def _aggregated(self) -> Iterator[Job]:
         yield self._job("aggregated", "all", [("images", "all"), *self._scores()])

@@ -32,6 +32,7 @@ def _array(dtype: str, axes: str, unit: str, **more: bool) -> Array:
 
 PIXEL = "model range, -1 to 1"
 LOSS = "squared noise error, mean over pixels"
+UNLEARNING = ("forget_loss", "forget_rise", "retain_loss", "retain_drift")
 SCORE = "difference of loss, without the unit minus with it"
 
 SCHEMAS: Mapping[str, Mapping[str, Array]] = {
@@ -52,13 +53,22 @@ SCHEMAS: Mapping[str, Mapping[str, Array]] = {
         "weights": _array("float32", "model parameter", "network parameter"),
         "ema_weights": _array("float32", "model parameter", "network parameter"),
         "training_loss": _array("float32", "model step", "training loss, mean over pixels"),
+        "snapshots": _array("float32", "model step parameter", "network parameter", optional=True),
+    },
+    "unlearned": {
+        "weights": _array("float32", "group parameter", "network parameter"),
+        **{curve: _array("float32", "group step", LOSS) for curve in UNLEARNING},
+        "stopped_at": _array("int64", "group", "steps until the goal, -1 if not reached"),
     },
     "checkpoint": {
         "weights": _array("float32", "model parameter", "network parameter"),
         "ema_weights": _array("float32", "model parameter", "network parameter"),
         "exp_avg": _array("float32", "model parameter", "mean gradient"),
         "exp_avg_sq": _array("float32", "model parameter", "mean squared gradient"),
-        "training_loss": _array("float32", "model step", "training loss, mean over pixels"),
+        "training_loss": _array("float32", "model step", LOSS, optional=True),
+        "snapshots": _array("float32", "model step parameter", "network parameter", optional=True),
+        **{curve: _array("float32", "model step", LOSS, optional=True) for curve in UNLEARNING},
+        "stopped_at": _array("int64", "model", "steps until the goal", optional=True),
     },
     "queries": {
         "pixels": _array("float32", "query channel y x", PIXEL),
@@ -78,9 +88,22 @@ SCHEMAS: Mapping[str, Mapping[str, Array]] = {
         ),
         "distance": _array("float32", "query slot", "RMS pixel difference, 0 to 1"),
     },
+    "factors": {  # these for every layer: ``<layer>/<array>``
+        "activation_eigenvectors": _array("float32", "input direction", "direction", optional=True),
+        "activation_eigenvalues": _array("float32", "direction", "squared input", optional=True),
+        "gradient_eigenvectors": _array("float32", "output direction", "direction", optional=True),
+        "gradient_eigenvalues": _array("float32", "direction", "squared gradient", optional=True),
+        "eigenvalues": _array("float32", "output input", "squared gradient", optional=True),
+        "bias_eigenvalues": _array("float32", "output", "squared gradient", optional=True),
+        "parameter_eigenvectors": _array("float32", "parameter direction", "", optional=True),
+        "parameter_eigenvalues": _array("float32", "direction", "squared gradient", optional=True),
+    },
     "scores": {
         "score": _array("float32", "method query image", SCORE, optional=True),
         "p_value": _array("float32", "method query image", "probability", optional=True),
+        "reliability": _array(
+            "float32", "method query", "correlation of two halves of the draws", optional=True
+        ),
         "distance": _array("float32", "query image", "RMS, 0 to 1", nan=True, optional=True),
         "group_score": _array("float32", "method query group", SCORE, optional=True),
         "uncertainty": _array("float32", "method query image", SCORE, optional=True),
@@ -106,6 +129,11 @@ def schema_of(stage: str) -> Mapping[str, Array]:
     return SCHEMAS["scores" if stage.startswith("scores_") else stage]
 
 
+def kind_of(name: str) -> str:
+    """What the schema calls an array; some stages hold one of a kind for every layer."""
+    return name.rpartition("/")[2]
+
+
 def checked(stage: str, where: str, name: str, values: np.ndarray) -> np.ndarray:
     """``values`` as the schema wants them.
 
@@ -113,10 +141,10 @@ def checked(stage: str, where: str, name: str, values: np.ndarray) -> np.ndarray
         BegatError: an array the schema does not know, another number of axes, a dtype that would
             not fit, NaN where none may be.
     """
-    known = schema_of(stage)
-    if name not in known:
+    known, kind = schema_of(stage), kind_of(name)
+    if kind not in known:
         raise BegatError(f"{where}: expected arrays {', '.join(known)}, found {name}")
-    array, values = known[name], np.asarray(values)
+    array, values = known[kind], np.asarray(values)
     if values.ndim != len(array.axes):
         raise BegatError(
             f"{where}: {name}: expected axes {', '.join(array.axes)}, found shape {values.shape}"
@@ -135,11 +163,11 @@ def checked(stage: str, where: str, name: str, values: np.ndarray) -> np.ndarray
 
 
 def chunks_of(array: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Whole rows of the first axis, as many as make a chunk of at most 16 MiB; weights one each."""
+    """Whole rows of the first axis, as many as make a chunk of at most 16 MiB; one per model."""
     row = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(array.dtype).itemsize
     rows = (
         1
-        if array.axes[0] == "model" and array.axes[-1] == "parameter"
+        if array.axes[0] in ("model", "group") and array.axes[-1] == "parameter"
         else CHUNK_BYTES // max(row, 1)
     )
     return (max(1, min(rows, shape[0])), *(max(1, n) for n in shape[1:]))

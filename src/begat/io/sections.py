@@ -4,6 +4,22 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+OPERATORS = (
+    "posterior_mean",
+    "retrack",
+    "anchor",
+    "esd",
+    "swap",
+    "noise",
+    "ascent",
+    "siss",
+    "salun",
+    "ewc",
+    "retain_only",
+    "newton",
+)
+KINDS = ("relative", "absolute")
+
 
 def key(
     doc: str,
@@ -32,6 +48,7 @@ class Images:
 
     source: str = key("where they come from", choices=("digits", "folder"))
     path: str = key("for folder: a directory under data/ with one sub-folder per group, or a CSV")
+    limit: int = key("keep only so many, evenly spread over the whole; 0 = all", least=0)
     size: int = key("height and width", unit="px", least=2)
     channels: int = key("1 = grey, 3 = colour", choices=(1, 3))
     resize: str = key("for images of another size", choices=("refuse", "crop", "stretch"))
@@ -93,6 +110,7 @@ class Models:
     weight_decay: float = key("AdamW's weight decay", least=0)
     clip: float = key("largest gradient norm per model", above=0)
     ema: float = key("decay of the moving average of weights", least=0, most=0.99999)
+    snapshots: int = key("states kept along the training, for scores_tracin", least=0)
     dropout: float = key("dropout in the residual blocks", least=0, most=0.9)
     flip: bool = key("mirror half of the images")
     pack: int = key("models trained side by side in one job", least=1, count=True)
@@ -129,10 +147,111 @@ class Counterfactuals:
 
 
 @dataclass
+class Factors:
+    """The curvature of a model's training loss, for influence functions."""
+
+    draws: int = key("draws of (timestep, noise) per image and pass; even", least=2)
+    sharing: str = key(
+        "how positions that share a weight count: each, or their sum", choices=("expand", "reduce")
+    )
+    norms: bool = key("cover normalisation layers too, as small dense blocks")
+
+
+@dataclass
+class Unlearned:
+    """How the full model forgets each group."""
+
+    operator: str = key("what the model is drawn to on forgotten images", choices=OPERATORS)
+    retain: str = key(
+        "on other images: keep the full model's answers, or train on", choices=("distil", "denoise")
+    )
+    balance: float = key("weight of the forget term", least=0)
+    mixing: str = key(
+        "keep + balance forget, or (1 - balance) keep + balance forget", choices=("added", "shared")
+    )
+    weighting: str = key(
+        "of the forget error over time: error of what", choices=("clean", "noise", "velocity")
+    )
+    above: float = key("noise variance from which a target holds; 0 = always", least=0, most=1)
+    neighbours: int = key("for retrack: nearest images that make the target", least=1)
+    strength: float = key("for esd and siss: how far to push", least=0)
+    cap: float = key("for ascent: the forget loss to climb to", above=0)
+    share: float = key("for salun: share of the weights that may move", above=0, most=1)
+    penalty: float = key("for ewc: weight of the penalty", least=0)
+    damping: float = key("for newton: multiple of each block's mean eigenvalue", least=0)
+    stop: str = key(
+        "after all steps, or when each group has drifted or risen by goal",
+        choices=("steps", "drift", "rise"),
+    )
+    goal: float = key("that drift or rise", unit="squared noise error per pixel", least=0)
+    steps: int = key("optimiser steps, at most", least=0)
+    batch: int = key("forgotten and other images per step, of each", least=1)
+    learning_rate: float = key("AdamW's peak learning rate", above=0)
+    warmup: int = key("linear warm-up, then a cosine down to zero", unit="steps", least=0)
+    clip: float = key("largest gradient norm per model", above=0)
+    pack: int = key("groups that unlearn side by side in one job", least=1, count=True)
+
+
+@dataclass
 class ScoresEnsemble:
     """Scores from encoded ensembles."""
 
     nulls: int = key("unused codes behind each p-value", least=1)
+
+
+@dataclass
+class ScoresInfluence:
+    """Scores by influence functions: K-FAC, EK-FAC, gradient dot products."""
+
+    models: int = key("models to average over: full ones first, then members; 0 = none", least=0)
+    draws: int = key("draws of (timestep, noise) per gradient; a multiple of 4", least=4)
+    shared: bool = key("one list of draws for all images and queries, not one for each")
+    centred: bool = key("take the mean training gradient off the queries'; for shared draws")
+    damping: str = key("relative to each block's mean eigenvalue, or not", choices=KINDS)
+    dampings: list[float] = key(
+        "the one that two halves of the draws agree on best is taken", least=0
+    )
+    storage: str = key("how the queries' gradients are kept", choices=("full", "half", "int8"))
+
+
+@dataclass
+class ScoresTrak:
+    """Scores of the TRAK family: trak, dtrak, das."""
+
+    models: int = key("models to average over: full ones first, then members; 0 = none", least=0)
+    draws: int = key("draws of (timestep, noise) per gradient; even", least=2)
+    projection: int = key("numbers kept of each gradient; 0 = all, the exact kernel", least=0)
+    damping: float = key("multiple of the kernel's mean eigenvalue", least=0)
+
+
+@dataclass
+class ScoresTracin:
+    """Scores along the training: tracin, retrac."""
+
+    models: int = key("full models to average over; 0 = none", least=0)
+    draws: int = key("draws of (timestep, noise) per gradient; even", least=2)
+
+
+@dataclass
+class ScoresFeatures:
+    """Similarity in the eyes of a network."""
+
+    network: str = key(
+        "full: the full model's own middle layer; timm:NAME; file:PATH of a TorchScript network"
+    )
+    draws: int = key("for full: draws of (timestep, noise) per image; even", least=2)
+
+
+@dataclass
+class ScoresGuda:
+    """Scores of groups from models that forgot them."""
+
+    variance: str = key(
+        "of the reverse process, for the ELBO's weights", choices=("posterior", "beta")
+    )
+    clipped: str = key(
+        "timesteps whose beta the schedule clips", choices=("exclude", "cap", "keep")
+    )
 
 
 @dataclass
@@ -173,7 +292,14 @@ class Params:
     queries: Queries = field(default_factory=Queries)
     measurements: Measurements = field(default_factory=Measurements)
     counterfactuals: Counterfactuals = field(default_factory=Counterfactuals)
+    factors: Factors = field(default_factory=Factors)
+    unlearned: Unlearned = field(default_factory=Unlearned)
     scores_ensemble: ScoresEnsemble = field(default_factory=ScoresEnsemble)
+    scores_influence: ScoresInfluence = field(default_factory=ScoresInfluence)
+    scores_trak: ScoresTrak = field(default_factory=ScoresTrak)
+    scores_tracin: ScoresTracin = field(default_factory=ScoresTracin)
+    scores_features: ScoresFeatures = field(default_factory=ScoresFeatures)
+    scores_guda: ScoresGuda = field(default_factory=ScoresGuda)
     metrics: Metrics = field(default_factory=Metrics)
     report: Report = field(default_factory=Report)
     compute: Compute = field(default_factory=Compute)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from begat.core.agreement import METRICS, chance
 from begat.core.distances import nearest
 from begat.core.seeds import numpy_generator
 from begat.core.statistics import (
@@ -22,7 +23,8 @@ from begat.core.statistics import (
 )
 
 RIVAL = "pixel_rbf"  # the free rival that every method is compared with
-GOLD = "logo_retrained"  # the truth at group level
+TRUTH = "logo_"  # how the rows begin that are the truth at group level
+GOLDS = ("logo_independent", "logo_paired", "logo_retrained")  # the first there is judges
 PUBLISHED_SCALE = (256 * 256 * 3) ** 0.5  # of pixel distances: images as 256 x 256 x 3 in 0..1
 Summary = dict[str, Any]
 Scores = Mapping[str, Float[np.ndarray, "query unit"]]
@@ -61,7 +63,7 @@ def evaluate(
 
     Args:
         image_scores: method -> scores of images.
-        group_scores: method -> scores of groups; ``logo_retrained`` is their gold.
+        group_scores: method -> scores of groups; those called ``logo_...`` are their truth.
         truths: ``lds`` (halves of the images) and ``group_lds`` (of the groups), as far as trained.
         redrawn: ``images_redrawn`` and ``groups_redrawn``, as far as drawn.
         training: the training images, for the attributor whose false attributions are counted.
@@ -78,10 +80,12 @@ def evaluate(
         scores = group_scores if name == "group_lds" else image_scores
         found = subset_agreement(scores, truth.removed, truth.measured, name=name, **how)
         summary[name], tables[name] = found
-    if GOLD in group_scores:
-        rivals = {m: s for m, s in group_scores.items() if m != GOLD}
-        found = gold_agreement(rivals, group_scores[GOLD], **how)
-        summary["logo"], tables["logo_spearman"] = found
+    golds = [gold for gold in GOLDS if gold in group_scores]
+    if golds:
+        summary["logo"] = {"judge": golds[0], "chance": chance(group_scores[golds[0]].shape[1])}
+    for gold in golds:
+        summary["logo"][gold], ranks = gold_agreement(group_scores, gold, **how)
+        tables.setdefault("logo_spearman", ranks)
     for name, images in redrawn.items():
         named = images.unit[0] >= 0
         without = nearest_unit(images.pixels[:, named], training, images.unit_of)
@@ -110,7 +114,8 @@ def headline(summary: Summary, leading: Sequence[str]) -> Summary:
             if "ceiling" in summary[name]:
                 found[name]["ceiling"] = round(summary[name]["ceiling"], 4)
     if "logo" in summary:
-        found |= {f"logo_{part}": brief(summary["logo"][part]) for part in ("spearman", "top1")}
+        judged = summary["logo"][summary["logo"]["judge"]]
+        found |= {f"logo_{part}": brief(judged[part]) for part in ("spearman", "top1")}
     for name in ("groups_redrawn", "images_redrawn"):
         if name in summary:
             rate = summary[name]["false_attribution"]["pixel_nearest"]
@@ -168,28 +173,31 @@ def subset_agreement(
 
 
 def gold_agreement(
-    scores: Scores, gold: Float[np.ndarray, "query group"], *, seed: int, resamples: int
+    scores: Scores, gold: str, *, seed: int, resamples: int
 ) -> tuple[Summary, dict[str, Float[np.ndarray, " query"]]]:
-    """Rank correlation and top-1 agreement of group scores with real leave-one-group-out.
+    """Agreement of group scores with the real leave-one-group-out called ``gold``.
+
+    Among the methods stands ``another_training``: what retraining the same models with another
+    seed reaches, the level above which agreement with one training means nothing; and
+    ``query_independent``, the truth of all other queries.
 
     Returns:
-        A summary, and each method's rank correlation per query.
+        A summary (metric -> method -> value and interval); each method's rank correlations.
     """
-    table = {**scores, "query_independent": mean_of_others(gold, axis=0)}
-    ranks = np.stack([spearman(score, gold) for score in table.values()])
-    best = np.stack([score.argmax(1) == gold.argmax(1) for score in table.values()])
-
-    def means(queries: np.ndarray) -> np.ndarray:
-        return np.stack([ranks[:, queries].mean(1), best[:, queries].mean(1)])
-
-    generator = numpy_generator(seed, "metrics", "logo", "halves")
-    values, deviations = half_samples(means, (len(gold),), generator, resamples)
+    truth = scores[gold]
+    table = {method: s for method, s in scores.items() if not method.startswith(TRUTH)}
+    other = {"logo_independent": "logo_paired", "logo_paired": "logo_independent"}.get(gold)
+    table |= {"another_training": scores[other]} if other else {}
+    table["query_independent"] = mean_of_others(truth, axis=0)
+    values = np.stack([[measure(s, truth) for s in table.values()] for measure in METRICS.values()])
+    generator = numpy_generator(seed, "metrics", gold, "halves")
+    whole, deviations = half_samples(
+        lambda queries: values[:, :, queries].mean(2), (len(truth),), generator, resamples
+    )
     summary = {
-        "spearman": _per_method(list(table), values[0], deviations[:, 0]),
-        "top1": {**_per_method(list(table), values[1], deviations[:, 1])},
-        "top1_chance": 1 / gold.shape[1],
+        name: _per_method(list(table), whole[i], deviations[:, i]) for i, name in enumerate(METRICS)
     }
-    return summary, dict(zip(table, ranks, strict=True))
+    return summary, dict(zip(table, values[list(METRICS).index("spearman")], strict=True))
 
 
 def _per_method(

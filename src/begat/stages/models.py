@@ -11,7 +11,7 @@ from begat.core.batches import batch_at
 from begat.core.diffusion import Prediction, Schedule
 from begat.core.noise import torch_generator
 from begat.core.packs import flatten, stack
-from begat.core.training import PackTraining
+from begat.core.training import PackTraining, snapshot_steps
 from begat.core.unet import Dropout, UNetConfig, initial_weights
 from begat.errors import BegatError
 
@@ -40,13 +40,16 @@ def train(
     ema: float,
     dropout: float,
     flip: bool,
+    snapshots: int = 0,
     resume: tuple[int, Mapping[str, np.ndarray]] | None = None,
 ) -> Iterator[tuple[int, Callable[[], State]]]:
     """Train models side by side, yielding after every stretch how far they are and their state.
 
     The last state is the result: ``weights``, ``ema_weights`` and ``training_loss`` have one row
-    per model. Any state, with its number of steps, can be handed back as ``resume``; on a CPU the
-    training then ends with the same bits as if it had never stopped.
+    per model, and so have ``snapshots``, the weights in the middle of equal stretches of the
+    training (``core.training.snapshot_steps``), where asked for. Any state, with its number of
+    steps, can be handed back as ``resume``; on a CPU the training then ends with the same bits as
+    if it had never stopped.
 
     Args:
         pixels: all images.
@@ -59,8 +62,8 @@ def train(
         schedule: the forward process.
         prediction: what the network outputs.
         device: where to compute.
-        steps, batch, learning_rate, warmup, weight_decay, clip, ema, dropout, flip: as in
-            ``params.yaml``.
+        steps, batch, learning_rate, warmup, weight_decay, clip, ema, dropout, flip, snapshots: as
+            in ``params.yaml``.
         resume: a number of steps and the state yielded with it.
 
     Raises:
@@ -82,9 +85,11 @@ def train(
         ema=ema,
     )
     losses = torch.zeros(len(names), steps)
+    taken: list[Tensor] = []
     if resume:
         state = {name: torch.from_numpy(rows) for name, rows in resume[1].items()}
         losses[:, : resume[0]] = state.pop("training_loss")
+        taken += state.pop("snapshots", torch.zeros(len(names), 0)).unbind(1)
         training.resume(state, resume[0])
 
     images = torch.from_numpy(pixels)
@@ -112,14 +117,18 @@ def train(
     def state_now() -> State:
         done = training.steps_done
         rows = {name: row.cpu().numpy().copy() for name, row in training.state().items()}
+        rows |= {"snapshots": torch.stack(taken, 1).numpy()} if taken else {}
         return {**rows, "training_loss": losses[:, :done].numpy().copy()}
 
+    moments = snapshot_steps(steps, snapshots)
     if training.steps_done >= steps:
         yield training.steps_done, state_now
     while training.steps_done < steps:
         first = training.steps_done
         for step in range(first, min(first + STRETCH, steps)):
             losses[:, step] = one_step(step).cpu()
+            if step + 1 in moments:
+                taken.append(training.weights.detach().cpu().clone())
         _check_finite(losses[:, first : training.steps_done], first, names)
         yield training.steps_done, state_now
 

@@ -3,7 +3,7 @@
 import base64
 import html
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,48 +12,10 @@ from jaxtyping import Bool, Float, UInt8
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from begat.core.charts import charts, curve_lines, drawn_dag, logo_tables
+from begat.core.words import words
+
 THUMBNAIL = 64  # px; larger images are shown at this size
-
-METHODS = {
-    "ensemble_naive": (
-        "ensemble, naive",
-        "loss of the members that never saw the unit minus loss of all members, as published; "
-        "fewer members average less, so every unit seems to help a little",
-    ),
-    "ensemble_matched": (
-        "ensemble, matched",
-        "the same against random member sets of equal size, which removes that offset",
-    ),
-    "ensemble_mirror": (
-        "ensemble, mirror",
-        "members that never saw the unit against those that did, each side averaged as one model",
-    ),
-    "ensemble_means": (
-        "ensemble, means",
-        "mean loss of single members that never saw the unit minus of those that did",
-    ),
-    "pixel_rbf": (
-        "pixel kernel",
-        "how similar the images are as pixels; uses no model, so what does not beat it says little",
-    ),
-    "logo_retrained": (
-        "retrained without",
-        "the truth: a model trained anew without the group, minus the full model",
-    ),
-    "random": ("random", "random numbers: what no knowledge gives"),
-    "query_independent": (
-        "same for every query",
-        "what retraining says of all other queries: right on average, blind to this one",
-    ),
-}
-
-
-def words(method: str) -> tuple[str, str]:
-    """A method's name and description in plain words."""
-    if method.endswith("_summed"):
-        name, says = words(method.removesuffix("_summed"))
-        return f"{name}, images summed", f"{says}; image scores summed over the group"
-    return METHODS.get(method, (method.replace("_", " "), ""))
 
 
 @dataclass
@@ -124,6 +86,7 @@ def page(evidence: Evidence, queries: int, top: int) -> str:
         words=words,
         cards=[card(evidence, query, top, gallery) for query in shown],
         agreement=list(charts(evidence.summary)),
+        logo=list(logo_tables(evidence.summary.get("logo", {}))),
         redrawn=evidence.summary,
         curves=curve_lines(evidence.curves),
         kinds={kind: len(losses) for kind, losses in evidence.curves.items()},
@@ -223,143 +186,6 @@ def redrawn_row(evidence: Evidence, kind: str, query: int, gallery: Gallery) -> 
         )
     factual = gallery.add(f"{kind}{query}", _bytes(found["factual"][query]))
     return {"groups": of_groups, "factual": factual, "drawn": drawn}
-
-
-def charts(summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    """The agreement with retraining as rows of dots and intervals, with what bounds them."""
-    if "lds" in summary:
-        yield _chart(
-            "lds", "Images: do the scores predict retraining on random halves?", summary["lds"]
-        )
-    if "group_lds" in summary:
-        title = "Groups: do the scores predict retraining on random halves of the groups?"
-        yield _chart("group_lds", title, summary["group_lds"])
-    if "logo" in summary:
-        for part, title, chance in (
-            ("spearman", "Groups: do the scores rank them as retraining without each does?", 0.0),
-            (
-                "top1",
-                "Groups: is the most helpful one the right one?",
-                summary["logo"]["top1_chance"],
-            ),
-        ):
-            chart = _chart(f"logo_{part}", title, {"methods": summary["logo"][part]})
-            chart |= {"chance": chance, "answer": answer(chart["rows"], chance)}
-            yield {**chart, "unit": "share" if part == "top1" else chart["unit"]}
-
-
-def _chart(name: str, title: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    rows = [{"method": method, **row} for method, row in found["methods"].items()]
-    for row in rows:
-        row["verdict"] = verdict(row)
-    return {
-        "name": name,
-        "title": title,
-        "answer": answer(rows, 0.0),
-        "unit": "rank correlation",
-        "chance": 0.0,
-        "ceiling": found.get("ceiling"),
-        "seed_correlation": found.get("seed_correlation"),
-        "subsets": found.get("subsets"),
-        "seeds": found.get("seeds"),
-        "low": min(-0.2, *(row["low"] for row in rows)),
-        "rows": rows,
-    }
-
-
-YARDSTICKS = ("random", "query_independent")
-
-
-def verdict(row: Mapping[str, Any]) -> str:
-    """What the numbers allow one to say of a method, in a few words."""
-    if row["method"] in YARDSTICKS:
-        return "yardstick"
-    said = []
-    if "p" in row:
-        shuffled, apart = row["p"] <= 0.05, row["low"] > 0
-        sure = "better than chance" if apart else "perhaps better than chance"
-        said.append(sure if shuffled else "no better than chance")
-    if "minus_pixel" in row:
-        rival = row["minus_pixel"]
-        if rival["low"] > 0:
-            said.append("beats the pixel kernel")
-        elif rival["high"] < 0:
-            said.append("below the pixel kernel")
-        else:
-            said.append("level with the pixel kernel")
-    return ", ".join(said)
-
-
-def answer(rows: Sequence[Mapping[str, Any]], chance: float) -> str:
-    """The answer to a chart's question, as far as its intervals carry one."""
-    methods = [row for row in rows if row["method"] not in YARDSTICKS]
-    blind = next((row for row in rows if row["method"] == "query_independent"), None)
-    if not methods:
-        return "No method to judge."
-    best = max(methods, key=lambda row: row["value"])
-    sure = [row for row in methods if row["low"] > chance and row.get("p", 0) <= 0.05]
-    if not sure:
-        said = "Not that these numbers could tell: no method's interval is clear of chance."
-    elif len(sure) == len(methods):
-        said = f"Yes, all of them; {words(best['method'])[0]} best, at {best['value']:.2f}."
-    else:
-        said = (
-            f"{len(sure)} of {len(methods)} do; {words(best['method'])[0]} best, at "
-            f"{best['value']:.2f}."
-        )
-    if blind and blind["value"] > best["value"]:
-        said += (
-            " A forecast that is the same for every query does better still, so nothing here may "
-            "be claimed of a single query."
-        )
-    return said
-
-
-def curve_lines(
-    curves: Mapping[str, Float[np.ndarray, "model step"]], points: int = 60
-) -> dict[str, Any]:
-    """Each kind's mean training loss, averaged over stretches of steps, as points of 0..1."""
-    means = {}
-    for kind, losses in curves.items():
-        stretches = np.array_split(losses.mean(0), min(points, losses.shape[1]))
-        means[kind] = [float(s.mean()) for s in stretches]
-    highest = max(max(m) for m in means.values())
-    lowest = min(min(m) for m in means.values())
-    span = np.log(highest / lowest) or 1.0
-
-    def line(values: list[float]) -> str:
-        across = np.linspace(0, 1, len(values)) if len(values) > 1 else np.array([1.0])
-        return " ".join(
-            f"{x:.4f},{np.log(highest / v) / span:.4f}" for x, v in zip(across, values, strict=True)
-        )
-
-    lines = {kind: {"points": line(m), "last": m[-1]} for kind, m in means.items()}
-    return {"lines": lines, "highest": highest, "lowest": lowest}
-
-
-def drawn_dag(
-    edges: Sequence[tuple[str, str]], made: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Stages in columns, right of all they read, with how many artifacts and seconds they took."""
-    stages = list(dict.fromkeys(row["stage"] for row in made))
-    reads = {stage: [b for a, b in edges if a == stage] for stage in stages}
-    column: dict[str, int] = {}
-    for stage in stages:  # in an order in which they can be done
-        column[stage] = 1 + max((column[r] for r in reads[stage]), default=-1)
-    rows: dict[int, int] = {}
-    nodes = {}
-    for stage in stages:
-        row = rows[column[stage]] = rows.get(column[stage], -1) + 1
-        mine = [m for m in made if m["stage"] == stage]
-        seconds = sum(m["cpu_seconds"] or 0 for m in mine)
-        nodes[stage] = {"x": column[stage], "y": row, "artifacts": len(mine), "seconds": seconds}
-    lines = [(nodes[b], nodes[a]) for a, b in edges if a in nodes and b in nodes]
-    return {
-        "nodes": nodes,
-        "lines": lines,
-        "columns": max(rows) + 1,
-        "rows": max(rows.values()) + 1,
-    }
 
 
 def parameter_rows(params: Mapping[str, Any]) -> list[tuple[str, str]]:

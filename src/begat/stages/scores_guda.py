@@ -14,7 +14,7 @@ from begat.core.statistics import error_over_draws
 from begat.core.targets import likelihoods
 from begat.errors import BegatError
 
-VARIANTS = ("loss", "elbo", "loss_centred", "elbo_centred")
+METHODS = ["guda_loss", "guda_elbo", "guda_loss_centred", "guda_elbo_centred"]
 UNITS = ("squared noise error per pixel", "nats") * 2
 Losses = Float[np.ndarray, "group query draw"]
 
@@ -47,10 +47,10 @@ def score(
     dimensions: int,
     *,
     smooth: bool,
-) -> dict[str, Float[np.ndarray, "variant query group"]]:
+) -> dict[str, Float[np.ndarray, "method query group"]]:
     """Measurement under the model that forgot each group minus that under the full model.
 
-    In the order of ``VARIANTS``: the mean loss; the negative ELBO in nats; and both centred, less
+    In the order of ``METHODS``: the mean loss; the negative ELBO in nats; and both centred, less
     each group's mean over queries. Unequal strength of forgetting shifts a whole group, which
     changes every query's ranking; centring takes it out, together with what groups truly differ by.
     ``group_uncertainty`` is the standard error of the mean over draws, antithetic pairs counted as

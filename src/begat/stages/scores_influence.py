@@ -30,6 +30,7 @@ from begat.core.layers import Layer, covered_layers
 from begat.core.stored_rows import Storage, StoredRows, stored
 from begat.errors import BegatError
 
+METHODS = ["ekfac", "kfac", "gradient_dot"]
 Curvatures = Mapping[str, Mapping[str, np.ndarray]]
 
 
@@ -108,6 +109,27 @@ def score(
         found["reliability"] = split_half_reliability(products[0, 0], products[1, 1])
         found["chosen"] = _chosen(variants, products[0, 0], products[1, 1])
     return found
+
+
+def variants(kind: str, dampings: Sequence[float]) -> list[Variant]:
+    """Every damping under both structures, and the plain product of gradients."""
+    return [
+        *(Variant("ekfac", kind, damping) for damping in dampings),
+        *(Variant("kfac", kind, damping) for damping in dampings),
+        Variant("gradient_dot"),
+    ]
+
+
+def best(
+    wanted: Sequence[Variant], found: Mapping[str, np.ndarray]
+) -> tuple[list[str], dict[str, Float[np.ndarray, "method query ..."]]]:
+    """The variant chosen for each of ``METHODS``, by name, and its arrays."""
+    at = [
+        next(i for i, v in enumerate(wanted) if v.structure == method and found["chosen"][i])
+        for method in METHODS
+    ]
+    arrays = {name: found[name][at] for name in ("score", "reliability")}
+    return [wanted[i].name for i in at], arrays
 
 
 def dead(curvature: Curvatures, layers: Sequence[Layer]) -> list[str]:

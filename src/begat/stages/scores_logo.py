@@ -5,7 +5,12 @@ from jaxtyping import Float
 
 from begat.core.statistics import error_over_draws
 
-METHODS = ["logo_retrained"]
+METHODS = ["logo_retrained", "logo_paired", "logo_independent"]
+
+
+def methods(seeds: int) -> list[str]:
+    """The rows that so many trainings per group give."""
+    return METHODS if seeds > 1 else METHODS[:1]
 
 
 def score(
@@ -13,13 +18,19 @@ def score(
 ) -> dict[str, Float[np.ndarray, "method query group"]]:
     """Loss of the model retrained without each group minus loss of the full model.
 
-    The two share initialisation, batches and noise (``paired``), and the draws they are measured
-    by. ``group_uncertainty`` is the standard error of the mean over draws, antithetic pairs counted
-    as one, and over seeds; with one seed it says nothing of how another training would differ.
+    Mean over seeds; of the first seed, which shares initialisation, batches and noise with the full
+    model that methods look into (``paired``); and mean of the other seeds, which share nothing with
+    it (``independent``). In every seed the full model and the model without a group are paired, and
+    so are the draws they are measured by. ``group_uncertainty`` is the standard error of the mean
+    over draws, antithetic pairs counted as one; with one seed it says nothing of how another
+    training would differ.
     """
     difference = without - full
     error = error_over_draws(difference)
+    seeds = difference.shape[1]
+    parts = [slice(None), slice(1), slice(1, None)][: len(methods(seeds))]
+    spread = [np.sqrt((error[:, p] ** 2).mean(1) / error[:, p].shape[1]).T for p in parts]
     return {
-        "group_score": difference.mean((1, 3)).T[None],
-        "group_uncertainty": np.sqrt((error**2).mean(1) / difference.shape[1]).T[None],
+        "group_score": np.stack([difference[:, p].mean((1, 3)).T for p in parts]),
+        "group_uncertainty": np.stack(spread),
     }

@@ -18,7 +18,7 @@ from begat.core.influence import query_gradients
 from begat.core.layers import covered_layers
 from begat.errors import BegatError
 
-VARIANTS = ("tracin", "retrac")
+METHODS = ["tracin", "retrac"]
 
 
 def score(
@@ -31,8 +31,8 @@ def score(
     norms: bool = True,
     centred: bool = False,
     examples: int = EXAMPLES,
-) -> Float[np.ndarray, "variant query image"]:
-    """``score[variant, query, image]``: steps times products of gradients, summed, over N.
+) -> Float[np.ndarray, "method query image"]:
+    """``score[method, query, image]``: steps times products of gradients, summed, over N.
 
     Args:
         checkpoints: the network as it was at several times, one after another.
@@ -48,7 +48,7 @@ def score(
         BegatError: there are not as many learning rates as checkpoints.
     """
     rates = list(learning_rates)
-    total = np.zeros((len(VARIANTS), len(queries), len(images)))
+    total = np.zeros((len(METHODS), len(queries), len(images)))
     seen = 0
     for seen, denoiser in enumerate(checkpoints, 1):
         if seen > len(rates):

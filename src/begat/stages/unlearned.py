@@ -47,9 +47,7 @@ def unlearn(
     batch: int,
     learning_rate: float,
     warmup: int,
-    weight_decay: float,
     clip: float,
-    ema: float,
     flip: bool,
     anchor: Int[np.ndarray, " group"] | None = None,
     start: Float[np.ndarray, "group parameter"] | None = None,
@@ -79,7 +77,7 @@ def unlearn(
         config, schedule, prediction, device: as in ``models.train``.
         steps: the largest number of steps.
         batch: images of each kind, retained and forgotten, per step.
-        learning_rate, warmup, weight_decay, clip, ema, flip: as in ``models.train``.
+        learning_rate, warmup, clip, flip: as in ``models.train``.
         anchor: the label that takes the place of each group's, for operators that ask for one;
             without it, labels of random retained images do.
         start: where to start from instead of the full model (a Newton step, say).
@@ -103,9 +101,9 @@ def unlearn(
         steps=steps,
         learning_rate=learning_rate,
         warmup=warmup,
-        weight_decay=weight_decay,
+        weight_decay=0.0,  # it would draw the model to zero, not to what it was
         clip=clip,
-        ema=ema,
+        ema=0.0,  # so few steps leave an average behind
     )
     _prepare(pack, pairs)
     curves = {name: torch.zeros(len(names), steps) for name in CURVES}

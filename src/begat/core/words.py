@@ -1,0 +1,79 @@
+"""The methods in plain words, for whoever has not read the papers."""
+
+METHODS = {
+    "ensemble_naive": (
+        "ensemble, naive",
+        "loss of the members that never saw the unit minus loss of all members, as published; "
+        "fewer members average less, so every unit seems to help a little",
+    ),
+    "ensemble_matched": (
+        "ensemble, matched",
+        "members that never saw the unit against random member sets of equal size",
+    ),
+    "ensemble_mirror": (
+        "ensemble, mirror",
+        "members that never saw the unit against those that did, each side averaged as one model",
+    ),
+    "ensemble_means": (
+        "ensemble, means",
+        "mean loss of single members that never saw the unit minus of those that did",
+    ),
+    "ekfac": (
+        "influence, EK-FAC",
+        "what the loss would do, to first order, if the image left the training sum; the "
+        "curvature by Kronecker factors with corrected eigenvalues",
+    ),
+    "kfac": ("influence, K-FAC", "the same with the plain Kronecker factors"),
+    "gradient_dot": ("gradient product", "the same without any curvature"),
+    "trak": ("TRAK", "influence by the gradients' own kernel"),
+    "dtrak": ("D-TRAK", "the same kernel of another function's gradients; its ranks only matter"),
+    "das": ("DAS", "squared kernel weights times the image's loss: magnitudes without a sign"),
+    "tracin": ("TracIn", "products of gradients summed over states along the training"),
+    "retrac": ("Re-TracIn", "the same, each image's gradient brought to length 1"),
+    "features_cosine": (
+        "same features",
+        "how similar the images are in the eyes of a network; not a loss, and without its sign",
+    ),
+    "pixel_rbf": (
+        "pixel kernel",
+        "how similar the images are as pixels; uses no model, so what does not beat it says little",
+    ),
+    "pixel_cosine": ("pixel cosine", "the angle between the images as pixels"),
+    "pixel_nearest": ("pixel distance", "minus the distance between the images as pixels"),
+    "guda_loss": (
+        "unlearned",
+        "loss of a model made to forget the group minus loss of the full model",
+    ),
+    "guda_elbo": ("unlearned, ELBO", "the same in nats of the evidence lower bound"),
+    "guda_loss_centred": (
+        "unlearned, centred",
+        "less each group's mean over queries: how strongly each was forgotten cancels",
+    ),
+    "guda_elbo_centred": ("unlearned, ELBO, centred", "the same in nats"),
+    "logo_retrained": (
+        "retrained without",
+        "the truth: models trained anew without the group, minus full models",
+    ),
+    "logo_paired": (
+        "retrained, paired",
+        "trained without the group from the same start, batches and noise as the full model",
+    ),
+    "logo_independent": ("retrained, independent", "trained without the group from another seed"),
+    "another_training": (
+        "another training",
+        "retraining with another seed: what even the truth itself reaches",
+    ),
+    "random": ("random", "random numbers: what no knowledge gives"),
+    "query_independent": (
+        "same for every query",
+        "what retraining says of all other queries: right on average, blind to this one",
+    ),
+}
+
+
+def words(method: str) -> tuple[str, str]:
+    """A method's name and description in plain words."""
+    if method.endswith("_summed"):
+        name, says = words(method.removesuffix("_summed"))
+        return f"{name}, images summed", f"{says}; image scores summed over the group"
+    return METHODS.get(method, (method.replace("_", " "), ""))

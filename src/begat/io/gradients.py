@@ -1,0 +1,86 @@
+"""What the gradient methods read: networks to look into, samples of images and queries, draws."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from begat.core.denoisers import Denoiser, unet_denoiser
+from begat.core.gradients import Sample
+from begat.core.image_draws import DrawsOf, common_draws, own_draws
+from begat.core.kronecker import blocks, preconditioned
+from begat.core.layers import covered_layers, named_order
+from begat.core.unet import parameter_shapes
+from begat.io.job import Run
+from begat.io.networks import config_of, labels_of, schedule_of
+
+
+def denoiser_of(run: Run, row: Float[np.ndarray, " parameter"]) -> Denoiser:
+    """A network of this run with the given weights."""
+    return unet_denoiser(
+        torch.from_numpy(row),
+        config_of(run.plan),
+        schedule_of(run.plan),
+        run.params["diffusion"]["prediction"],
+        run.device,
+    )
+
+
+def training_sample(run: Run) -> Sample:
+    """All training images; their numbers are their places."""
+    pixels = run.read("images")["pixels"]
+    return Sample(pixels, labels_of(run), range(len(pixels)))
+
+
+def query_sample(run: Run) -> Sample:
+    """All queries; their numbers follow on those of the training images."""
+    pixels, first = run.joined("queries", "pixels"), len(run.plan.dataset.names)
+    conditional = run.params["unet"]["conditional"]
+    label = run.joined("queries", "label") if conditional else None
+    return Sample(pixels, label, range(first, first + len(pixels)))
+
+
+def draws_of(run: Run, draws: int, shared: bool = True) -> DrawsOf:
+    """The draws under which this job's gradients are taken, mirrored as in training."""
+    image = run.params["images"]
+    shape = (image["channels"], image["size"], image["size"])
+    return (common_draws if shared else own_draws)(
+        run.seed,
+        run.job.stage,
+        draws,
+        run.params["diffusion"]["timesteps"],
+        shape,
+        flip=run.params["models"]["flip"],
+    )
+
+
+def preconditioner_of(
+    run: Run, row: Float[np.ndarray, " parameter"], damping: float
+) -> Callable[[Tensor], Tensor]:
+    """The inverse EK-FAC curvature at a model's weights, applied to rows of gradients.
+
+    ``damping`` is a multiple of each block's mean eigenvalue. What layers that the curvature does
+    not cover have in a row becomes zero.
+    """
+    (model,) = run.job.models
+    stored = run.read("factors", model.name)
+    layers = covered_layers(denoiser_of(run, row).module, norms=stored.attributes["norms"])
+    place = named_order(layers, parameter_shapes(config_of(run.plan)))
+    covered = (place >= 0).nonzero()[:, 0]
+    curvature = {
+        layer: {name: torch.from_numpy(v).to(run.device) for name, v in arrays.items()}
+        for layer, arrays in stored.layers().items()
+    }
+
+    def precondition(rows: Tensor) -> Tensor:
+        inside = torch.zeros(len(rows), layers[-1].stop, device=rows.device)
+        inside[:, place[covered]] = rows[:, covered]
+        found = blocks(layers, curvature, "ekfac")
+        (moved,) = preconditioned(found, inside, "relative", [damping])
+        result = torch.zeros_like(rows)
+        result[:, covered] = moved[:, place[covered]]
+        return result
+
+    return precondition

@@ -1,0 +1,34 @@
+"""Score images by how near they are to the query in the eyes of a network."""
+
+from collections.abc import Iterator
+
+from begat.io.artifacts import Block
+from begat.io.gradients import denoiser_of, draws_of, query_sample, training_sample
+from begat.io.job import Run, main
+from begat.io.networks import row_of
+from begat.io.vision import named_network
+from begat.stages.scores_features import METHODS, foreign_features, own_features, similarity
+
+
+def named(run: Run) -> bool:
+    return run.params["scores_features"]["network"] != "full"
+
+
+def compute(run: Run) -> Iterator[Block]:
+    asked, samples = run.params["scores_features"], (query_sample(run), training_sample(run))
+    if asked["network"] == "full":
+        denoiser = denoiser_of(run, row_of(run, run.job.models[0]))
+        draws = draws_of(run, asked["draws"])
+        features = [own_features(denoiser, sample, draws) for sample in samples]
+    else:
+        network = named_network(asked["network"], run.root, run.device)
+        features = [foreign_features(network, sample, run.device) for sample in samples]
+    yield {"score": similarity(*features)}
+
+
+main(
+    "scores_features",
+    lambda run: run.finish_scores(
+        compute, dict.fromkeys(METHODS, False), METHODS, there=bool(run.job.models) or named(run)
+    ),
+)

@@ -1,0 +1,40 @@
+"""Score images along the training of full models."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from begat.core.training import learning_rate_at, snapshot_steps
+from begat.io.artifacts import Block
+from begat.io.gradients import denoiser_of, draws_of, query_sample, training_sample
+from begat.io.job import Run, main
+from begat.stages.scores_tracin import METHODS, score
+
+
+def compute(run: Run) -> Iterator[Block]:
+    how = run.params["models"]
+    steps = snapshot_steps(how["steps"], how["snapshots"])
+    rates = [learning_rate_at(s, how["learning_rate"], how["warmup"], how["steps"]) for s in steps]
+    found = []
+    for model in run.job.models:
+        pack = run.read("models", model.pack)
+        place = pack.attributes["snapshots_of"].index(model.name)
+        rows = pack.rows("snapshots", np.array([place]))[0]
+        found.append(
+            score(
+                (denoiser_of(run, row) for row in rows),
+                rates,
+                training_sample(run),
+                query_sample(run),
+                draws_of(run, run.params["scores_tracin"]["draws"]),
+            )
+        )
+    yield {"score": np.mean(found, 0)}
+
+
+main(
+    "scores_tracin",
+    lambda run: run.finish_scores(
+        compute, dict.fromkeys(METHODS, True), METHODS[:1], there=bool(run.job.models)
+    ),
+)

@@ -1,0 +1,59 @@
+"""Let the full model forget the groups of a pack."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+from begat.core.operators import Forgetting
+from begat.io import networks
+from begat.io.artifacts import Block
+from begat.io.checkpoints import Checkpoint
+from begat.io.gradients import preconditioner_of
+from begat.io.job import Run, main
+from begat.io.schema import schema_of
+from begat.stages.unlearned import PASSES, newton_step, unlearn
+
+TRAINING = ("steps", "learning_rate", "warmup", "clip")
+
+
+def body(run: Run) -> None:
+    images, asked = run.read("images"), run.section("unlearned", "pack")
+    names = images.attributes["groups"]
+    groups = [names.index(name) for name in run.job.made_from["groups"]]
+
+    def compute(run: Run) -> Iterator[Block]:
+        common: dict[str, Any] = dict(
+            pixels=images["pixels"],
+            label=networks.labels_of(run),
+            member_of=images["member_of"][groups],
+            names=[names[g] for g in groups],
+            streams=["unlearned"] * len(groups),
+            full=networks.row_of(run, run.job.models[0]),
+            seed=run.seed,
+            config=networks.config_of(run.plan),
+            schedule=networks.schedule_of(run.plan),
+            prediction=run.params["diffusion"]["prediction"],
+            device=run.device,
+            batch=asked.pop("batch"),
+            flip=run.params["models"]["flip"],
+        )
+        training = {k: asked.pop(k) for k in TRAINING}
+        damping = asked.pop("damping")
+        if asked["operator"] == "newton":
+            asked["operator"], training["steps"] = "retain_only", 0
+            inverse = preconditioner_of(run, common["full"], damping)
+            training["start"] = newton_step(**common, precondition=inverse, passes=PASSES)
+        checkpoint = Checkpoint(run.root, [run.job.key], run.params["compute"]["checkpoint"])
+        states = unlearn(**common, how=Forgetting(**asked), resume=checkpoint.load(), **training)
+        with tqdm(desc=run.job.name, total=training["steps"]) as bar:
+            for step, state in checkpoint.saving(states):  # noqa: B007
+                bar.update(step - bar.n)
+        found = state()
+        yield {name: found[name] for name in schema_of("unlearned")}
+        checkpoint.remove()
+
+    run.finish(compute, groups=[names[g] for g in groups])
+
+
+main("unlearned", body)
