@@ -30,9 +30,7 @@ HOW = dict(
     batch=3,
     learning_rate=2e-3,
     warmup=2,
-    weight_decay=0.1,
     clip=0.5,
-    ema=0.9,
     flip=False,
 )
 
@@ -83,6 +81,8 @@ def pack_of(config=TINY, models=3, dtype=torch.float64, prediction="v", **how):
         full,
         full.repeat(models, 1),
         Forgetting(**how),
+        weight_decay=0.1,
+        ema=0.9,
         **settings,
     )
 
@@ -230,7 +230,7 @@ def test_masked_forgetting_moves_only_the_chosen_share_of_weights():
 
 def test_a_heavy_fisher_penalty_keeps_what_matters_to_the_full_model(monkeypatch):
     monkeypatch.setattr("begat.stages.unlearned.PASSES", 2)
-    how = dict(operator="ewc", steps=15, weight_decay=0.0)
+    how = dict(operator="ewc", steps=15)
     drift = [run(penalty=p, **how)[1]["retain_drift"][:, -5:].mean() for p in (0.0, 1e4)]
     assert drift[1] < drift[0]
 
