@@ -30,9 +30,7 @@ HOW = dict(
     batch=3,
     learning_rate=2e-3,
     warmup=2,
-    weight_decay=0.1,
     clip=0.5,
-    ema=0.9,
     flip=False,
 )
 
@@ -83,6 +81,8 @@ def pack_of(config=TINY, models=3, dtype=torch.float64, prediction="v", **how):
         full,
         full.repeat(models, 1),
         Forgetting(**how),
+        weight_decay=0.1,
+        ema=0.9,
         **settings,
     )
 
@@ -230,7 +230,7 @@ def test_masked_forgetting_moves_only_the_chosen_share_of_weights():
 
 def test_a_heavy_fisher_penalty_keeps_what_matters_to_the_full_model(monkeypatch):
     monkeypatch.setattr("begat.stages.unlearned.PASSES", 2)
-    how = dict(operator="ewc", steps=15, weight_decay=0.0)
+    how = dict(operator="ewc", steps=15)
     drift = [run(penalty=p, **how)[1]["retain_drift"][:, -5:].mean() for p in (0.0, 1e4)]
     assert drift[1] < drift[0]
 
@@ -240,7 +240,7 @@ def test_the_fisher_information_is_the_mean_square_of_single_gradients():
     batch = pairs.single(0)
     found = diagonal_fisher(pack.network, pack.full, [batch])
     parts = (batch.image, batch.timestep, batch.noise)
-    singles = [Noised(*(v[i : i + 1] for v in parts), None) for i in range(4)]
+    singles = [Noised(*(v[i : i + 1] for v in parts), None, batch.first[:1]) for i in range(4)]
     squares = [group_gradient(pack.network, pack.full, [one])[0] ** 2 for one in singles]
     torch.testing.assert_close(found[0], torch.stack(squares).mean(0), rtol=1e-3, atol=1e-8)
 
@@ -251,7 +251,7 @@ def test_a_small_newton_step_changes_the_loss_as_its_influence_says(prediction):
 
     def double(batch, rows=slice(None)):
         image, noise = batch.image[rows].double(), batch.noise[rows].double()
-        return Noised(image, batch.timestep[rows], noise, None)
+        return Noised(image, batch.timestep[rows], noise, None, batch.first[rows])
 
     sizes = torch.from_numpy(MEMBERS.sum(1))
     gradient = group_gradient(
@@ -318,3 +318,16 @@ def test_curves_have_one_value_per_group_and_step():
     assert state["weights"].shape == (3, size)
     assert {state[name].shape for name in CURVES} == {(3, 12)}
     assert state["stopped_at"].tolist() == [-1, -1, -1]
+
+
+@pytest.mark.parametrize("streams", [["one"] * 3, ["one", "two", "one"], NAMES])
+def test_what_groups_share_is_shown_to_the_full_model_once(streams):
+    pairs, pack = pairs_of(streams=streams), pack_of(dtype=torch.float32)
+    for retain in (pairs.at(1)[0], pairs.at(1)[1]):
+        noisy = diffuse(SCHEDULE, retain.image, retain.timestep, retain.noise)
+        same = (noisy.flatten(0, 1)[:, None] == noisy.flatten(0, 1)).flatten(2).all(2)
+        assert (same.int().argmax(1) == retain.first.flatten()).all()
+        found = pack.teach(noisy, retain.timestep, None, retain.first)
+        for group in range(3):
+            alone = pack.teach(noisy[[group]], retain.timestep[[group]], None)
+            torch.testing.assert_close(found[[group]], alone, rtol=1e-4, atol=1e-5)

@@ -26,6 +26,33 @@ class Batch:
     flip: Bool[Tensor, " batch"]
 
 
+@dataclass(frozen=True)
+class Slots:
+    """What a stream holds for one step, whoever looks: places for images, and their noise.
+
+    Attributes:
+        refill: which of its own images a model takes where it must not see the place's, 0..1.
+    """
+
+    timestep: Int[Tensor, " batch"]
+    noise: Float[Tensor, "batch channel y x"]
+    mirrored: Bool[Tensor, " batch"]
+    refill: Float[Tensor, " batch"]
+
+
+@lru_cache(maxsize=4)  # models of a pack that share a stream ask one after the other
+def _slots(
+    root: int, stream: str, step: int, size: int, timesteps: int, shape: tuple[int, int, int]
+) -> Slots:
+    generator = torch_generator(root, stream, "step", step)
+    return Slots(
+        torch.randint(timesteps, (size,), generator=generator),
+        torch.randn(size, *shape, generator=generator),
+        torch.rand(size, generator=generator) < 0.5,
+        torch.rand(size, generator=generator, dtype=torch.float64),
+    )
+
+
 @lru_cache(maxsize=256)
 def _order(root: int, stream: str, epoch: int, images: int) -> Int[Tensor, " image"]:
     return torch.randperm(images, generator=torch_generator(root, stream, "epoch", epoch))
@@ -48,7 +75,7 @@ def batch_at(
     thereby seen equally often in expectation, and exactly once per epoch by a model that sees all.
     """
     images = len(trains_on)
-    generator = torch_generator(root, stream, "step", step)
+    drawn = _slots(root, stream, step, size, timesteps, shape)
     slots = torch.arange(step * size, (step + 1) * size)
     epochs = slots // images
     image = torch.cat(
@@ -57,10 +84,6 @@ def batch_at(
             for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)
         ]
     )
-    timestep = torch.randint(timesteps, (size,), generator=generator)
-    noise = torch.randn(size, *shape, generator=generator)
-    mirrored = torch.rand(size, generator=generator) < 0.5
-    refill = torch.rand(size, generator=generator, dtype=torch.float64)
     allowed = trains_on.nonzero()[:, 0]
-    image = torch.where(trains_on[image], image, allowed[(refill * len(allowed)).long()])
-    return Batch(image, timestep, noise, mirrored & flip)
+    image = torch.where(trains_on[image], image, allowed[(drawn.refill * len(allowed)).long()])
+    return Batch(image, drawn.timestep, drawn.noise, drawn.mirrored & flip)

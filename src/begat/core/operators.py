@@ -78,14 +78,14 @@ class Half:
         noisy: the images noised.
         noise: the noise that was added.
         predicted: the noise that the forgetting model sees.
-        taught: the noise that the full model sees.
+        taught: asks for the noise that the full model sees: on forgotten images few need it.
     """
 
     image: Images
     noisy: Images
     noise: Images
     predicted: Images
-    taught: Images
+    taught: Callable[[], Images]
 
 
 def mean_square(error: Images) -> PerGroup:
@@ -100,7 +100,7 @@ def denoise(how: Forgetting, retain: Half, forget: Half, scene: Scene) -> PerGro
 
 def distil(how: Forgetting, retain: Half, forget: Half, scene: Scene) -> PerGroup:
     """The squared distance from the full model on retained images."""
-    return mean_square(retain.predicted - retain.taught)
+    return mean_square(retain.predicted - retain.taught())
 
 
 Weighting = Callable[[Scene], Float[Tensor, "group batch 1 1 1"]]
@@ -117,7 +117,9 @@ def toward(target: Target) -> Term:
     """The term that draws predictions on forget images to a target."""
 
     def term(how: Forgetting, retain: Half, forget: Half, scene: Scene) -> PerGroup:
-        goal = torch.where(scene.sigma.square() >= how.above, target(scene), scene.taught)
+        goal = target(scene)
+        if how.above > 0:
+            goal = torch.where(scene.sigma.square() >= how.above, goal, scene.taught())
         weight = WEIGHTINGS[how.weighting](scene)
         return mean_square(weight.sqrt() * (forget.predicted - goal))
 

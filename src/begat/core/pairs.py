@@ -67,7 +67,7 @@ class Pairs:
             gone = batch_at(self.seed, f"{name}/forget", step, everyone, *self._how())
             retain.append(kept)
             forget.append(Batch(own[gone.image], kept.timestep, gone.noise, gone.flip))
-        return self._noised(retain), self._noised(forget)
+        return self._noised(retain, self.streams), self._noised(forget, self.streams)
 
     def single(self, step: int) -> Noised:
         """Images of the whole set at ``step``, each as a batch of its own, for one model's sake.
@@ -76,12 +76,13 @@ class Pairs:
         """
         everyone = torch.ones(len(self.pixels)).bool()
         drawn = batch_at(self.seed, "unlearned/fisher", step, everyone, *self._how())
-        one = self._noised([drawn])
+        one = self._noised([drawn], ["fisher"])
         return Noised(
             one.image.transpose(0, 1),
             one.timestep.transpose(0, 1),
             one.noise.transpose(0, 1),
             None if one.label is None else one.label.transpose(0, 1),
+            one.first.transpose(0, 1),
         )
 
     def known(self, step: int, forget: Noised) -> Knowledge:
@@ -113,7 +114,7 @@ class Pairs:
         _, channels, height, width = self.pixels.shape
         return self.batch, self.timesteps, (channels, height, width), self.flip
 
-    def _noised(self, batches: Sequence[Batch]) -> Noised:
+    def _noised(self, batches: Sequence[Batch], streams: Sequence[str]) -> Noised:
         chosen = torch.stack([b.image for b in batches])
         mirrored = torch.stack([b.flip for b in batches])[..., None, None, None]
         image = self.pixels[chosen].float() / 127.5 - 1
@@ -123,4 +124,22 @@ class Pairs:
             torch.stack([b.timestep for b in batches]).to(self.device),
             torch.stack([b.noise for b in batches]).to(self.device),
             None if self.label is None else self.label[chosen].to(self.device),
+            first_met(chosen, streams).to(self.device),
         )
+
+
+def first_met(
+    chosen: Int[Tensor, "group batch"], streams: Sequence[str]
+) -> Int[Tensor, "group batch"]:
+    """Where, counting through groups and slots, each image was first met with the same noise.
+
+    Groups of one stream have the same timestep, noise and mirroring in the same slot.
+    """
+    seen: dict[tuple[str, int, int], int] = {}
+    count = chosen.shape[1]
+    places = [
+        seen.setdefault((stream, slot, image), group * count + slot)
+        for group, (stream, images) in enumerate(zip(streams, chosen.tolist(), strict=True))
+        for slot, image in enumerate(images)
+    ]
+    return torch.tensor(places).view_as(chosen)

@@ -23,8 +23,8 @@ class Scene:
     Attributes:
         noisy: x_t.
         signal, sigma: its scales, shaped to multiply it.
-        taught: what the full model predicts.
-        elsewhere: asks for what the full model predicts under another label.
+        taught: asks for what the full model predicts.
+        elsewhere: the same under another label.
         fresh: noise that has nothing to do with x_t.
         pick: a uniform number in 0..1 per image, to pick a retained image by.
         images: all training images in -1..1, flat, in float64.
@@ -36,7 +36,7 @@ class Scene:
     noisy: Images
     signal: Float[Tensor, "group batch 1 1 1"]
     sigma: Float[Tensor, "group batch 1 1 1"]
-    taught: Images
+    taught: Callable[[], Images]
     elsewhere: Callable[[], Images]
     fresh: Images
     pick: Float[Tensor, "group batch"]
@@ -49,23 +49,27 @@ class Scene:
 Target = Callable[[Scene], Images]
 
 
-def responsibilities(
+def likelihoods(
     noisy: Images,
     signal: Float[Tensor, "group batch 1 1 1"],
     sigma: Float[Tensor, "group batch 1 1 1"],
     images: Float[Tensor, "image pixel"],
     candidates: Bool[Tensor, "group batch image"],
 ) -> Logits:
-    """Log posterior over the candidates that one of them was noised into x_t.
+    """Log likelihood of x_t under each candidate, but for what is the same for all of them.
 
-    ``log softmax_r(-|v_r|^2 / 2)`` in float64: the exponent is about minus half the number of
-    pixels even for the true image, and exp of that is 0 in float32 from some 200 pixels on.
+    ``-|v_r|^2 / 2`` in float64: it is about minus half the number of pixels even for the true
+    image, and exp of that is 0 in float32 from some 200 pixels on.
     """
-    x = noisy.flatten(2).double() / sigma.flatten(2).double()
-    scale = (signal / sigma).flatten(1).double()[..., None]
-    # |x/sigma|^2 is the same for every image and drops out
-    logits = scale * (x @ images.T) - scale.square() / 2 * images.square().sum(1)
-    return logits.masked_fill(~candidates, -torch.inf).log_softmax(-1)
+    scale = signal.flatten(2).double() / sigma.flatten(2).double()
+    x = noisy.flatten(2).double() * (scale / sigma.flatten(2).double())
+    logits = torch.addcmul(x @ images.T, scale.square(), images.square().sum(1), value=-0.5)
+    return logits.masked_fill_(~candidates, -torch.inf)
+
+
+def likelihoods_in(scene: Scene) -> Logits:
+    """Those of the scene's candidates."""
+    return likelihoods(scene.noisy, scene.signal, scene.sigma, scene.images, scene.candidates)
 
 
 def implied_noise(scene: Scene, image: Images) -> Images:
@@ -73,9 +77,9 @@ def implied_noise(scene: Scene, image: Images) -> Images:
     return (scene.noisy - scene.signal * image) / scene.sigma
 
 
-def ideal_noise(scene: Scene, log_weight: Logits) -> Images:
+def ideal_noise(scene: Scene, weight: Logits) -> Images:
     """The noise implied by the mean of the retained images under these weights."""
-    mean = (log_weight.exp() @ scene.images).view(scene.noisy.shape)
+    mean = (weight @ scene.images).view(scene.noisy.shape)
     return implied_noise(scene, mean.to(scene.noisy))
 
 
@@ -85,10 +89,7 @@ def posterior_mean(scene: Scene) -> Images:
     It memorises, so at low noise, where a retrained network denoises unseen groups well, it
     overshoots (``Forgetting.above``).
     """
-    weights = responsibilities(
-        scene.noisy, scene.signal, scene.sigma, scene.images, scene.candidates
-    )
-    return ideal_noise(scene, weights)
+    return ideal_noise(scene, likelihoods_in(scene).softmax(-1))
 
 
 def retrack(scene: Scene) -> Images:
@@ -97,12 +98,10 @@ def retrack(scene: Scene) -> Images:
     The released code exponentiates before it normalises, which gives 0 at 3,072 pixels; here the
     weights are a softmax. Neighbours are nearest to x_t: what truncation drops weighs least.
     """
-    weights = responsibilities(
-        scene.noisy, scene.signal, scene.sigma, scene.images, scene.candidates
-    )
-    kept = weights.topk(min(scene.neighbours, weights.shape[-1]), dim=-1)
-    few = torch.full_like(weights, -torch.inf).scatter(-1, kept.indices, kept.values)
-    return ideal_noise(scene, few.log_softmax(-1))
+    logits = likelihoods_in(scene)
+    kept = logits.topk(min(scene.neighbours, logits.shape[-1]), dim=-1)
+    few = torch.zeros_like(logits).scatter(-1, kept.indices, kept.values.softmax(-1))
+    return ideal_noise(scene, few)
 
 
 def anchor(scene: Scene) -> Images:
@@ -117,7 +116,7 @@ def esd(scene: Scene) -> Images:
     same gradient in the mean.
     """
     other = scene.elsewhere()
-    return other - scene.strength * (scene.taught - other)
+    return other - scene.strength * (scene.taught() - other)
 
 
 def picked(

@@ -11,7 +11,7 @@ from begat.core.draws import shared_draws
 from begat.core.elbo import draw_weights, nats, stratum_weights
 from begat.core.noise import torch_generator
 from begat.core.statistics import error_over_draws
-from begat.core.targets import responsibilities
+from begat.core.targets import likelihoods
 from begat.errors import BegatError
 
 METHODS = ["guda_loss", "guda_elbo", "guda_loss_centred", "guda_elbo_centred"]
@@ -111,6 +111,6 @@ def images_within(
         clean = torch.from_numpy(query).expand_as(noise)
         noisy = diffuse(schedule, clean, t, noise)[None]
         candidates = torch.from_numpy(group).expand(1, draws, -1)
-        log_share = responsibilities(noisy, *schedule.scales(t[None], noisy), images, candidates)
-        shares.append(log_share[0].exp().mean(0).numpy())
+        found = likelihoods(noisy, *schedule.scales(t[None], noisy), images, candidates)
+        shares.append(found[0].softmax(-1).mean(0).numpy())
     return np.stack(shares)

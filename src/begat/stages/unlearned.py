@@ -56,7 +56,8 @@ def unlearn(
     """Forget groups side by side, yielding after every stretch how far they are and their state.
 
     The last state is the result, one row per group: ``weights`` and ``ema_weights``; the curves
-    ``forget_loss``, ``forget_rise``, ``retain_loss`` and ``retain_drift`` (``core.unlearning``);
+    ``forget_loss``, ``forget_rise``, ``retain_loss`` and ``retain_drift`` (``core.unlearning``),
+    where the rise, unless it is the goal, is looked at now and then and holds in between;
     and ``stopped_at``, the steps a model took until it reached its goal and was left alone, -1 if
     it did not. No steps at all are allowed: then nothing is forgotten. Any state, with its number
     of steps, can be handed back as ``resume``; on a CPU the forgetting then ends with the same
@@ -118,8 +119,8 @@ def unlearn(
         retain, forget = pairs.at(step)
         frozen = (stopped_at >= 0).to(device)
         found = pack.step(retain, forget, pairs.known(step, forget), frozen)
-        for name in CURVES:
-            curves[name][:, step] = found[name].cpu()
+        for name, curve in curves.items():
+            curve[:, step] = found[name].cpu() if name in found else curve[:, max(step - 1, 0)]
         if how.stop != "steps":
             progress = curves["retain_drift" if how.stop == "drift" else "forget_rise"]
             there = reached(progress[:, : step + 1], how.goal) & (stopped_at < 0)
