@@ -40,6 +40,7 @@ commit: .venv/ready
 	$(INSTALL) --editable .
 	@touch $@
 
-.venv/ready-to-test: .venv/ready
+.venv/ready-to-test: .venv/ready tests/witnesses.txt
 	$(INSTALL) --editable '.[test]'
+	$(INSTALL) --no-deps --requirement tests/witnesses.txt
 	@touch $@

@@ -10,7 +10,13 @@ from small import CONDITIONAL, TINY, random_images, random_rows
 
 from begat.core.diffusion import cosine_schedule, diffuse, training_target
 from begat.core.packs import unflatten
-from begat.core.training import PackTraining, clipped, ema_decay_at, learning_rate_at
+from begat.core.training import (
+    PackTraining,
+    clipped,
+    ema_decay_at,
+    learning_rate_at,
+    snapshot_steps,
+)
 from begat.errors import BegatError
 from begat.stages.models import train
 
@@ -123,11 +129,12 @@ def run(config, models, *, on=None, label=None, resume=None, until=None, **chang
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_killed_training_that_resumes_ends_with_the_same_bits(dropout, monkeypatch):
     monkeypatch.setattr("begat.stages.models.STRETCH", 5)
-    _, whole = run(TINY, ["a", "b"], dropout=dropout)
-    halted = run(TINY, ["a", "b"], until=5, dropout=dropout)
+    _, whole = run(TINY, ["a", "b"], dropout=dropout, snapshots=3)
+    halted = run(TINY, ["a", "b"], until=5, dropout=dropout, snapshots=3)
     assert halted[0] == 5
-    step, resumed = run(TINY, ["a", "b"], resume=halted, dropout=dropout)
+    step, resumed = run(TINY, ["a", "b"], resume=halted, dropout=dropout, snapshots=3)
     assert step == HOW["steps"]
+    assert whole["snapshots"].shape == (2, 3, whole["weights"].shape[1])
     for name, rows in whole.items():
         np.testing.assert_array_equal(resumed[name], rows)
 
@@ -148,6 +155,14 @@ def test_a_model_does_not_depend_on_its_pack(dropout):
         _, alone = run(TINY, pair, on=on[[k, k]], dropout=dropout)
         for array, rows in alone.items():
             np.testing.assert_allclose(rows[0], together[array][k], rtol=1e-6, atol=1e-8)
+
+
+def test_snapshots_are_the_weights_in_the_middle_of_equal_stretches(monkeypatch):
+    assert snapshot_steps(12, 3) == [2, 6, 10]
+    monkeypatch.setattr("begat.stages.models.STRETCH", 6)
+    _, halfway = run(TINY, ["a"], until=6)
+    _, whole = run(TINY, ["a"], snapshots=3)
+    np.testing.assert_array_equal(whole["snapshots"][0, 1], halfway["weights"][0])
 
 
 def test_training_reduces_the_loss_of_a_model_on_what_it_sees():

@@ -66,9 +66,7 @@ def check_pipeline(folder: Path, params: Mapping[str, Any]) -> None:
     }
     for name, (here, there) in asked.items():
         if here != there:
-            raise BegatError(
-                f"{name}: expected {there}, as the pipeline {folder} has; found {here}"
-            )
+            raise BegatError(f"{name}: expected {there}, as in the pipeline {folder}; found {here}")
 
 
 def pipeline_row(folder: Path) -> tuple[Float[np.ndarray, " parameter"], dict[str, Any]]:

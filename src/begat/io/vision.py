@@ -1,11 +1,11 @@
-"""Vision networks that a person names: from timm, or a TorchScript file."""
+"""Vision networks that a person names: from timm, or a file that torch.export wrote."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from begat.errors import BegatError
 
@@ -16,7 +16,7 @@ def named_network(name: str, root: Path, device: torch.device) -> Callable[[Tens
     timm fetches weights from its hub if they are not cached: naming one asks for that.
 
     Raises:
-        BegatError: timm is not installed or knows no such model; the file is not TorchScript.
+        BegatError: timm is not installed or knows no such model; the file is no exported network.
     """
     source, _, what = name.partition(":")
     return (_from_timm if source == "timm" else _from_file)(what, root, device)
@@ -48,9 +48,12 @@ def _from_timm(what: str, root: Path, device: torch.device) -> Callable[[Tensor]
 
 def _from_file(what: str, root: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
     path = root / what
+    if not path.is_file():
+        raise BegatError(f"{path}: expected a network exported by torch.export, found no file")
     try:
-        network = torch.jit.load(str(path), map_location=device).eval()
-    except (RuntimeError, ValueError) as error:
-        said = str(error).strip().splitlines()[0] if path.is_file() else "no such file"
-        raise BegatError(f"{path}: expected a TorchScript network: {said}") from None
+        exported = torch.export.load(path)
+    except Exception as error:  # torch raises what it likes on other files
+        said = " ".join(str(error).split())
+        raise BegatError(f"{path}: expected a network exported by torch.export: {said}") from None
+    network: nn.Module = exported.module().to(device)
     return network

@@ -18,7 +18,9 @@ BATCH = 256  # images per network call; a matter of speed only
 Features = Float[np.ndarray, "image feature"]
 
 
-def similarity(queries: Features, images: Features) -> Float[np.ndarray, "method query image"]:
+def similarity(
+    queries: Float[np.ndarray, "query feature"], images: Features
+) -> Float[np.ndarray, "method query image"]:
     """The cosine between features, less the training images' mean: what they have in common."""
     mean = images.mean(0)
     return cosine_to_all(queries - mean, images - mean)[None]

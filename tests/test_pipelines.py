@@ -1,0 +1,79 @@
+"""Trained pipelines that somebody brings."""
+
+import json
+
+import pytest
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from small import ATTENTIVE
+
+from begat.errors import BegatError
+from begat.io.pipelines import check_pipeline, network_of, pipeline_digest, pipeline_row
+
+PARAMS = {
+    "images": {"size": 8, "channels": 3},
+    "diffusion": {"schedule": "linear", "timesteps": 50, "prediction": "epsilon"},
+    "unet": {"conditional": False},
+}
+
+
+@pytest.fixture
+def pipeline(tmp_path):
+    """A directory with an untrained pipeline."""
+    network = UNet2DModel(**ATTENTIVE.diffusers_arguments())
+    DDPMPipeline(network, DDPMScheduler(50)).save_pretrained(tmp_path / "p")
+    return tmp_path / "p"
+
+
+def test_a_network_taken_apart_answers_as_before(pipeline):
+    check_pipeline(pipeline, PARAMS)
+    network = network_of(*pipeline_row(pipeline))
+    original = UNet2DModel.from_pretrained(pipeline, subfolder="unet")
+    x, t = torch.randn(2, 3, 8, 8), torch.tensor([3, 40])
+    assert torch.equal(network(x, t).sample, original(x, t).sample)
+
+
+def test_its_digest_follows_its_weights_and_its_scheduler(pipeline):
+    before = pipeline_digest(pipeline)
+    assert pipeline_digest(pipeline) == before
+    config = pipeline / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text() + "\n")
+    assert pipeline_digest(pipeline) != before
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("images", "size", 16, "images.size: expected 8, as in the pipeline .*; found 16"),
+        ("images", "channels", 1, "images.channels: expected 3"),
+        ("diffusion", "timesteps", 1000, "diffusion.timesteps: expected 50"),
+        ("diffusion", "prediction", "v", "diffusion.prediction: expected epsilon"),
+        ("diffusion", "schedule", "cosine", "diffusion.schedule: expected linear"),
+        ("unet", "conditional", True, "unet.conditional: expected False"),
+    ],
+)
+def test_parameters_that_say_otherwise_are_refused(pipeline, section, key, value, message):
+    params = {**PARAMS, section: {**PARAMS[section], key: value}}
+    with pytest.raises(BegatError, match=message):
+        check_pipeline(pipeline, params)
+
+
+def changed(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_what_is_no_pipeline_or_of_another_kind_is_refused_by_name(pipeline, tmp_path):
+    with pytest.raises(BegatError, match="expected a diffusers pipeline directory, found no unet"):
+        pipeline_digest(tmp_path)
+    changed(pipeline / "scheduler" / "scheduler_config.json", beta_schedule="sigmoid")
+    with pytest.raises(BegatError, match="linear schedule .* found sigmoid"):
+        check_pipeline(pipeline, PARAMS)
+    changed(pipeline / "unet" / "config.json", _class_name="UNet2DConditionModel")
+    with pytest.raises(BegatError, match="expected a UNet2DModel .* found UNet2DConditionModel"):
+        check_pipeline(pipeline, PARAMS)
+    (pipeline / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"no")
+    with pytest.raises(BegatError, match="could not be loaded"):
+        pipeline_row(pipeline)
+    (pipeline / "unet" / "config.json").write_text("{")
+    with pytest.raises(BegatError, match="config.json: not JSON"):
+        check_pipeline(pipeline, PARAMS)
