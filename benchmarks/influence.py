@@ -32,7 +32,7 @@ CONFIGS = {
     "650 k, attention": UNetConfig(8, 3, (32, 64), 1, (False, True), False, 8, 8),
 }
 SCHEDULE = cosine_schedule(1000)
-DRAWS, REPEATS = 16, 3
+DRAWS, REPEATS = 16, 4
 Case = tuple[Denoiser, Sample, DrawsOf]
 
 
@@ -76,8 +76,8 @@ def ratios(config: UNetConfig, images: int) -> dict[str, float]:
         "factors": lambda: covariances(*asked, fake),
         "eigenvalues": lambda: eigenvalues(*asked, fake, bases),
     }
-    times = {name: [seconds(work) for _ in range(REPEATS)] for name, work in works.items()}
-    best = {name: min(found) for name, found in times.items()}
+    rounds = [{name: seconds(work) for name, work in works.items()} for _ in range(REPEATS)]
+    best = {name: min(found[name] for found in rounds) for name in works}
     print(f"  plain passes: {1e3 * best['plain'] / images / DRAWS:.2f} cpu-ms per noisy image")
     return {name: value / best["plain"] for name, value in best.items() if name != "plain"}
 

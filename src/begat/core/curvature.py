@@ -25,11 +25,12 @@ from begat.core.denoisers import Answer, Denoiser, answer
 from begat.core.gradients import EXAMPLES, Sample, blocks_of, layer_gradients
 from begat.core.image_draws import Draws, DrawsOf
 from begat.core.kronecker import Curvature
-from begat.core.layers import Layer, Tape, recorded
+from begat.core.layers import HELD, Layer, Tape, recorded
 from begat.core.noise import torch_generator
+from begat.core.positions import outputs_of
+from begat.core.windows import gram, inputs_gram
 
 Weight = Literal["expand", "reduce"]
-TILE = 128  # columns of a symmetric product computed at a time
 Fake = Callable[[Sequence[int], Draws, Answer], Tensor]
 
 
@@ -81,37 +82,30 @@ def covariances(
     seen = len(sample) * draws(sample.number[:1]).number
     for _, tape in passes(denoiser, layers, sample, draws, fake, examples):
         for layer in layers:
-            for _, a, b in tape.pieces(layer):
-                for name, value in products(layer, a, b, sharing).items():
-                    totals[layer.name][name] += value
-    return {name: {k: v / seen for k, v in part.items()} for name, part in totals.items()}
+            for name, value in products(tape, layer, sharing):
+                totals[layer.name][name] += value
+    for part in totals.values():
+        for total in part.values():
+            total /= seen
+    return totals
 
 
-def products(
-    layer: Layer,
-    a: Float[Tensor, "example position feature_in"],
-    b: Float[Tensor, "example position feature_out"],
-    sharing: Weight,
-) -> dict[str, Tensor]:
-    """What some examples add to a layer's factors."""
+def products(tape: Tape, layer: Layer, sharing: Weight) -> Iterator[tuple[str, Tensor]]:
+    """What the examples on a tape add to a layer's factors."""
     if not layer.inputs:
-        return {"parameter": gram(layer_gradients(layer, a, b))}
+        for _, a, b in tape.pieces(layer):
+            yield "parameter", gram(layer_gradients(layer, a, b))
+        return
     if sharing == "reduce":
-        a, b = a.mean(1, keepdim=True), b.sum(1, keepdim=True)
-    return {"activation": gram(a.flatten(0, 1)) / a.shape[1], "gradient": gram(b.flatten(0, 1))}
-
-
-def gram(rows: Float[Tensor, "row feature"]) -> Float[Tensor, "feature feature"]:
-    """rows^T rows; of a wide one only the blocks on and above the diagonal are computed."""
-    n = rows.shape[1]
-    if n < 2 * TILE:
-        return rows.T @ rows
-    found = rows.new_empty(n, n)
-    for start in range(0, n, TILE):
-        some, below = slice(start, start + TILE), slice(start + TILE, None)
-        found[some, start:] = rows[:, some].T @ rows[:, start:]
-        found[below, some] = found[some, below].T
-    return found
+        for _, a, b in tape.pieces(layer):
+            yield "activation", gram(a.mean(1))
+            yield "gradient", gram(b.sum(1))
+        return
+    uses = tape.uses(layer)
+    positions = sum(back[0].numel() for _, back in uses) // layer.outputs
+    for seen, back in uses:
+        yield "activation", inputs_gram(layer.module, seen, back, HELD) / positions
+        yield "gradient", gram(outputs_of(layer.module, back).flatten(0, 1))
 
 
 def _zeros(denoiser: Denoiser, layer: Layer) -> dict[str, Tensor]:
