@@ -25,7 +25,7 @@ from begat.core.denoisers import Answer, Denoiser, answer
 from begat.core.gradients import EXAMPLES, Sample, blocks_of, layer_gradients
 from begat.core.image_draws import Draws, DrawsOf
 from begat.core.kronecker import Curvature
-from begat.core.layers import HELD, Layer, Tape, recorded
+from begat.core.layers import Layer, Tape, recorded
 from begat.core.noise import torch_generator
 from begat.core.positions import outputs_of
 from begat.core.windows import gram, inputs_gram
@@ -104,7 +104,7 @@ def products(tape: Tape, layer: Layer, sharing: Weight) -> Iterator[tuple[str, T
     uses = tape.uses(layer)
     positions = sum(back[0].numel() for _, back in uses) // layer.outputs
     for seen, back in uses:
-        yield "activation", inputs_gram(layer.module, seen, back, HELD) / positions
+        yield "activation", inputs_gram(layer.module, seen, back) / positions
         yield "gradient", gram(outputs_of(layer.module, back).flatten(0, 1))
 
 

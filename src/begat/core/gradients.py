@@ -21,6 +21,7 @@ from begat.core.windows import convolution_gradients
 from begat.errors import BegatError
 
 EXAMPLES = 256  # noisy images per network call; a matter of speed and memory only
+HELD = 2**25  # numbers of gradients by image held at a time
 Rows = Float[Tensor, "part image parameter"]
 
 
@@ -95,17 +96,19 @@ def image_gradients(
         BegatError: a gradient is not finite, with the image and the draw.
     """
     number = draws(sample.number[:1]).number
+    parts = number if each_draw else parts
+    most = max(1, HELD // (width(layers) * parts * len(measurements)))
     with recorded(denoiser.module, layers) as tape:
-        for some in blocks_of(sample, number, examples):
+        for some in blocks_of(sample, number, min(examples, most * number)):
             names = sample.number[some]
-            dealt = draws(names).in_parts(number if each_draw else parts)
+            dealt = draws(names).in_parts(parts)
             tape.clear()
             found = answer(denoiser, sample.images(some), sample.labels(some), dealt)
             rows = []
             for measurement in measurements:
                 again = measurement != measurements[-1]
                 tape.backward(found.output, MEASUREMENTS[measurement](found), again=again)
-                row = part_gradients(tape, len(names), number if each_draw else parts)
+                row = part_gradients(tape, len(names), parts)
                 _check_finite(row, tape, names, dealt)
                 rows.append(row)
             yield some, tuple(rows)

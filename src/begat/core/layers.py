@@ -23,7 +23,7 @@ from begat.core.positions import Returned, Seen, inputs_of, outputs_of
 from begat.errors import BegatError
 
 ALL = slice(None)
-HELD = 2**20  # numbers of patches or of gradients by example made at a time
+HELD = 2**19  # numbers of patches or of gradients by example made at a time
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ a patch is the windows of the rows that it spans, and those of all positions sta
 fixed distance, so that they are there without being copied.
 """
 
+from functools import reduce
 from itertools import pairwise
 
 import torch
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 
 from begat.core.positions import inputs_of, padding, patches
 
-TILE = 128  # columns of a symmetric product computed at a time
+TILE = 96  # columns of a symmetric product computed at a time
+HELD = 2**21  # numbers of windows made at a time: products over many rows are quicker
 Windows = Float[Tensor, "group row each column window"]
-Lagged = dict[tuple[int, int, int], Float[Tensor, "window window"]]
 
 
 def row_windows(
@@ -111,20 +112,18 @@ def gram(rows: Float[Tensor, "row feature"]) -> Float[Tensor, "feature feature"]
     return found
 
 
-Lagged = dict[tuple[int, int, int], Float[Tensor, "window window"]]
-
-
 def inputs_gram(
-    module: nn.Module, seen: Tensor, gradient: Tensor, held: int
+    module: nn.Module, seen: Tensor, gradient: Tensor
 ) -> Float[Tensor, "feature_in feature_in"]:
-    """sum_p a_p a_p^T over all examples of one use of a layer, ``held`` numbers at a time."""
+    """sum_p a_p a_p^T over all examples of one use of a layer."""
     if not isinstance(module, nn.Conv2d):
         return gram(inputs_of(module, seen).flatten(0, 1))
     taps = module.kernel_size
     if module.stride[0] == 1 and module.dilation[0] == 1:
-        products = PatchProducts(module, seen.shape[2], gradient.shape[2])
-        for some in seen.split(max(1, held // (taps[1] * seen[0].numel()))):
-            products.add(row_windows(module, some, len(some), 0))
-        return products.total()
-    some = max(1, held // (taps[0] * taps[1] * seen[0].numel()))
-    return sum(gram(patches(module, x).flatten(0, 1)) for x in seen.split(some))
+        found = PatchProducts(module, seen.shape[2], gradient.shape[2])
+        for some in seen.split(max(1, HELD // (taps[1] * seen[0].numel()))):
+            found.add(row_windows(module, some, len(some), 0))
+        return found.total()
+    pieces = seen.split(max(1, HELD // (taps[0] * taps[1] * seen[0].numel())))
+    products = (gram(patches(module, some).flatten(0, 1)) for some in pieces)
+    return reduce(torch.add, products)
