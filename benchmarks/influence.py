@@ -130,8 +130,8 @@ def stream(images: int) -> dict[str, float]:
     denoiser, sample, draws = case(CONFIGS["41 k"], QUERIES, 2)
     found = factors(denoiser, sample.pixels, None, seed=0, draws=2)
     many = Sample(Endless(images, sample.pixels.shape[1:]), None, range(images))  # type: ignore[arg-type]
-    how = dict(halves=False, centred=True)
-    spent = seconds(lambda: score(denoiser, found, many, sample, draws, [Variant("ekfac")], **how))  # type: ignore[arg-type]
+    asked = denoiser, found, many, sample, draws, [Variant("ekfac", "relative", 0.1)]
+    spent = seconds(lambda: score(*asked, halves=False))  # type: ignore[arg-type]
     return {"seconds": spent, "peak": peak()}
 
 

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from begat.core import tiles
 from begat.core.denoisers import Answer, Denoiser, answer
 from begat.core.gradients import EXAMPLES, Sample, blocks_of, layer_gradients
 from begat.core.image_draws import Draws, DrawsOf
@@ -31,6 +32,7 @@ from begat.core.positions import outputs_of
 from begat.core.windows import gram, inputs_gram
 
 Weight = Literal["expand", "reduce"]
+TILED = 4  # products by tiles are quicker over more examples than a cache holds
 Fake = Callable[[Sequence[int], Draws, Answer], Tensor]
 
 
@@ -156,8 +158,7 @@ def eigenvalues(
     for some, tape in passes(denoiser, layers, sample, draws, fake, examples):
         count = counts[:, some].repeat_interleave(number, 1)
         for layer in layers:
-            for piece, a, b in tape.pieces(layer):
-                values = squares(layer, a, b, bases[layer.name], count[:, piece])
+            for values in squares(tape, layer, bases[layer.name], count):
                 for total, value in zip(totals, values, strict=True):
                     for name, part in value.items():
                         total[layer.name][name] += part
@@ -179,35 +180,58 @@ def _no_values(denoiser: Denoiser, layer: Layer) -> dict[str, Tensor]:
 
 
 def squares(
+    tape: Tape,
     layer: Layer,
-    a: Float[Tensor, "example position feature_in"],
-    b: Float[Tensor, "example position feature_out"],
     basis: Mapping[str, Tensor],
     count: Float[Tensor, "group example"],
-) -> list[dict[str, Tensor]]:
-    """Squared gradients in the eigenbasis, summed over each group's examples."""
+) -> Iterator[list[dict[str, Tensor]]]:
+    """Squared gradients in the eigenbasis, summed over each group's examples, piece by piece."""
     if not layer.inputs:
-        rows = layer_gradients(layer, a, b) @ basis["parameter_eigenvectors"]
-        return [{"parameter_eigenvalues": v} for v in count @ rows.square()]
-    basis_in, basis_out = basis["activation_eigenvectors"], basis["gradient_eigenvectors"]
-    found = [{"eigenvalues": v} for v in _weight_squares(a, b, basis_in, basis_out, count)]
-    if layer.bias:
-        for part, v in zip(found, count @ (b.sum(1) @ basis_out).square(), strict=True):
-            part["bias_eigenvalues"] = v
-    return found
+        for some, a, b in tape.pieces(layer):
+            rows = layer_gradients(layer, a, b) @ basis["parameter_eigenvectors"]
+            yield [{"parameter_eigenvalues": v} for v in count[:, some] @ rows.square()]
+        return
+    basis_out = basis["gradient_eigenvectors"]
+    for some, values in _weight_squares(tape, layer, basis, count):
+        yield [{"eigenvalues": v} for v in values]
+        if layer.bias:
+            summed = sum(outputs_of(layer.module, b[some]).sum(1) for _, b in tape.uses(layer))
+            of_bias = count[:, some] @ (summed @ basis_out).square()
+            yield [{"bias_eigenvalues": v} for v in of_bias]
 
 
 def _weight_squares(
+    tape: Tape, layer: Layer, basis: Mapping[str, Tensor], count: Tensor
+) -> Iterator[tuple[slice, Float[Tensor, "group output input"]]]:
+    """Those of a layer's weight, for some examples after others, by the cheapest way."""
+    basis_in, basis_out = basis["activation_eigenvectors"], basis["gradient_eigenvectors"]
+    (seen, back), *more = tape.uses(layer)
+    if not more and tiles.pays(layer.module, seen, back):
+        down, across = tiles.tiles_along(back)
+        weights = tiles.filters(basis_in, seen.shape[1])
+        for some in tape.slices(layer, down * across * tiles.SIZE**2 * layer.inputs // TILED):
+            given = seen[some], back[some], basis_out, weights
+            gradient = tiles.rotated_gradients(layer.module, *given)  # type: ignore[arg-type]
+            yield some, _squared(gradient, count[:, some])
+        return
+    for some, a, b in tape.pieces(layer):
+        yield some, _position_squares(a, b, basis_in, basis_out, count[:, some])
+
+
+def _squared(gradient: Float[Tensor, "example output input"], count: Tensor) -> Tensor:
+    return (count @ gradient.flatten(1).square_()).unflatten(1, gradient.shape[1:])
+
+
+def _position_squares(
     a: Tensor, b: Tensor, basis_in: Tensor, basis_out: Tensor, count: Tensor
 ) -> Float[Tensor, "group output input"]:
     """With one position the square of a product is a product of squares."""
-    outputs, inputs = len(basis_out), len(basis_in)
     b = b @ basis_out
     if a.shape[1] == 1:
         left, right = b[:, 0].square(), (a[:, 0] @ basis_in).square()
         return torch.stack([(left * c[:, None]).T @ right for c in count])
-    rotate_first = a.shape[1] < outputs
+    rotate_first = a.shape[1] < len(basis_out)
     a = a @ basis_in if rotate_first else a
     gradient = torch.bmm(b.transpose(1, 2), a)
     gradient = gradient if rotate_first else gradient @ basis_in
-    return (count @ gradient.flatten(1).square_()).unflatten(1, (outputs, inputs))
+    return _squared(gradient, count)
