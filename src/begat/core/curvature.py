@@ -15,6 +15,7 @@ over D pixels: a damping for a sum over pixels is D times one for the mean.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -195,7 +196,9 @@ def squares(
     for some, values in _weight_squares(tape, layer, basis, count):
         yield [{"eigenvalues": v} for v in values]
         if layer.bias:
-            summed = sum(outputs_of(layer.module, b[some]).sum(1) for _, b in tape.uses(layer))
+            summed = reduce(
+                torch.add, (outputs_of(layer.module, b[some]).sum(1) for _, b in tape.uses(layer))
+            )
             of_bias = count[:, some] @ (summed @ basis_out).square()
             yield [{"bias_eigenvalues": v} for v in of_bias]
 

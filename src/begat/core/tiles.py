@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from begat.core.positions import padding
 
 SIZE, STEP = 6, 4  # pixels a tile sees and outputs it makes, along one axis
+THIN = 32  # channels below which products are too thin to be quick
 GAIN = 1.5  # how many times fewer products there must be: tiles have to be cut and transformed
 
 _B = [
@@ -39,6 +40,8 @@ def pays(module: nn.Module, seen: Tensor, back: Tensor) -> bool:
     if module.stride != (1, 1) or module.dilation != (1, 1):
         return False
     channels, outputs, positions = seen.shape[1], back.shape[1], back[0, 0].numel()
+    if channels < THIN:
+        return False
     down, across = tiles_along(back)
     of_filters = SIZE**2 * 9 * channels / len(seen)
     tiled = SIZE**2 * down * across * (channels + outputs) + of_filters
