@@ -1,38 +1,48 @@
 """What gradients by image and curvature cost, as multiples of an ordinary training step's passes.
 
 Run it with one thread (``OMP_NUM_THREADS=1 python benchmarks/influence.py``): only the ratios carry
-over to other machines. ``--rivals`` also times EK-FAC for 64 queries end to end against kronfluence
-and curvlinops' factors, where they are installed.
+over to other machines. ``--rivals`` instead scores 64 queries end to end, and the same by other
+libraries where they are installed; ``--stream`` scores them against ever more images; ``--large``
+takes a U-Net of 35 million parameters. Each of these runs in a process of its own.
 """
 
 import argparse
-import contextlib
-import io
+import json
 import logging
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
+from influence_rivals import RIVALS, first_draw
+from influence_rivals import Case as Rivalry
 
 from begat.core.curvature import covariances, eigenbases, eigenvalues, fake_gradients
 from begat.core.denoisers import Denoiser, answer, training, unet_denoiser
 from begat.core.diffusion import cosine_schedule
 from begat.core.gradients import Sample, blocks_of, image_gradients
-from begat.core.image_draws import DrawsOf, common_draws
-from begat.core.kronecker import blocks, preconditioned
+from begat.core.image_draws import DrawsOf, common_draws, own_draws
 from begat.core.layers import covered_layers
 from begat.core.packs import flatten, stack
 from begat.core.unet import UNetConfig, initial_weights
+from begat.stages.factors import factors
+from begat.stages.scores_influence import Variant, score
 
 CONFIGS = {
     "41 k": UNetConfig(8, 1, (8, 16), 1, (False, False), False, 8, 8),
     "650 k, attention": UNetConfig(8, 3, (32, 64), 1, (False, True), False, 8, 8),
+    "35 M, attention": UNetConfig(
+        32, 3, (128, 256, 256, 256), 2, (False, True, False, False), False, 8, 32
+    ),
 }
+QUERIES = 64
 SCHEDULE = cosine_schedule(1000)
-DRAWS, REPEATS = 16, 3
+DRAWS, REPEATS = 16, 4
 Case = tuple[Denoiser, Sample, DrawsOf]
 
 
@@ -76,140 +86,136 @@ def ratios(config: UNetConfig, images: int) -> dict[str, float]:
         "factors": lambda: covariances(*asked, fake),
         "eigenvalues": lambda: eigenvalues(*asked, fake, bases),
     }
-    times = {name: [seconds(work) for _ in range(REPEATS)] for name, work in works.items()}
-    best = {name: min(found) for name, found in times.items()}
+    rounds = [{name: seconds(work) for name, work in works.items()} for _ in range(REPEATS)]
+    best = {name: min(found[name] for found in rounds) for name in works}
     print(f"  plain passes: {1e3 * best['plain'] / images / DRAWS:.2f} cpu-ms per noisy image")
     return {name: value / best["plain"] for name, value in best.items() if name != "plain"}
 
 
-def ours(denoiser: Denoiser, sample: Sample, draws: DrawsOf, queries: int) -> np.ndarray:
-    """EK-FAC scores end to end, one draw per image as the rivals take them."""
-    layers, fake = covered_layers(denoiser.module), fake_gradients(0, "bench")
-    asked = denoiser, layers, sample, draws
-    bases = eigenbases(covariances(*asked, fake), denoiser.like)
-    (values,) = eigenvalues(*asked, fake, bases)
-    curvature = blocks(layers, {n: bases[n] | values[n] for n in bases}, "ekfac")
-    few = sample.only(range(queries))
-    rows = torch.cat([r[0] for _, (r,) in image_gradients(denoiser, layers, few, draws)])
-    (kept,) = preconditioned(curvature, rows, "absolute", [1e-3])
-    stream = image_gradients(*asked, ("training",))
-    return torch.cat([kept @ r[0].T for _, (r,) in stream], 1).numpy()
+def peak() -> float:
+    """The process's own peak of memory in MiB; ``ru_maxrss`` would count the parent's as well."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def kronfluence(denoiser: Denoiser, sample: Sample, draws: DrawsOf, queries: int) -> np.ndarray:
-    """The same by kronfluence (which joins weights and biases)."""
-    from kronfluence.analyzer import Analyzer, prepare_model
-    from kronfluence.arguments import ScoreArguments
-    from kronfluence.task import Task
+def rivalry(name: str, images: int, who: str, place: str) -> dict[str, float]:
+    denoiser, sample, _ = case(CONFIGS[name], images)
+    draws = first_draw(own_draws(0, "bench", 2, 1000, sample.pixels.shape[1:]))
+    given, before = Rivalry(denoiser, sample, draws, QUERIES), peak()
+    found: list[np.ndarray] = []
+    spent = seconds(lambda: found.append(RIVALS[who](given)))
+    np.save(place, found[0])
+    return {"seconds": spent, "peak": peak(), "before": before}
 
-    class Denoising(Task):
-        def compute_train_loss(self, batch, model, sample=False):  # type: ignore[no-untyped-def]
-            x, t, noise = batch
-            output = model(x, t).sample
-            if sample:
-                fake = torch.randn_like(output) * (2 / output[0].numel()) ** 0.5
-                return (output * fake).sum()
-            return (output - noise).square().mean((1, 2, 3)).sum()
 
-        def compute_measurement(self, batch, model):  # type: ignore[no-untyped-def]
-            return self.compute_train_loss(batch, model)
+class Endless:
+    """Pixels of as many images as one likes, drawn when they are asked for."""
 
-    x, t, noise = as_tensors(sample, draws)
-    train = torch.utils.data.TensorDataset(x, t, noise)
-    asked = torch.utils.data.TensorDataset(x[:queries], t[:queries], noise[:queries])
-    task = Denoising()
+    def __init__(self, images: int, shape: tuple[int, ...]) -> None:
+        self.shape = (images, *shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, some: int | slice) -> np.ndarray:
+        numbers = range(len(self))[some]
+        if isinstance(numbers, int):
+            shape = self.shape[1:]
+            return np.random.default_rng(numbers).integers(0, 256, shape, np.uint8)
+        return np.stack([self[i] for i in numbers])
+
+
+def stream(images: int) -> dict[str, float]:
+    """Scores of 64 queries against any number of images, with factors of 64."""
+    denoiser, sample, draws = case(CONFIGS["41 k"], QUERIES, 2)
+    found = factors(denoiser, sample.pixels, None, seed=0, draws=2)
+    many = Sample(Endless(images, sample.pixels.shape[1:]), None, range(images))  # type: ignore[arg-type]
+    asked = denoiser, found, many, sample, draws, [Variant("ekfac", "relative", 0.1)]
+    spent = seconds(lambda: score(*asked, halves=False))  # type: ignore[arg-type]
+    return {"seconds": spent, "peak": peak()}
+
+
+def large(images: int, queries: int, number: int) -> dict[str, float]:
+    """Factors and scores of a few images."""
+    denoiser, sample, draws = case(CONFIGS["35 M, attention"], images, number)
+    parts: list[dict[str, dict[str, np.ndarray]]] = []
+    how = dict(seed=0, draws=number, examples=2 * number)
+    first = seconds(lambda: parts.append(factors(denoiser, sample.pixels, None, **how)))  # type: ignore[arg-type]
+    of_factors, few = peak(), sample.only(range(queries))
+    variants = [Variant("ekfac", "relative", 0.1)]
+    asked = denoiser, parts[0], sample, few, draws, variants
+    spent = seconds(lambda: score(*asked, halves=False, examples=2 * number))
+    size = sum(p.numel() for p in denoiser.module.parameters())
+    return {
+        "parameters": size,
+        "seconds of factors": first,
+        "peak of factors": of_factors,
+        "seconds of scores": spent,
+        "peak": peak(),
+    }
+
+
+def alone(*what: object) -> dict[str, float]:
+    """What one of the functions above returns in a process of its own."""
+    command = [sys.executable, __file__, "--alone", json.dumps(what)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"failed": float("nan")} | {done.stderr.strip().splitlines()[-1][:100]: float("nan")}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def rivals(name: str, images: int, rounds: int) -> None:
+    """Least cpu time of several rounds, all in turn; agreement with the one named first."""
+    best: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        model = prepare_model(denoiser.module, task)
-        analyzer = Analyzer("b", model, task, cpu=True, disable_tqdm=True, output_dir=folder)
-        analyzer.fit_all_factors("f", train, per_device_batch_size=256)
-        arguments = ScoreArguments(damping_factor=1e-3)
-        analyzer.compute_pairwise_scores(
-            "s", "f", asked, train, 64, per_device_train_batch_size=256, score_args=arguments
-        )
-        return analyzer.load_pairwise_scores("s")["all_modules"].numpy()
-
-
-def curvlinops(denoiser: Denoiser, sample: Sample, draws: DrawsOf) -> None:
-    """EK-FAC factors alone."""
-    from curvlinops import EKFACLinearOperator
-
-    class OfPair(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.module = denoiser.module
-
-        def forward(self, given: dict[str, torch.Tensor]) -> torch.Tensor:
-            return self.module(given["x"], given["t"]).sample.flatten(1)
-
-    x, t, noise = as_tensors(sample, draws)
-    data = [
-        ({"x": x[i : i + 256], "t": t[i : i + 256]}, noise[i : i + 256].flatten(1))
-        for i in range(0, len(x), 256)
-    ]
-    layers = covered_layers(denoiser.module)
-    operator = EKFACLinearOperator(
-        OfPair(),
-        torch.nn.MSELoss(),
-        [p for layer in layers for p in layer.module.parameters(recurse=False)],
-        data,
-        check_deterministic=False,
-        batch_size_fn=lambda given: len(given["x"]),
-    )
-    operator.compute_kronecker_factors()
-    operator.compute_eigenvalue_correction()
-
-
-def as_tensors(sample: Sample, draws: DrawsOf) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    from begat.core.diffusion import diffuse
-
-    dealt = draws(sample.number)
-    t, noise = dealt.timestep[:, 0], dealt.noise[:, 0].contiguous()
-    return diffuse(SCHEDULE, sample.images(slice(None)), t, noise), t, noise
-
-
-def first_draw(draws: DrawsOf) -> DrawsOf:
-    """One draw per image, which the rivals take as an image."""
-    from begat.core.image_draws import Draws
-
-    def of(images):  # type: ignore[no-untyped-def]
-        d = draws(images)
-        return Draws(d.timestep[:, :1], d.noise[:, :1], d.flip[:, :1])
-
-    return of
-
-
-def rivals(name: str, images: int, queries: int = 64) -> None:
-    logging.disable(logging.WARNING)
-    for label, work in (
-        ("begat, factors and scores", lambda d, s, w: ours(d, s, w, queries)),
-        ("kronfluence, factors and scores", lambda d, s, w: kronfluence(d, s, w, queries)),
-        ("curvlinops, factors alone", curvlinops),
-    ):
-        denoiser, sample, draws = case(CONFIGS[name], images)
-        one = first_draw(draws)
-        try:
-            with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-                warnings.simplefilter("ignore")
-                spent = seconds(lambda w=work, d=denoiser, s=sample, o=one: w(d, s, o))
-            print(f"  {label:32s} {spent:7.2f} cpu-s")
-        except ImportError as missing:
-            print(f"  {label:32s} not installed ({missing.name})")
+        for _ in range(rounds):
+            for who in RIVALS:
+                got = alone("rivalry", name, images, who, f"{folder}/{who}.npy")
+                if "seconds" not in best.get(who, {}) or got["seconds"] < best[who]["seconds"]:
+                    best[who] = got
+        for who, got in best.items():
+            if "seconds" not in got:
+                print(f"  {who:20s} {got}")
+                continue
+            ours = "begat dot products" if "dot" in who else "begat"
+            one, other = (np.load(f"{folder}/{w}.npy").ravel() for w in (who, ours))
+            all_, ratio = 1797 / images * got["seconds"], got["seconds"] / best[ours]["seconds"]
+            print(
+                f"  {who:20s} {got['seconds']:7.2f} cpu-s ({all_:7.1f} for 1,797 images), "
+                f"{ratio:6.2f} x {ours}, peak {got['peak']:5.0f} MiB "
+                f"({got['peak'] - got['before']:+5.0f}), "
+                f"correlation {np.corrcoef(one, other)[0, 1]:.4f}"
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--rivals", action="store_true")
+    parser.add_argument("--rounds", type=int, default=1)
+    for option in ("--rivals", "--stream", "--large"):
+        parser.add_argument(option, action="store_true")
+    parser.add_argument("--alone", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for name, config in CONFIGS.items():
-        print(f"U-Net of {name} parameters, {arguments.images} images x {DRAWS} draws")
-        for what, ratio in ratios(config, arguments.images).items():
-            print(f"  {what:32s} {ratio:5.2f} x plain")
-    if arguments.rivals:
-        for name in CONFIGS:
-            print(f"U-Net of {name} parameters, {4 * arguments.images} images, 64 queries")
-            rivals(name, 4 * arguments.images)
+    if arguments.alone:
+        logging.disable(logging.WARNING)
+        warnings.simplefilter("ignore")
+        what, *given = arguments.alone
+        print(json.dumps({"rivalry": rivalry, "stream": stream, "large": large}[what](*given)))
+    elif arguments.rivals:
+        for name in list(CONFIGS)[:2]:
+            print(f"U-Net of {name} parameters, {arguments.images} images, {QUERIES} queries")
+            rivals(name, arguments.images, arguments.rounds)
+    elif arguments.stream:
+        for images in (2000, 20000):
+            print(f"{images} images: {alone('stream', images)}")
+    elif arguments.large:
+        print(alone("large", 4, 2, 4))
+    else:
+        for name in list(CONFIGS)[:2]:
+            print(f"U-Net of {name} parameters, {arguments.images} images x {DRAWS} draws")
+            for what, ratio in ratios(CONFIGS[name], arguments.images).items():
+                print(f"  {what:32s} {ratio:5.2f} x plain")
 
 
 if __name__ == "__main__":

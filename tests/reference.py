@@ -48,3 +48,19 @@ def spearman_by_hand(a: list[float], b: list[float]) -> float:
     mx, my = sum(x) / len(x), sum(y) / len(y)
     cov = sum((i - mx) * (j - my) for i, j in zip(x, y, strict=True))
     return cov / math.sqrt(sum((i - mx) ** 2 for i in x) * sum((j - my) ** 2 for j in y))
+
+
+def patches_by_unfold(module: torch.nn.Conv2d, image: torch.Tensor) -> torch.Tensor:
+    """What every output pixel sees, [example, position, (ky, kx, channel)], as torch unfolds it."""
+    found = torch.nn.functional.unfold(
+        image, module.kernel_size, module.dilation, module.padding, module.stride
+    )
+    taps = module.kernel_size[0] * module.kernel_size[1]
+    return found.unflatten(1, (-1, taps)).transpose(1, 2).flatten(1, 2).transpose(1, 2)
+
+
+def gradients_by_example(
+    module: torch.nn.Conv2d, image: torch.Tensor, back: torch.Tensor
+) -> torch.Tensor:
+    """sum_p b_p a_p^T for every example."""
+    return back.flatten(2) @ patches_by_unfold(module, image)

@@ -213,7 +213,7 @@ def test_neither_blocks_of_images_nor_their_order_change_the_curvature(monkeypat
     bases = eigenbases(covariances(*asked), LIKE)
     whole = found(images)
     monkeypatch.setattr("begat.core.layers.HELD", 20)
-    monkeypatch.setattr("begat.core.curvature.TILE", 4)
+    monkeypatch.setattr("begat.core.windows.TILE", 4)
     for other in (found(images, examples=4), found(images.only([3, 1, 0, 4, 2]), examples=8)):
         for one, two in zip(whole, other, strict=True):
             for layer, parts in one.items():

@@ -15,21 +15,25 @@ over D pixels: a damping for a sum over pixels is D times one for the mean.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from begat.core import tiles
 from begat.core.denoisers import Answer, Denoiser, answer
 from begat.core.gradients import EXAMPLES, Sample, blocks_of, layer_gradients
 from begat.core.image_draws import Draws, DrawsOf
 from begat.core.kronecker import Curvature
 from begat.core.layers import Layer, Tape, recorded
 from begat.core.noise import torch_generator
+from begat.core.positions import outputs_of
+from begat.core.windows import gram, inputs_gram
 
 Weight = Literal["expand", "reduce"]
-TILE = 128  # columns of a symmetric product computed at a time
+TILED = 4  # products by tiles are quicker over more examples than a cache holds
 Fake = Callable[[Sequence[int], Draws, Answer], Tensor]
 
 
@@ -81,37 +85,30 @@ def covariances(
     seen = len(sample) * draws(sample.number[:1]).number
     for _, tape in passes(denoiser, layers, sample, draws, fake, examples):
         for layer in layers:
-            for _, a, b in tape.pieces(layer):
-                for name, value in products(layer, a, b, sharing).items():
-                    totals[layer.name][name] += value
-    return {name: {k: v / seen for k, v in part.items()} for name, part in totals.items()}
+            for name, value in products(tape, layer, sharing):
+                totals[layer.name][name] += value
+    for part in totals.values():
+        for total in part.values():
+            total /= seen
+    return totals
 
 
-def products(
-    layer: Layer,
-    a: Float[Tensor, "example position feature_in"],
-    b: Float[Tensor, "example position feature_out"],
-    sharing: Weight,
-) -> dict[str, Tensor]:
-    """What some examples add to a layer's factors."""
+def products(tape: Tape, layer: Layer, sharing: Weight) -> Iterator[tuple[str, Tensor]]:
+    """What the examples on a tape add to a layer's factors."""
     if not layer.inputs:
-        return {"parameter": gram(layer_gradients(layer, a, b))}
+        for _, a, b in tape.pieces(layer):
+            yield "parameter", gram(layer_gradients(layer, a, b))
+        return
     if sharing == "reduce":
-        a, b = a.mean(1, keepdim=True), b.sum(1, keepdim=True)
-    return {"activation": gram(a.flatten(0, 1)) / a.shape[1], "gradient": gram(b.flatten(0, 1))}
-
-
-def gram(rows: Float[Tensor, "row feature"]) -> Float[Tensor, "feature feature"]:
-    """rows^T rows; of a wide one only the blocks on and above the diagonal are computed."""
-    n = rows.shape[1]
-    if n < 2 * TILE:
-        return rows.T @ rows
-    found = rows.new_empty(n, n)
-    for start in range(0, n, TILE):
-        some, below = slice(start, start + TILE), slice(start + TILE, None)
-        found[some, start:] = rows[:, some].T @ rows[:, start:]
-        found[below, some] = found[some, below].T
-    return found
+        for _, a, b in tape.pieces(layer):
+            yield "activation", gram(a.mean(1))
+            yield "gradient", gram(b.sum(1))
+        return
+    uses = tape.uses(layer)
+    positions = sum(back[0].numel() for _, back in uses) // layer.outputs
+    for seen, back in uses:
+        yield "activation", inputs_gram(layer.module, seen, back) / positions
+        yield "gradient", gram(outputs_of(layer.module, back).flatten(0, 1))
 
 
 def _zeros(denoiser: Denoiser, layer: Layer) -> dict[str, Tensor]:
@@ -162,8 +159,7 @@ def eigenvalues(
     for some, tape in passes(denoiser, layers, sample, draws, fake, examples):
         count = counts[:, some].repeat_interleave(number, 1)
         for layer in layers:
-            for piece, a, b in tape.pieces(layer):
-                values = squares(layer, a, b, bases[layer.name], count[:, piece])
+            for values in squares(tape, layer, bases[layer.name], count):
                 for total, value in zip(totals, values, strict=True):
                     for name, part in value.items():
                         total[layer.name][name] += part
@@ -185,35 +181,60 @@ def _no_values(denoiser: Denoiser, layer: Layer) -> dict[str, Tensor]:
 
 
 def squares(
+    tape: Tape,
     layer: Layer,
-    a: Float[Tensor, "example position feature_in"],
-    b: Float[Tensor, "example position feature_out"],
     basis: Mapping[str, Tensor],
     count: Float[Tensor, "group example"],
-) -> list[dict[str, Tensor]]:
-    """Squared gradients in the eigenbasis, summed over each group's examples."""
+) -> Iterator[list[dict[str, Tensor]]]:
+    """Squared gradients in the eigenbasis, summed over each group's examples, piece by piece."""
     if not layer.inputs:
-        rows = layer_gradients(layer, a, b) @ basis["parameter_eigenvectors"]
-        return [{"parameter_eigenvalues": v} for v in count @ rows.square()]
-    basis_in, basis_out = basis["activation_eigenvectors"], basis["gradient_eigenvectors"]
-    found = [{"eigenvalues": v} for v in _weight_squares(a, b, basis_in, basis_out, count)]
-    if layer.bias:
-        for part, v in zip(found, count @ (b.sum(1) @ basis_out).square(), strict=True):
-            part["bias_eigenvalues"] = v
-    return found
+        for some, a, b in tape.pieces(layer):
+            rows = layer_gradients(layer, a, b) @ basis["parameter_eigenvectors"]
+            yield [{"parameter_eigenvalues": v} for v in count[:, some] @ rows.square()]
+        return
+    basis_out = basis["gradient_eigenvectors"]
+    for some, values in _weight_squares(tape, layer, basis, count):
+        yield [{"eigenvalues": v} for v in values]
+        if layer.bias:
+            summed = reduce(
+                torch.add, (outputs_of(layer.module, b[some]).sum(1) for _, b in tape.uses(layer))
+            )
+            of_bias = count[:, some] @ (summed @ basis_out).square()
+            yield [{"bias_eigenvalues": v} for v in of_bias]
 
 
 def _weight_squares(
+    tape: Tape, layer: Layer, basis: Mapping[str, Tensor], count: Tensor
+) -> Iterator[tuple[slice, Float[Tensor, "group output input"]]]:
+    """Those of a layer's weight, for some examples after others, by the cheapest way."""
+    basis_in, basis_out = basis["activation_eigenvectors"], basis["gradient_eigenvectors"]
+    (seen, back), *more = tape.uses(layer)
+    if not more and tiles.pays(layer.module, seen, back):
+        down, across = tiles.tiles_along(back)
+        weights = tiles.filters(basis_in, seen.shape[1])
+        for some in tape.slices(layer, down * across * tiles.SIZE**2 * layer.inputs // TILED):
+            given = seen[some], back[some], basis_out, weights
+            gradient = tiles.rotated_gradients(layer.module, *given)  # type: ignore[arg-type]
+            yield some, _squared(gradient, count[:, some])
+        return
+    for some, a, b in tape.pieces(layer):
+        yield some, _position_squares(a, b, basis_in, basis_out, count[:, some])
+
+
+def _squared(gradient: Float[Tensor, "example output input"], count: Tensor) -> Tensor:
+    return (count @ gradient.flatten(1).square_()).unflatten(1, gradient.shape[1:])
+
+
+def _position_squares(
     a: Tensor, b: Tensor, basis_in: Tensor, basis_out: Tensor, count: Tensor
 ) -> Float[Tensor, "group output input"]:
     """With one position the square of a product is a product of squares."""
-    outputs, inputs = len(basis_out), len(basis_in)
     b = b @ basis_out
     if a.shape[1] == 1:
         left, right = b[:, 0].square(), (a[:, 0] @ basis_in).square()
         return torch.stack([(left * c[:, None]).T @ right for c in count])
-    rotate_first = a.shape[1] < outputs
+    rotate_first = a.shape[1] < len(basis_out)
     a = a @ basis_in if rotate_first else a
     gradient = torch.bmm(b.transpose(1, 2), a)
     gradient = gradient if rotate_first else gradient @ basis_in
-    return (count @ gradient.flatten(1).square_()).unflatten(1, (outputs, inputs))
+    return _squared(gradient, count)

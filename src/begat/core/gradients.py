@@ -11,14 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from begat.core.denoisers import MEASUREMENTS, Denoiser, answer
 from begat.core.image_draws import Draws, DrawsOf
 from begat.core.layers import Layer, Tape, recorded
+from begat.core.positions import inputs_of, outputs_of
+from begat.core.windows import convolution_gradients
 from begat.errors import BegatError
 
 EXAMPLES = 256  # noisy images per network call; a matter of speed and memory only
+HELD = 2**25  # numbers of gradients by image held at a time
 Rows = Float[Tensor, "part image parameter"]
 
 
@@ -93,17 +96,19 @@ def image_gradients(
         BegatError: a gradient is not finite, with the image and the draw.
     """
     number = draws(sample.number[:1]).number
+    parts = number if each_draw else parts
+    most = max(1, HELD // (width(layers) * parts * len(measurements)))
     with recorded(denoiser.module, layers) as tape:
-        for some in blocks_of(sample, number, examples):
+        for some in blocks_of(sample, number, min(examples, most * number)):
             names = sample.number[some]
-            dealt = draws(names).in_parts(number if each_draw else parts)
+            dealt = draws(names).in_parts(parts)
             tape.clear()
             found = answer(denoiser, sample.images(some), sample.labels(some), dealt)
             rows = []
             for measurement in measurements:
                 again = measurement != measurements[-1]
                 tape.backward(found.output, MEASUREMENTS[measurement](found), again=again)
-                row = part_gradients(tape, len(names), number if each_draw else parts)
+                row = part_gradients(tape, len(names), parts)
                 _check_finite(row, tape, names, dealt)
                 rows.append(row)
             yield some, tuple(rows)
@@ -111,16 +116,46 @@ def image_gradients(
 
 def part_gradients(tape: Tape, images: int, parts: int) -> Rows:
     """The gradients a tape holds after a backward pass, averaged over the draws of each part."""
-    found = []
+    groups = images * parts
+    like = tape.uses(tape.layers[0])[0][1]
+    rows = like.new_empty(groups, width(tape.layers))
     for layer in tape.layers:
-        rows = []
-        draws = len(tape.calls[layer.name][0].input) // (images * parts)
-        for _, a, b in tape.pieces(layer, draws):
-            several = len(b) // draws
-            a, b = (v.reshape(several, -1, v.shape[2]) for v in (a, b))
-            rows.append(layer_gradients(layer, a, b))
-        found.append(torch.cat(rows) / draws)
-    return torch.cat(found, 1).unflatten(0, (images, parts)).transpose(0, 1)
+        draws = len(tape.uses(layer)[0][0]) // groups
+        taps = layer.module.kernel_size[1] if isinstance(layer.module, nn.Conv2d) else 1
+        numbers = max(
+            taps * tape.uses(layer)[0][0][0].numel(), layer.outputs * layer.inputs // draws
+        )
+        for some in tape.slices(layer, numbers, draws):
+            place = rows[some.start // draws : some.stop // draws, layer.start : layer.stop]
+            for i, (seen, back) in enumerate(tape.uses(layer)):
+                _put(place, layer, seen[some], back[some] / draws, draws, add=bool(i))
+    return rows.unflatten(0, (images, parts)).transpose(0, 1)
+
+
+def _put(
+    place: Float[Tensor, "group parameter"],
+    layer: Layer,
+    seen: Tensor,
+    back: Tensor,
+    draws: int,
+    *,
+    add: bool,
+) -> None:
+    """Write what one use of a layer gives into its part of some rows, each of several draws."""
+    put = Tensor.add_ if add else Tensor.copy_
+    if isinstance(layer.module, nn.Conv2d):
+        kernel = layer.module.kernel_size[0]
+        weight = place[:, : layer.outputs * layer.inputs]
+        weight = weight.unflatten(1, (layer.outputs, kernel, -1))
+        products = convolution_gradients(layer.module, seen, back, draws)
+        for row, product in zip(weight.unbind(2), products, strict=True):
+            put(row, product)
+        if layer.bias:
+            put(place[:, -layer.outputs :], back.sum((2, 3)).unflatten(0, (-1, draws)).sum(1))
+        return
+    a, b = inputs_of(layer.module, seen), outputs_of(layer.module, back)
+    a, b = (v.reshape(len(place), -1, v.shape[2]) for v in (a, b))
+    put(place, layer_gradients(layer, a, b))
 
 
 def layer_gradients(
@@ -168,7 +203,7 @@ def mean_gradient(
 
 
 def _check_finite(rows: Rows, tape: Tape, names: Sequence[int], draws: Draws) -> None:
-    if rows.isfinite().all():
+    if rows.sum(2).isfinite().all() or rows.isfinite().all():  # a sum is cheaper to look at
         return
     wrong = (~rows.isfinite()).any(2).any(0).nonzero()
     image = int(wrong[0])

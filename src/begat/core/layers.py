@@ -24,7 +24,7 @@ from begat.core.positions import Returned, Seen, inputs_of, outputs_of
 from begat.errors import BegatError
 
 ALL = slice(None)
-HELD = 2**20  # numbers of patches or of gradients by example made at a time
+HELD = 2**19  # numbers of patches or of gradients by example made at a time
 
 
 @dataclass(frozen=True)
@@ -181,29 +181,37 @@ class Tape:
             BegatError: nothing came back to the layer.
         """
         pairs = [
-            (inputs_of(layer.module, call.input[some]), outputs_of(layer.module, back[some]))
-            for call, back in self._used(layer)
+            (inputs_of(layer.module, seen[some]), outputs_of(layer.module, back[some]))
+            for seen, back in self.uses(layer)
         ]
         if len(pairs) == 1:
             return pairs[0]
         return torch.cat([a for a, _ in pairs], 1), torch.cat([b for _, b in pairs], 1)
 
-    def pieces(self, layer: Layer, whole: int = 1) -> Iterator[tuple[slice, Seen, Returned]]:
-        """The same for some examples after others, a multiple of ``whole`` of them at a time.
-
-        So few that patches and gradients stay in a processor's cache; a fresh block of memory for
-        all examples' patches costs more than filling it.
-        """
-        gradient = self._used(layer)[0][1]
-        numbers = gradient[0].numel() // layer.outputs * max(layer.inputs, 1)
-        largest = max(numbers, layer.outputs * max(layer.inputs, 1) // whole)
-        several = max(1, HELD // (largest * whole)) * whole
-        for start in range(0, len(gradient), several):
-            some = slice(start, start + several)
+    def pieces(self, layer: Layer) -> Iterator[tuple[slice, Seen, Returned]]:
+        """The same for some examples after others, as many at a time as ``slices`` says."""
+        gradient = self.uses(layer)[0][1]
+        positions = gradient[0].numel() // layer.outputs
+        for some in self.slices(layer, max(positions, layer.outputs) * max(layer.inputs, 1)):
             yield some, *self.positions(layer, some)
 
-    def _used(self, layer: Layer) -> list[tuple[Call, Tensor]]:
-        calls = [(c, c.gradient) for c in self.calls[layer.name] if c.gradient is not None]
+    def slices(self, layer: Layer, numbers: int, whole: int = 1) -> Iterator[slice]:
+        """Consecutive examples, a multiple of ``whole``, each of which makes so many numbers.
+
+        So few that these stay in a processor's cache; a fresh block of memory for all examples'
+        patches costs more than filling it.
+        """
+        several = max(1, HELD // (numbers * whole)) * whole
+        for start in range(0, len(self.uses(layer)[0][0]), several):
+            yield slice(start, start + several)
+
+    def uses(self, layer: Layer) -> list[tuple[Tensor, Tensor]]:
+        """Input and output gradient of every use of a layer.
+
+        Raises:
+            BegatError: nothing came back to the layer.
+        """
+        calls = [(c.input, c.gradient) for c in self.calls[layer.name] if c.gradient is not None]
         if not calls:
             raise BegatError(f"layer {layer.name} took no part in the network's output")
         return calls

@@ -31,7 +31,7 @@ def outputs_of(module: nn.Module, gradient: Tensor) -> Returned:
 def patches(module: nn.Conv2d, image: Float[Tensor, "example channel y x"]) -> Seen:
     """What each output pixel of a convolution sees, in the order (ky, kx, channel)."""
     (step_y, step_x), (apart_y, apart_x) = module.stride, module.dilation
-    (kernel_y, kernel_x), (top, left) = module.kernel_size, _padding(module)
+    (kernel_y, kernel_x), (top, left) = module.kernel_size, padding(module)
     if (kernel_y, kernel_x, step_y, step_x, top, left) == (1, 1, 1, 1, 0, 0):
         return image.flatten(2).transpose(1, 2)
     batch, channels, height, width = image.shape
@@ -47,7 +47,7 @@ def patches(module: nn.Conv2d, image: Float[Tensor, "example channel y x"]) -> S
     return windows.reshape(batch, out_y * out_x, -1)
 
 
-def _padding(module: nn.Conv2d) -> tuple[int, int]:
+def padding(module: nn.Conv2d) -> tuple[int, int]:
     """Zeros above and to the left; a covered convolution has numbers, no words, for them."""
     assert not isinstance(module.padding, str)
     top, left = module.padding

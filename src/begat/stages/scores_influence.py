@@ -239,9 +239,10 @@ def _chosen(variants: Sequence[Variant], first: np.ndarray, second: np.ndarray) 
 
 
 def _tensors(curvature: Curvatures, like: Tensor) -> dict[str, dict[str, Tensor]]:
+    """The same memory, where it is of the right kind: eigenvectors are the largest thing here."""
     return {
-        layer: {name: torch.tensor(np.asarray(v)).to(like) for name, v in parts.items()}
-        for layer, parts in curvature.items()
+        layer: {n: torch.from_numpy(np.require(v, requirements="W")).to(like) for n, v in p.items()}
+        for layer, p in curvature.items()
     }
 
 
