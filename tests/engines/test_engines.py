@@ -26,7 +26,7 @@ def finished(tmp_path_factory):
     """Everything run once by Snakemake and recorded by DVC."""
     workspace = Workspace.fresh(tmp_path_factory.mktemp("finished") / "project")
     said = workspace.snakemake()
-    assert re.search(r"\[23/23\] all", said)
+    assert re.search(r"\[31/31\] all", said)
     workspace.snakemake("verify")
     workspace.dvc("commit", "-f")
     workspace.commit("run")
@@ -121,7 +121,8 @@ def test_plain_snakemake_after_a_restore_by_dvc_is_not_deceived(project):
     ("file", "planned"),
     [
         ("src/begat/stages/aggregated.py", BELOW_AGGREGATED),
-        ("src/begat/core/statistics.py", {"metrics/all", "report"}),
+        ("src/begat/core/agreement.py", {"metrics/all", "report"}),
+        ("src/begat/core/kernels.py", {"scores/trak", *BELOW_AGGREGATED}),
         ("src/begat/stages/scores_logo.py", {"scores/logo", *BELOW_AGGREGATED}),
         ("workflow/scripts/report.py", {"report"}),
     ],
@@ -303,6 +304,24 @@ def test_a_run_on_own_images_with_overlapping_groups_and_own_queries_goes_throug
     queries = Artifact(workspace.root / "results/queries/0.zarr", "queries")
     assert queries["pixels"].shape == (3, 3, 8, 8)
     assert "artist: A" in workspace.begat("top", "--query", "2", "--groups")
+
+
+def test_a_pipeline_that_somebody_brings_is_looked_into_without_training(project):
+    project.begat("export", "full-0-0", "data/pipeline")
+    project.change("models", "pipeline", "data/pipeline")
+    for kind in ("members", "group_members", "logo", "halves", "group_halves"):
+        project.change("splits", kind, 0)
+    said = project.snakemake(fails=True)
+    assert "scores_tracin.models: expected 0 beside models.pipeline" in said
+    project.change("scores_tracin", "models", 0)
+    before = Artifact(project.root / "results/scores/influence.zarr", "scores_influence")["score"]
+    project.snakemake()
+    after = Artifact(project.root / "results/scores/influence.zarr", "scores_influence")["score"]
+    np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-6 * np.abs(before).max())
+    assert "ekfac" in project.begat("top", "--query", "1")
+    assert "Nothing was retrained" in (project.root / "results/report/index.html").read_text()
+    project.dvc("commit", "-f")
+    project.assert_all_current()
 
 
 def test_the_commands_of_both_engines_say_sensible_things(project):
