@@ -76,6 +76,7 @@ def begat(case: Case) -> np.ndarray:
     stream = image_gradients(case.denoiser, layers, few, case.draws)
     rows = torch.cat([r[0] for _, (r,) in stream])
     (kept,) = preconditioned(curvature, rows, "absolute", [DAMPING])
+    del rows
     stream = image_gradients(case.denoiser, layers, case.sample, case.draws)
     return torch.cat([kept @ r[0].T for _, (r,) in stream], 1).numpy()
 

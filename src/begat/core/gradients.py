@@ -21,7 +21,7 @@ from begat.core.windows import convolution_gradients
 from begat.errors import BegatError
 
 EXAMPLES = 256  # noisy images per network call; a matter of speed and memory only
-HELD = 2**25  # numbers of gradients by image held at a time
+HELD = 2**24  # numbers of gradients by image held at a time
 Rows = Float[Tensor, "part image parameter"]
 
 

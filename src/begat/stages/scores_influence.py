@@ -102,6 +102,7 @@ def score(
         examples=examples,
     )
     kept = _preconditioned(denoiser, layers, curvature, gradients, variants, storage)
+    del gradients  # as large as what is kept
     products = products_with_all(
         denoiser, layers, images, draws, "training", kept, examples=examples
     )
