@@ -20,7 +20,7 @@ demo: .venv/ready
 	@echo "The report: $$(begat show --path)"
 
 test: .venv/ready-to-test
-	pytest -n auto
+	pytest -n auto --dist worksteal
 
 lint: .venv/ready-to-test
 	ruff check --fix src tests workflow benchmarks
