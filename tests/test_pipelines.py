@@ -8,7 +8,13 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from small import ATTENTIVE
 
 from begat.errors import BegatError
-from begat.io.pipelines import check_pipeline, network_of, pipeline_digest, pipeline_row
+from begat.io.pipelines import (
+    check_pipeline,
+    network_of,
+    pipeline_config,
+    pipeline_digest,
+    pipeline_row,
+)
 
 PARAMS = {
     "images": {"size": 8, "channels": 3},
@@ -27,7 +33,7 @@ def pipeline(tmp_path):
 
 def test_a_network_taken_apart_answers_as_before(pipeline):
     check_pipeline(pipeline, PARAMS)
-    network = network_of(*pipeline_row(pipeline))
+    network = network_of(pipeline_row(pipeline), pipeline_config(pipeline))
     original = UNet2DModel.from_pretrained(pipeline, subfolder="unet")
     x, t = torch.randn(2, 3, 8, 8), torch.tensor([3, 40])
     assert torch.equal(network(x, t).sample, original(x, t).sample)

@@ -2,6 +2,8 @@
 
 import ast
 import shutil
+import subprocess
+import sys
 
 import grimp
 import pytest
@@ -248,6 +250,11 @@ def test_dvc_tracks_exactly_what_a_stage_makes(stage):
     assert all(str(job.path).startswith(out) for job in plan.jobs(stage))
     assert DVC[stage]["cmd"].startswith("snakemake --cores all --allowed-rules ")
     assert DVC[stage]["cmd"].endswith(f" -- {stage}")
+
+
+def test_planning_starts_without_torch():
+    asked = "import sys, begat.io.freshness, begat.io.plan; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
 
 
 def test_stages_stand_in_dvc_in_the_order_of_the_plan():

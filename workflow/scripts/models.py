@@ -1,7 +1,6 @@
 """Train the models of a pack that no earlier run has trained."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from tqdm import tqdm
 
@@ -13,15 +12,10 @@ from begat.io.pipelines import pipeline_row
 from begat.stages.models import train
 
 
-def brought(run: Run) -> Iterator[Block]:
-    row, config = pipeline_row(run.plan.pipeline)
-    pipeline.update(config)
-    yield {"weights": row[None], "ema_weights": row[None]}
-
-
 def compute(run: Run) -> Iterator[Block]:
     if run.plan.pipeline:
-        yield from brought(run)
+        row = pipeline_row(run.plan.pipeline)[None]
+        yield {"weights": row, "ema_weights": row}
         return
     if missing := networks.untrained(run):
         keys = [run.plan.model_keys[model.name] for model in missing]
@@ -48,13 +42,9 @@ def compute(run: Run) -> Iterator[Block]:
     yield from networks.kept(run)
 
 
-pipeline: dict[str, Any] = {}  # the configuration of one that somebody brought
-main(
-    "models",
-    lambda run: run.finish(
-        compute,
-        keep=run.plan.pipeline is not None,
-        pipeline=pipeline,
-        **networks.pack_attributes(run),
-    ),
-)
+def body(run: Run) -> None:
+    # What is trained here is kept model by model; what somebody brought, as a whole.
+    run.finish(compute, keep=run.plan.pipeline is not None, **networks.pack_attributes(run))
+
+
+main("models", body)

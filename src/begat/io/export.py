@@ -14,11 +14,10 @@ from begat.core.unet import UNetConfig
 from begat.errors import BegatError
 from begat.io.artifacts import Artifact, publish
 from begat.io.keys import path_of
+from begat.io.pipelines import PREDICTIONS, SCHEDULES
 from begat.io.plan import Plan
 
-BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 ARRAYS = {"ema": "ema_weights", "raw": "weights"}
-PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction"}
 
 
 def export(plan: Plan, name: str, weights: str, target: Path) -> None:
@@ -68,7 +67,7 @@ def write_pipeline(
     network.load_state_dict({name: weight[0] for name, weight in stacked.items()})
     scheduler = DDPMScheduler(
         num_train_timesteps=diffusion["timesteps"],
-        beta_schedule=BETAS[diffusion["schedule"]],
+        beta_schedule=SCHEDULES[diffusion["schedule"]],
         prediction_type=PREDICTIONS[diffusion["prediction"]],
         timestep_spacing="trailing",
     )

@@ -15,7 +15,7 @@ from begat.core.unet import UNetConfig
 from begat.errors import BegatError
 from begat.io.artifacts import Artifact, Block, remove, write
 from begat.io.job import Run
-from begat.io.pipelines import network_of
+from begat.io.pipelines import network_of, pipeline_config
 from begat.io.plan import Plan
 
 ARRAYS = ("weights", "ema_weights", "training_loss")
@@ -84,7 +84,9 @@ def kept(run: Run) -> Iterator[Block]:
 def pack_attributes(run: Run) -> dict[str, Any]:
     """Which models a pack holds, and the network they share."""
     if run.plan.pipeline:
-        return {"models": [model.name for model in run.job.models], "snapshots_of": []}
+        names = [model.name for model in run.job.models]
+        config = pipeline_config(run.plan.pipeline)
+        return {"models": names, "snapshots_of": [], FROM_PIPELINE: config}
     return {
         "models": [model.name for model in run.job.models],
         "snapshots_of": [model.name for model in run.job.models if _followed(run, model)],

@@ -4,18 +4,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import nn
 
 from begat.errors import BegatError
 
+if TYPE_CHECKING:  # planning asks for digests and checks only, and starts without torch
+    from torch import nn
+
 NETWORK, SUPPORTED = "unet", "UNet2DModel"
-SCHEDULES = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
-PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}
+SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}  # our words to diffusers'
+PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction"}
 
 
 def pipeline_digest(folder: Path) -> str:
@@ -24,7 +25,7 @@ def pipeline_digest(folder: Path) -> str:
     Raises:
         BegatError: no pipeline lies there.
     """
-    _config(folder, NETWORK, "config.json")
+    pipeline_config(folder)
     files = [p for part in (NETWORK, "scheduler") for p in sorted((folder / part).glob("*"))]
     digests = [[p.name, hashlib.sha256(p.read_bytes()).hexdigest()] for p in files if p.is_file()]
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
@@ -32,14 +33,14 @@ def pipeline_digest(folder: Path) -> str:
 
 def check_pipeline(folder: Path, params: Mapping[str, Any]) -> None:
     """Raise BegatError where the pipeline is not of a supported kind, or other than ``params``."""
-    network = _config(folder, NETWORK, "config.json")
+    network = pipeline_config(folder)
     scheduler = _config(folder, "scheduler", "scheduler_config.json")
     if network.get("_class_name") != SUPPORTED:
         raise BegatError(
             f"{folder / NETWORK}: expected a {SUPPORTED} (the network of a DDPMPipeline), found "
             f"{network.get('_class_name')}"
         )
-    schedule = SCHEDULES.get(scheduler.get("beta_schedule", ""))
+    schedule = _ours(SCHEDULES, scheduler.get("beta_schedule"))
     betas = (scheduler.get("beta_start"), scheduler.get("beta_end"))
     if schedule is None or (schedule == "linear" and betas != (1e-4, 0.02)):
         raise BegatError(
@@ -57,7 +58,7 @@ def check_pipeline(folder: Path, params: Mapping[str, Any]) -> None:
         ),
         "diffusion.prediction": (
             params["diffusion"]["prediction"],
-            PREDICTIONS.get(scheduler.get("prediction_type", "epsilon")),
+            _ours(PREDICTIONS, scheduler.get("prediction_type", "epsilon")),
         ),
         "unet.conditional": (
             params["unet"]["conditional"],
@@ -69,8 +70,18 @@ def check_pipeline(folder: Path, params: Mapping[str, Any]) -> None:
             raise BegatError(f"{name}: expected {there}, as in the pipeline {folder}; found {here}")
 
 
-def pipeline_row(folder: Path) -> tuple[Float[np.ndarray, " parameter"], dict[str, Any]]:
-    """The network's parameters end to end, and the configuration that ``network_of`` wants."""
+def _ours(words: Mapping[str, str], theirs: str | None) -> str | None:
+    return next((word for word, known in words.items() if known == theirs), None)
+
+
+def pipeline_config(folder: Path) -> dict[str, Any]:
+    """The network's configuration, as ``network_of`` wants it."""
+    return _config(folder, NETWORK, "config.json")
+
+
+def pipeline_row(folder: Path) -> Float[np.ndarray, " parameter"]:
+    """The network's parameters, end to end."""
+    import torch
     from diffusers import UNet2DModel  # takes seconds
 
     try:
@@ -79,16 +90,17 @@ def pipeline_row(folder: Path) -> tuple[Float[np.ndarray, " parameter"], dict[st
         said = " ".join(str(error).split())
         raise BegatError(f"{folder / NETWORK}: could not be loaded: {said}") from None
     rows = [p.detach().float().flatten() for p in network.parameters()]
-    return torch.cat(rows).numpy(), dict(_config(folder, NETWORK, "config.json"))
+    return torch.cat(rows).numpy()
 
 
-def network_of(row: Float[np.ndarray, " parameter"], config: Mapping[str, Any]) -> nn.Module:
+def network_of(row: Float[np.ndarray, " parameter"], config: Mapping[str, Any]) -> "nn.Module":
     """The network that ``pipeline_row`` took apart."""
+    import torch
     from diffusers import UNet2DModel  # takes seconds
 
     network: Any = UNet2DModel.from_config(dict(config))
     torch.nn.utils.vector_to_parameters(torch.from_numpy(row), network.parameters())
-    return nn.Module.eval(network)
+    return torch.nn.Module.eval(network)
 
 
 def _config(folder: Path, part: str, name: str) -> dict[str, Any]:
