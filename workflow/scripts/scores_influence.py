@@ -25,20 +25,18 @@ def body(run: Run) -> None:
     def compute(run: Run) -> Iterator[Block]:
         asked = run.params["scores_influence"]
         wanted = variants(asked["damping"], asked["dampings"])
+        member_of = run.read("images")["member_of"]
+        samples = training_sample(run), query_sample(run)
+        draws = draws_of(run, asked["draws"], asked["shared"])
         found = []
         for model in run.job.models:
             factors = run.read("factors", model.name)
-            what = (
-                denoiser_of(run, row_of(run, model)),
-                factors.layers(),
-                training_sample(run),
-                query_sample(run),
-                draws_of(run, asked["draws"], asked["shared"]),
-            )
+            denoiser = denoiser_of(run, row_of(run, model))
+            what = (denoiser, factors.layers(), *samples, draws)
             how = {"norms": factors.attributes["norms"], "centred": asked["centred"]}
             best_of, arrays = best(wanted, score(*what, wanted, storage=asked["storage"], **how))
             chosen[model.name] = [variant.name for variant in best_of]
-            member_of, damping = run.read("images")["member_of"], best_of[0].damping
+            damping = best_of[0].damping
             arrays |= group_score(*what, member_of, asked["damping"], damping, **how)
             found.append(arrays)
         yield {name: np.mean([f[name] for f in found], 0) for name in found[0]}

@@ -13,23 +13,16 @@ from begat.stages.scores_tracin import METHODS, score
 
 
 def compute(run: Run) -> Iterator[Block]:
-    how = run.params["models"]
+    how, asked = run.params["models"], run.params["scores_tracin"]
     steps = snapshot_steps(how["steps"], how["snapshots"])
     rates = [learning_rate_at(s, how["learning_rate"], how["warmup"], how["steps"]) for s in steps]
+    what = training_sample(run), query_sample(run), draws_of(run, asked["draws"])
     found = []
     for model in run.job.models:
         pack = run.read("models", model.pack)
         place = pack.attributes["snapshots_of"].index(model.name)
         rows = pack.rows("snapshots", np.array([place]))[0]
-        found.append(
-            score(
-                (denoiser_of(run, row) for row in rows),
-                rates,
-                training_sample(run),
-                query_sample(run),
-                draws_of(run, run.params["scores_tracin"]["draws"]),
-            )
-        )
+        found.append(score((denoiser_of(run, row) for row in rows), rates, *what))
     yield {"score": np.mean(found, 0)}
 
 

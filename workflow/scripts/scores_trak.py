@@ -13,22 +13,14 @@ from begat.stages.scores_trak import SIGNED, score
 
 def compute(run: Run) -> Iterator[Block]:
     asked = run.params["scores_trak"]
-    found = [
-        [
-            score(
-                denoiser_of(run, row_of(run, model)),
-                training_sample(run),
-                query_sample(run),
-                draws_of(run, asked["draws"]),
-                method,
-                [asked["damping"]],
-                seed=run.seed,
-                projection=asked["projection"] or None,
-            )[0]
-            for method in SIGNED
-        ]
-        for model in run.job.models
-    ]
+    what = training_sample(run), query_sample(run), draws_of(run, asked["draws"])
+    how = {"seed": run.seed, "projection": asked["projection"] or None}
+    found = []
+    for model in run.job.models:
+        denoiser = denoiser_of(run, row_of(run, model))
+        found.append(
+            [score(denoiser, *what, method, [asked["damping"]], **how)[0] for method in SIGNED]
+        )
     yield {"score": np.mean(found, 0)}
 
 

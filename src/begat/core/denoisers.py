@@ -12,16 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from begat.core.diffusion import (
-    Prediction,
-    Schedule,
-    diffuse,
-    predicted_noise,
-    training_target,
-)
+from begat.core.diffusion import Prediction, Schedule, diffuse, training_target
 from begat.core.image_draws import Draws
 from begat.core.packs import unflatten
-from begat.core.predictors import BATCH, Predictor
+from begat.core.predictors import Network, Predictor
 from begat.core.unet import UNetConfig
 
 Images = Float[Tensor, "example channel y x"]
@@ -158,20 +152,8 @@ class DenoiserPredictor(Predictor):
         super().__init__(rows, config, denoiser.schedule, denoiser.prediction, device)
         self.denoiser = denoiser
 
-    @torch.no_grad()
-    def noise(
-        self,
-        model: int,
-        x: Float[Tensor, "batch channel y x"],
-        t: Int[Tensor, " batch"],
-        label: Int[Tensor, " batch"] | None,
-    ) -> Float[Tensor, "batch channel y x"]:
-        """The noise that the network predicts; tensors go to the device and come back."""
-        parts = []
-        for start in range(0, len(x), BATCH):
-            some = slice(start, start + BATCH)
-            noisy, time = x[some].to(self.device), t[some].to(self.device)
-            classes = None if label is None else label[some].to(self.device)
-            output = self.denoiser.ask(self.denoiser.module, noisy, time, classes)
-            parts.append(predicted_noise(self.schedule, self.prediction, output, noisy, time))
-        return torch.cat(parts).to(x.device)
+    def network(self, model: int) -> Network:
+        """The network itself, whichever ``model`` is asked for."""
+        return lambda noisy, time, label: self.denoiser.ask(
+            self.denoiser.module, noisy, time, label
+        )

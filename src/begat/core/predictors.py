@@ -1,5 +1,7 @@
 """Trained models answering: the noise one of them, or any part of an ensemble, sees in an image."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -8,6 +10,7 @@ from begat.core.diffusion import Prediction, Schedule, predicted_noise
 from begat.core.packs import unflatten
 from begat.core.unet import UNetConfig, unet
 
+Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 BATCH = 512  # images per network call; a matter of speed only
 
 
@@ -38,15 +41,25 @@ class Predictor:
         label: Int[Tensor, " batch"] | None,
     ) -> Float[Tensor, "batch channel y x"]:
         """The noise that one model predicts; tensors go to the device and come back."""
-        weights = unflatten(self.rows[model : model + 1].to(self.device), self.config)
+        ask = self.network(model)
         parts = []
         for start in range(0, len(x), BATCH):
             some = slice(start, start + BATCH)
-            noisy, time = x[None, some].to(self.device), t[None, some].to(self.device)
-            classes = None if label is None else label[None, some].to(self.device)
-            output = unet(weights, self.config, noisy, time, classes)
-            parts.append(predicted_noise(self.schedule, self.prediction, output, noisy, time)[0])
+            noisy, time = x[some].to(self.device), t[some].to(self.device)
+            classes = None if label is None else label[some].to(self.device)
+            output = ask(noisy, time, classes)
+            parts.append(predicted_noise(self.schedule, self.prediction, output, noisy, time))
         return torch.cat(parts).to(x.device)
+
+    def network(self, model: int) -> Network:
+        """One model as a function of noisy images, timesteps and labels, all on the device."""
+        weights = unflatten(self.rows[model : model + 1].to(self.device), self.config)
+
+        def ask(noisy: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
+            classes = None if label is None else label[None]
+            return unet(weights, self.config, noisy[None], time[None], classes)[0]
+
+        return ask
 
     def mean_noise(
         self,

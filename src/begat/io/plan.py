@@ -229,8 +229,9 @@ class Plan(Request):
             yield self._job("factors", model.name, [("images", "all")], (model,))
 
     def _unlearned(self) -> Iterator[Job]:
-        full, groups = self.of_kind("full")[:1], self.dataset.groups
-        full = () if self.pipeline else full  # packs are networks of our own making
+        groups = self.dataset.groups
+        # Packs are networks of our own making.
+        full = () if self.pipeline else self.of_kind("full")[:1]
         size = self.params["unlearned"]["pack"]
         reads: list[Name] = [("images", "all")]
         if self.params["unlearned"]["operator"] == "newton":
