@@ -7,8 +7,9 @@ import pytest
 import yaml
 from small import ROOT
 
+from begat.core import operators
 from begat.errors import BegatError
-from begat.io import params
+from begat.io import params, sections
 from begat.io.sections import SECTIONS, fields_of
 
 FILES = ["params.yaml", "params/tiny.yaml"]
@@ -156,3 +157,7 @@ def test_counts_are_exactly_the_numbers_that_only_make_more_jobs():
         *("splits.group_halves", "splits.half_seeds", "models.pack", "unlearned.pack"),
         *("queries.count", "queries.block"),
     }
+
+
+def test_every_operator_that_forgets_can_be_asked_for():
+    assert set(sections.OPERATORS) == {*operators.OPERATORS, "newton"}

@@ -69,6 +69,13 @@ DOWN = {  # the stages below each, itself included
 }
 
 
+PIPELINE = {
+    **{f"splits__{kind}": 0 for kind in ("members", "group_members", "logo", "halves")},
+    "splits__group_halves": 0,
+    "scores_tracin__models": 0,
+}
+
+
 @pytest.mark.parametrize(
     ("name", "value", "stages"),
     [
@@ -250,6 +257,22 @@ def test_dvc_tracks_exactly_what_a_stage_makes(stage):
     assert all(str(job.path).startswith(out) for job in plan.jobs(stage))
     assert DVC[stage]["cmd"].startswith("snakemake --cores all --allowed-rules ")
     assert DVC[stage]["cmd"].endswith(f" -- {stage}")
+
+
+def test_the_bytes_of_a_named_network_are_in_the_key_of_what_it_judges(root):
+    path = root / "data" / "eyes.pt2"
+    network = {"scores_features__network": "file:data/eyes.pt2"}
+    with pytest.raises(BegatError, match="eyes.pt2: expected a file, found none"):
+        keys(root, **network)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"one")
+    before = keys(root, **network)
+    path.write_bytes(b"two")
+    assert changed_stages(before, keys(root, **network)) == DOWN["scores_features"]
+    with pytest.raises(BegatError, match="expected a path under data/"):
+        keys(root, scores_features__network="file:eyes.pt2")
+    with pytest.raises(BegatError, match="expected a path under data/"):
+        keys(root, **PIPELINE, models__pipeline="elsewhere")
 
 
 def test_planning_starts_without_torch():

@@ -74,16 +74,26 @@ def _thinned(dataset: Dataset, limit: int) -> Dataset:
     )
 
 
-def _whole(params: Mapping[str, Any], root: Path) -> Dataset:
-    if params["source"] == "digits":
-        return _digits()
-    place = root / params["path"]
+def watched(path: str, root: Path) -> Path:
+    """Where ``path`` lies.
+
+    Raises:
+        BegatError: outside ``data/``, where DVC would not notice a change.
+    """
+    place = root / path
     if not place.resolve().is_relative_to((root / "data").resolve()) and not (
         place.is_relative_to(root / "data")
     ):
         raise BegatError(
-            f"{params['path']}: expected a path under data/, where DVC watches it; move or link it"
+            f"{path}: expected a path under data/, where DVC watches it; move or link it"
         )
+    return place
+
+
+def _whole(params: Mapping[str, Any], root: Path) -> Dataset:
+    if params["source"] == "digits":
+        return _digits()
+    place = watched(params["path"], root)
     if place.is_dir():
         found = list(_folder(place))
     elif place.suffix == ".csv" and place.is_file():

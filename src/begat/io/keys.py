@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from begat.core.roster import Model
+from begat.errors import BegatError
 
 Name = tuple[str, str]  # stage, name
 
@@ -17,6 +18,18 @@ def digest(value: object) -> str:
     """The sha256 of a value as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file's bytes.
+
+    Raises:
+        BegatError: no such file.
+    """
+    if not path.is_file():
+        raise BegatError(f"{path}: expected a file, found none")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

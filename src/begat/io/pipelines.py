@@ -1,6 +1,5 @@
 """A trained diffusers pipeline that somebody brings: what it is, and its network."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from begat.errors import BegatError
+from begat.io.keys import digest, file_digest
 
 if TYPE_CHECKING:  # planning asks for digests and checks only, and starts without torch
     from torch import nn
@@ -27,8 +27,7 @@ def pipeline_digest(folder: Path) -> str:
     """
     pipeline_config(folder)
     files = [p for part in (NETWORK, "scheduler") for p in sorted((folder / part).glob("*"))]
-    digests = [[p.name, hashlib.sha256(p.read_bytes()).hexdigest()] for p in files if p.is_file()]
-    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+    return digest([[p.name, file_digest(p)] for p in files if p.is_file()])
 
 
 def check_pipeline(folder: Path, params: Mapping[str, Any]) -> None:

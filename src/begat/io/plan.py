@@ -10,7 +10,6 @@ stage, its parameters, the keys of what it reads. Numbers that only decide how m
 not the table of all of them, so more members never retrain the others.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ import yaml
 
 from begat.core.roster import Model
 from begat.errors import BegatError
-from begat.io.keys import Job, Name, digest, path_of
+from begat.io.keys import Job, Name, digest, file_digest, path_of
 from begat.io.pipelines import pipeline_digest
 from begat.io.request import Request
 from begat.io.schema import VERSION
@@ -126,7 +125,7 @@ class Plan(Request):
     def code(self, stage: str) -> dict[str, str]:
         """sha256 of each source file that ``dvc.yaml`` lists for the stage."""
         files = [d for d in self._dvc[stage]["deps"] if d.endswith((".py", ".html"))]
-        return {f: hashlib.sha256((self.root / f).read_bytes()).hexdigest() for f in sorted(files)}
+        return {f: file_digest(self.root / f) for f in sorted(files)}
 
     def parameters(self, stage: str) -> dict[str, Any]:
         """The parameters that ``dvc.yaml`` lists for the stage, counts left out."""
@@ -282,14 +281,16 @@ class Plan(Request):
 
     def _scores_features(self) -> Iterator[Job]:
         own = self.params["scores_features"]["network"] == "full"
-        yield self._by_gradients("scores_features", self.of_kind("full")[: int(own)])
+        file = self.vision_file
+        more: dict[str, Any] = {"network": file_digest(file)} if file else {}
+        yield self._by_gradients("scores_features", self.of_kind("full")[: int(own)], **more)
 
     def _by_gradients(
-        self, stage: str, models: tuple[Model, ...], more: Sequence[Name] = ()
+        self, stage: str, models: tuple[Model, ...], also: Sequence[Name] = (), **more: Any
     ) -> Job:
         """A job that looks into models with the training images and the queries."""
-        reads: list[Name] = [("images", "all"), *self._names("queries"), *more]
-        return self._job(stage, "all", reads, models)
+        reads: list[Name] = [("images", "all"), *self._names("queries"), *also]
+        return self._job(stage, "all", reads, models, **more)
 
     def _asked(self, section: str) -> tuple[Model, ...]:
         """The models that a gradient method averages over: full ones first, then members."""

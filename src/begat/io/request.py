@@ -37,7 +37,13 @@ class Request:
     def pipeline(self) -> Path | None:
         """The trained pipeline that stands for the full model, if somebody brought one."""
         named = self.params["models"]["pipeline"]
-        return None if named == "none" else self.root / named
+        return None if named == "none" else datasets.watched(named, self.root)
+
+    @property
+    def vision_file(self) -> Path | None:
+        """The file of the network that judges similarity, if a file was named."""
+        source, _, what = self.params["scores_features"]["network"].partition(":")
+        return datasets.watched(what, self.root) if source == "file" else None
 
     @cached_property
     def dataset(self) -> datasets.Dataset:

@@ -238,7 +238,7 @@ class ScoresFeatures:
     """Similarity in the eyes of a network."""
 
     network: str = key(
-        "full: the full model's own middle layer; timm:NAME; file:PATH of a network by torch.export"
+        "full: the full model's own middle layer; timm:NAME; file:PATH by torch.export, under data/"
     )
     draws: int = key("for full: draws of (timestep, noise) per image; even", least=2)
 

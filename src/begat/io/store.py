@@ -6,7 +6,6 @@ carries the digest of each of its files, so damaged bytes are noticed and comput
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ from typing import IO
 
 from begat.errors import BegatError
 from begat.io.artifacts import publish, remove
+from begat.io.keys import file_digest
 
 MANIFEST = "manifest.json"
 
@@ -40,9 +40,7 @@ def file_digests(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         if path.name != ".snakemake_timestamp":
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found[path.relative_to(folder).as_posix()] = digest
+            found[path.relative_to(folder).as_posix()] = file_digest(path)
     return found
 
 
