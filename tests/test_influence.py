@@ -27,8 +27,8 @@ from begat.core.layers import covered_layers
 from begat.core.stored_rows import stored
 from begat.core.unet import UNetConfig
 from begat.errors import BegatError
-from begat.stages.factors import factors
-from begat.stages.scores_influence import Variant, dead, group_score, score
+from begat.stages.factors import factors, left_out
+from begat.stages.scores_influence import Variant, group_score, score
 from begat.stages.scores_tracin import score as tracin
 
 D = 4
@@ -310,15 +310,26 @@ def test_factors_depend_neither_on_blocks_nor_on_what_else_is_there(scored):
 
 
 def test_the_bias_of_attentions_keys_is_dead_though_rounding_moves_it(scored):
-    layers = covered_layers(scored.denoiser.module, norms=True)
     for dtype in (torch.float64, torch.float32):
         denoiser = scored.denoiser.with_module(scored.denoiser.module.to(dtype))
         found = factors(denoiser, scored.images.pixels, None, GROUPS, seed=1, draws=2)
-        names = dead(found, layers)
+        left = left_out(denoiser, found, norms=True)
+        names = left["dead"]
+        assert not left["uncovered"]
         assert names
         assert all(name.endswith("to_k.bias") for name in names)
         assert found[names[0].removesuffix(".bias")]["bias_eigenvalues"].max() > 0
         scored.denoiser.module.double()
+
+
+def test_what_no_layer_covers_is_named_with_its_share(scored):
+    without = factors(
+        scored.denoiser, scored.images.pixels, None, GROUPS, seed=1, draws=2, norms=False
+    )
+    left = left_out(scored.denoiser, without, norms=False)["uncovered"]
+    sizes = {n: p.numel() for n, p in scored.denoiser.module.named_parameters()}
+    assert set(left) == {n for n in sizes if "norm" in n}
+    assert left["conv_norm_out.bias"] == sizes["conv_norm_out.bias"] / sum(sizes.values())
 
 
 def test_reliability_is_agreement_stepped_up_and_chooses_the_damping():

@@ -6,10 +6,9 @@ import torch
 from reference import loss_of_average
 from small import CONDITIONAL, TINY, random_predictor
 
-from begat.core.draws import shared_draws, telling_draws
+from begat.core.draws import shared_draws
 from begat.core.ensembles import ensemble_loss, subset_weights
 from begat.core.noise import torch_generator
-from begat.errors import BegatError
 from begat.stages.measurements import measure
 
 QUERIES, DRAWS, MEMBERS = 5, 6, 4
@@ -104,17 +103,3 @@ def test_a_few_draws_are_the_same_draws():
     everything = measure(predictor, pixels, label, range(QUERIES), **how)
     np.testing.assert_array_equal(few["timestep"], everything["timestep"][:, [1, 4]])
     np.testing.assert_allclose(few["loss"], everything["loss"][..., [1, 4]], rtol=1e-5)
-
-
-@pytest.mark.parametrize(("count", "first"), [(1, 1), (16, 16), (20, 16)])
-def test_telling_draws_are_spread_over_the_band_and_come_in_pairs_last(count, first):
-    found = telling_draws(64, count)
-    assert found == sorted(set(found))
-    assert len(found) == count
-    assert all(0.2 <= (draw // 2 + 0.5) / 32 < 0.7 for draw in found)
-    assert len({draw // 2 for draw in found}) >= first
-
-
-def test_more_telling_draws_than_there_are_is_refused():
-    with pytest.raises(BegatError, match="expected 1 to 32 of 64 draws"):
-        telling_draws(64, 37)

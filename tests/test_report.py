@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from begat.core.charts import MEASURES, answer, curve_lines, drawn_dag, verdict
+from begat.core.charts import MEASURES, answer, costs, curve_lines, drawn_dag, verdict
 from begat.core.words import words
 from begat.stages.report import Evidence, page
 
@@ -66,7 +66,14 @@ def evidence(**changes):
             "images_redrawn": drawn,
         },
         curves={"full": np.exp(-np.arange(200) / 100)[None] + 0.1},
-        params={"seed": 0, "models": {"steps": 200}, "images": {"path": "<script>"}},
+        params={
+            "seed": 0,
+            "models": {"steps": 200},
+            "images": {"path": "<script>"},
+            "diffusion": {"timesteps": 100},
+            "measurements": {"draws": 64},
+            "scores_guda": {"draws": 32},
+        },
         made=[
             dict(stage="images", name="all", key="a" * 64, seconds=1.0, cpu_seconds=2.0,
                  peak_memory=2**30, started="2026-01-01", device="cpu", commit="abc", torch="2"),
@@ -74,6 +81,9 @@ def evidence(**changes):
                  peak_memory=None, started=None, device=None, commit=None, torch=None),
         ],
         edges=[("splits", "images")],
+        within=np.eye(QUERIES, IMAGES),
+        weight_profile=[0.5, 0.1, 0.4],
+        left_out={"full-0-0": {"uncovered": {}, "dead": ["mid.bias"]}},
     )  # fmt: skip
     return Evidence(**{**given, **changes})
 
@@ -171,6 +181,9 @@ def test_a_run_without_groups_halves_or_ensembles_still_has_a_page():
         redrawn={},
         slots={},
         summary={},
+        within=None,
+        weight_profile=[],
+        left_out={},
         image_scores={"pixel_rbf": (np.zeros((QUERIES, IMAGES)), None)},
     )
     text = page(bare, queries=2, top=3)
@@ -231,3 +244,33 @@ def test_stages_stand_right_of_all_they_read():
     assert {s: n["x"] for s, n in found["nodes"].items()} == {"a": 0, "b": 1, "c": 2}
     assert found["nodes"]["c"]["artifacts"] == 2
     assert len(found["lines"]) == 3
+
+
+def test_what_a_group_costs_by_unlearning_stands_beside_retraining():
+    made = [
+        dict(stage="models", name="full-0", cpu_seconds=60.0),
+        dict(stage="models", name="half-0", cpu_seconds=40.0),
+        dict(stage="unlearned", name="0", cpu_seconds=8.0),
+        dict(stage="measurements", name="unlearned-0", cpu_seconds=6.0),
+        dict(stage="measurements", name="logo-0", cpu_seconds=None),
+    ]
+    found = list(costs(made, models=20, groups=4, queries=3))
+    assert [(row["each"], row["all"]) for row in found] == [(2, 8), (5, 100), (2, 6)]
+    assert not list(costs(made, models=0, groups=0, queries=0))
+
+
+def test_what_influence_leaves_out_is_said():
+    left = {"uncovered": {"a.weight": 0.25, "b.weight": 0.05}, "dead": []}
+    text = page(evidence(left_out={"full-0-0": left}), queries=1, top=3)
+    assert "2 parameters (30.00 % of all)" in text
+    assert "a.weight, b.weight" in text
+    assert "mid.bias" in page(evidence(), queries=1, top=3)
+
+
+def test_images_of_the_group_named_first_are_shown_with_their_shares():
+    within = np.zeros((QUERIES, IMAGES))
+    within[:, [2, 6]] = 0.7, 0.3
+    text = page(evidence(within=within), queries=1, top=5)
+    shown = text.split("Within the group")[1].split("</div>\n<p")[0]
+    assert re.findall(r"(\d+) %", shown) == ["70", "30"]
+    assert "Within the group" not in page(evidence(within=None), queries=1, top=5)

@@ -25,15 +25,14 @@ def measured(rows, which=range(3)):
     return measure(predictor, pixels, label, list(which), seed=3, draws=6, gram=False)
 
 
-def scored(found, smooth=False):
+def scored(found):
     loss = found["loss"]
-    return score(loss[0], loss[1:], found["timestep"], WEIGHTS, PIXELS, smooth=smooth)
+    return score(loss[0], loss[1:], found["timestep"], WEIGHTS, PIXELS)
 
 
-@pytest.mark.parametrize("smooth", [False, True])
-def test_nothing_forgotten_scores_exactly_nothing(smooth):
+def test_nothing_forgotten_scores_exactly_nothing():
     rows = random_rows(TINY, 1).repeat(4, 1)
-    found = scored(measured(rows), smooth)
+    found = scored(measured(rows))
     np.testing.assert_array_equal(found["group_score"], 0)
     np.testing.assert_array_equal(found["group_uncertainty"], 0)
 
@@ -60,7 +59,7 @@ def test_a_small_example_by_hand():
     without = np.array([[[2.0, 2.0, 4.0, 4.0], [2.0, 2.0, 2.0, 2.0]]])
     timestep = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
     weights = np.array([0.0, 10.0, 1.0])
-    found = score(full, without, timestep, weights, 5, smooth=False)
+    found = score(full, without, timestep, weights, 5)
     loss, elbo, loss_centred, elbo_centred = found["group_score"][..., 0]
     assert loss.tolist() == [2, 0]
     assert elbo.tolist() == [3 * 5 * (10 * 1 + 1 * 3) / 2, 0]
@@ -71,13 +70,22 @@ def test_a_small_example_by_hand():
     assert len(found["group_score"]) == len(METHODS)
 
 
+def test_nats_of_some_draws_count_their_share_of_time_only():
+    found = measured(random_rows(TINY, 4))
+    asked = found["loss"][0], found["loss"][1:], found["timestep"], WEIGHTS, PIXELS
+    whole, half = score(*asked), score(*asked, share=0.5)
+    for name in ("group_score", "group_uncertainty"):
+        np.testing.assert_array_equal(half[name][0], whole[name][0])
+        np.testing.assert_allclose(half[name][1], whole[name][1] / 2, rtol=1e-12)
+
+
 def test_a_shift_of_a_whole_group_is_centred_away():
     generator = np.random.default_rng(0)
     full, without = generator.random((5, 8)), generator.random((3, 5, 8))
-    timestep = generator.integers(0, 50, (5, 8))
-    plain = score(full, without, timestep, WEIGHTS, PIXELS, smooth=True)["group_score"]
+    timestep = np.tile(generator.integers(0, 50, 8), (5, 1))
+    plain = score(full, without, timestep, WEIGHTS, PIXELS)["group_score"]
     without[1] += 0.5
-    shifted = score(full, without, timestep, WEIGHTS, PIXELS, smooth=True)["group_score"]
+    shifted = score(full, without, timestep, WEIGHTS, PIXELS)["group_score"]
     np.testing.assert_allclose(shifted[2:], plain[2:], rtol=1e-9, atol=1e-9)
     assert (shifted[0, :, 1] > plain[0, :, 1]).all()
 
@@ -98,7 +106,7 @@ def test_a_loss_that_is_not_a_number_is_refused():
     loss = measured(random_predictor(TINY, 2).rows)["loss"]
     loss[1, 0, 0] = np.nan
     with pytest.raises(BegatError, match="not finite"):
-        score(loss[0], loss[1:], np.ones((3, 6), int), WEIGHTS, PIXELS, smooth=False)
+        score(loss[0], loss[1:], np.ones((3, 6), int), WEIGHTS, PIXELS)
 
 
 def test_within_a_group_the_query_itself_speaks_loudest_and_strangers_not_at_all():

@@ -1,22 +1,25 @@
 """Find how sharply the training loss bends around one model's weights."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from begat.io.artifacts import Block
 from begat.io.gradients import training_sample
 from begat.io.job import Run, main
 from begat.io.networks import denoiser_of, row_of
-from begat.stages.factors import factors
+from begat.stages.factors import factors, left_out
 
 
 def body(run: Run) -> None:
     layers: list[str] = []
+    nothing: dict[str, Any] = {}
+    norms = run.params["factors"]["norms"]
 
     def compute(run: Run) -> Iterator[Block]:
         (model,) = run.job.models
-        images = training_sample(run)
+        images, denoiser = training_sample(run), denoiser_of(run, row_of(run, model))
         found = factors(
-            denoiser_of(run, row_of(run, model)),
+            denoiser,
             images.pixels,
             images.label,
             run.read("images")["member_of"],
@@ -25,10 +28,11 @@ def body(run: Run) -> None:
             **run.section("factors"),
         )
         layers.extend(found)
+        nothing.update(left_out(denoiser, found, norms=norms))
         for layer, arrays in found.items():
             yield {f"{layer}/{name}": values for name, values in arrays.items()}
 
-    run.finish(compute, layers=layers, norms=run.params["factors"]["norms"])
+    run.finish(compute, layers=layers, norms=norms, left_out=nothing)
 
 
 main("factors", body)

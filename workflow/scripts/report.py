@@ -15,7 +15,7 @@ def body(run: Run) -> None:
 
     def compute(run: Run) -> Iterator[Block]:
         images, aggregated = run.read("images"), run.read("aggregated")
-        curves: dict[str, list[np.ndarray]] = {}
+        forgot, curves = run.read("scores_guda"), dict[str, list[np.ndarray]]()
         for pack in (p for p in run.reads("models") if "training_loss" in p):
             for name, losses in zip(pack.attributes["models"], pack["training_loss"], strict=True):
                 curves.setdefault(run.plan.model(name).kind, []).append(losses)
@@ -45,6 +45,9 @@ def body(run: Run) -> None:
             params=run.params,
             made=provenance(run.plan),
             edges=run.plan.edges(),
+            within=forgot["within"] if "within" in forgot else None,  # noqa: SIM401
+            weight_profile=forgot.attributes["weight_profile"],
+            left_out={f.attributes["name"]: f.attributes["left_out"] for f in run.reads("factors")},
         )
         files["index.html"] = page(evidence, **run.section("report"))
         yield {}

@@ -4,38 +4,50 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from begat.core.elbo import elbo_weights
+from begat.core.elbo import elbo_weights, weight_profile
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
 from begat.io.networks import schedule_of
-from begat.stages.scores_guda import METHODS, gather, score
+from begat.stages.scores_guda import METHODS, gather, images_within, score
 
 
-def compute(run: Run) -> Iterator[Block]:
-    packs: dict[tuple[str, ...], list[np.ndarray]] = {}
-    for measured in run.reads("measurements", "unlearned-"):
-        packs.setdefault(tuple(measured.attributes["models"]), []).append(measured["loss"])
-    image = run.params["images"]
-    weights = elbo_weights(schedule_of(run.plan), **run.section("scores_guda")).numpy()
-    yield score(
-        run.losses("full")[0, 0],
-        gather(
-            ((names, np.concatenate(blocks, 1)) for names, blocks in packs.items()),
-            run.read("images").attributes["groups"],
-        ),
-        run.joined("measurements", "timestep", "full-"),
-        weights,
-        image["channels"] * image["size"] ** 2,
-        smooth=False,
-    )
+def body(run: Run) -> None:
+    measured = run.reads("measurements", "unlearned-")
+    schedule, image = schedule_of(run.plan), run.params["images"]
+    weights = elbo_weights(schedule, **run.section("scores_guda", "draws")).numpy()
+    draws = measured[0].attributes["draws"] if measured else []
 
+    def compute(run: Run) -> Iterator[Block]:
+        images, total = run.read("images"), run.params["measurements"]["draws"]
+        packs: dict[tuple[str, ...], list[np.ndarray]] = {}
+        for block in measured:
+            packs.setdefault(tuple(block.attributes["models"]), []).append(block["loss"])
+        found = score(
+            run.losses("full")[0, 0][:, draws],
+            gather(
+                ((names, np.concatenate(blocks, 1)) for names, blocks in packs.items()),
+                images.attributes["groups"],
+            ),
+            run.joined("measurements", "timestep", "unlearned-"),
+            weights,
+            image["channels"] * image["size"] ** 2,
+            share=len(draws) / total,
+        )
+        named = found["group_score"][0].argmax(1)
+        members = images["member_of"][named]
+        queries = run.joined("queries", "pixels")
+        how = dict(seed=run.seed, draws=total)
+        within = images_within(queries, images["pixels"], members, schedule, **how)
+        yield {**found, "within": within}
 
-main(
-    "scores_guda",
-    lambda run: run.finish_scores(
+    run.finish_scores(
         compute,
         dict.fromkeys(METHODS, True),
         METHODS[:1],
-        there=bool(run.reads("measurements", "unlearned-")),
-    ),
-)
+        there=bool(measured),
+        draws=draws,
+        weight_profile=weight_profile(weights).tolist() if measured else [],
+    )
+
+
+main("scores_guda", body)

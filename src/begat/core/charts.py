@@ -173,3 +173,25 @@ def logo_tables(logo: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
                 for method in methods
             ],
         }
+
+
+def costs(
+    made: Sequence[Mapping[str, Any]], *, models: int, groups: int, queries: int
+) -> Iterable[dict[str, Any]]:
+    """What a group and what a query cost by unlearning and by retraining, where it was recorded.
+
+    A retraining costs the mean over all models trained here, however they were packed.
+    """
+    for what, stage, prefix, each in (
+        ("forget a group", "unlearned", "", groups),
+        ("train a model without a group", "models", "", models),
+        ("ask all models that forgot about a query", "measurements", "unlearned-", queries),
+        ("ask all models trained without a group about it", "measurements", "logo-", queries),
+    ):
+        spent = [
+            row["cpu_seconds"]
+            for row in made
+            if row["stage"] == stage and row["name"].startswith(prefix)
+        ]
+        if each and spent and None not in spent:
+            yield {"what": what, "each": sum(spent) / each, "all": sum(spent)}

@@ -27,25 +27,3 @@ def shared_draws(
     timestep = (position * timesteps).long().clamp(max=timesteps - 1)
     noise = torch.randn(pairs, *shape, generator=generator)
     return timestep.repeat_interleave(2), torch.stack([noise, -noise], 1).flatten(0, 1)
-
-
-def telling_draws(draws: int, count: int, low: float = 0.2, high: float = 0.7) -> list[int]:
-    """Numbers of ``count`` shared draws between two shares of the process, spread evenly.
-
-    One of each antithetic pair, as long as there are enough. The band was found without retraining,
-    by how far antithetic draws agree on the differences between models that forgot (digits): below
-    a fifth of the process they contradict each other, above .7 there are hardly any differences.
-
-    Raises:
-        BegatError: more draws are asked for than there are.
-    """
-    pairs = draws // 2
-    inside = [i for i in range(pairs) if low <= (i + 0.5) / pairs < high]
-    candidates = [2 * i for i in inside]
-    if count > len(candidates):
-        candidates = sorted(candidates + [2 * i + 1 for i in inside])
-    if not 0 < count <= len(candidates):
-        raise BegatError(
-            f"expected 1 to {len(candidates)} of {draws} draws in {low} to {high}, found {count}"
-        )
-    return [candidates[(2 * i + 1) * len(candidates) // (2 * count)] for i in range(count)]

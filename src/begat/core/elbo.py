@@ -45,50 +45,29 @@ def elbo_weights(
     return weights
 
 
-def stratum_weights(
-    weights: Float[np.ndarray, " timestep"], draws: int
-) -> Float[np.ndarray, " draw"]:
-    """The weight of each shared draw's stratum, mean over the stratum's timesteps.
-
-    Draws ``2i`` and ``2i+1`` fall into stratum ``i`` (``core.draws``). Weighting them by their
-    whole stratum takes the loss, not the weight, for constant within it: a small bias instead of
-    the variance of weights that span orders of magnitude.
-    """
-    strata, steps = draws // 2, len(weights)
-    total = np.concatenate([[0.0], np.cumsum(weights)])
-    edges = np.arange(strata + 1) * (steps / strata)
-    inside = np.diff(np.interp(edges, np.arange(steps + 1), total))
-    return np.repeat(inside * (strata / steps), 2)
-
-
 def nats(
     loss: Float[np.ndarray, "*models query draw"],
-    weight: Float[np.ndarray, "#query draw"],
-    *,
-    timesteps: int,
+    weights: Float[np.ndarray, " timestep"],
+    timestep: Int[np.ndarray, "query draw"],
     dimensions: int,
 ) -> Float[np.ndarray, "*models query draw"]:
     """Each draw's share in the negative ELBO [nats]: its mean over draws estimates the sum.
 
+    Draws are uniform over 0 .. T-1 and weigh 0 at 0, hence a factor T; draws over 1 .. T-1 would
+    take T-1. Weighting a draw by its whole stratum instead of its own timestep was tried and made
+    scores no steadier.
+
     Args:
         loss: squared noise error, mean over pixels.
-        weight: the draws' weights, from ``weights[timestep]`` or ``stratum_weights``.
-        timesteps: T. Draws are uniform over 0 .. T-1 and weigh 0 at 0, hence a factor T; draws
-            over 1 .. T-1 would take T-1.
+        weights: from ``elbo_weights``.
+        timestep: the draws' timesteps.
         dimensions: pixels times channels, over which the ELBO sums.
     """
-    return loss.astype(np.float64) * weight * (timesteps * dimensions)
-
-
-def draw_weights(
-    weights: Float[np.ndarray, " timestep"], timestep: Int[np.ndarray, "query draw"]
-) -> Float[np.ndarray, "query draw"]:
-    """Each draw's own weight."""
-    return weights[timestep]
+    return loss.astype(np.float64) * weights[timestep] * (len(weights) * dimensions)
 
 
 def weight_profile(
-    weights: Float[np.ndarray, " timestep"], bands: int
+    weights: Float[np.ndarray, " timestep"], bands: int = 20
 ) -> Float[np.ndarray, " band"]:
     """Share of the total weight in each of ``bands`` equal stretches of time, for the report."""
     return np.array([band.sum() for band in np.array_split(weights, bands)]) / weights.sum()

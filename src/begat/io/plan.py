@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from begat.core.roster import Model
+from begat.core.telling import telling_draws
 from begat.errors import BegatError
 from begat.io.keys import Job, Name, digest, file_digest, path_of
 from begat.io.pipelines import pipeline_digest
@@ -240,14 +241,16 @@ class Plan(Request):
             yield self._job("unlearned", str(i), reads, full, groups=some)
 
     def _measurements(self) -> Iterator[Job]:
+        every = list(range(self.params["measurements"]["draws"]))
         for kind in self.kinds:
             for i, block in enumerate(self.blocks):
-                reads = [("queries", str(i))]
-                yield self._job("measurements", f"{kind}-{i}", reads, self.of_kind(kind), block)
-        forgetful = self._names("unlearned")
+                what = [("queries", str(i))], self.of_kind(kind), block
+                yield self._job("measurements", f"{kind}-{i}", *what, draws=every)
+        forgetful, telling = self._names("unlearned"), self.params["scores_guda"]["draws"]
+        few = telling_draws(len(every), telling) if telling else every
         for i, block in enumerate(self.blocks if forgetful else []):
-            reads = [("queries", str(i)), *forgetful]
-            yield self._job("measurements", f"unlearned-{i}", reads, (), block)
+            what = [("queries", str(i)), *forgetful], (), block
+            yield self._job("measurements", f"unlearned-{i}", *what, draws=few)
 
     def _counterfactuals(self) -> Iterator[Job]:
         for kind in ("member", "group_member"):
@@ -301,7 +304,8 @@ class Plan(Request):
         yield self._job("scores_pixel", "all", reads)
 
     def _scores_guda(self) -> Iterator[Job]:
-        reads: list[Name] = [("images", "all"), *self._names("measurements", "full", "unlearned")]
+        reads: list[Name] = [("images", "all"), *self._names("queries")]
+        reads += self._names("measurements", "full", "unlearned")
         yield self._job("scores_guda", "all", reads)
 
     def _scores_logo(self) -> Iterator[Job]:

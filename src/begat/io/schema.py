@@ -121,6 +121,7 @@ SCHEMAS: Mapping[str, Mapping[str, Array]] = {
         "group_uncertainty": _array("float32", "method query group", SCORE, optional=True),
         "group_p_value": _array("float32", "method query group", "probability", optional=True),
         "group_distance": _array("float32", "query group", "RMS, 0 to 1", optional=True),
+        "within": _array("float32", "query image", "share of the group named first", optional=True),
     },
     "aggregated": {
         "score": _array("float32", "method query group", SCORE),

@@ -33,8 +33,8 @@ def key(
 ) -> Any:
     """A required key: its meaning and unit, inclusive bounds (``above``: exclusive), choices.
 
-    ``count`` marks a number that only decides how many jobs there are: it is no part of any job's
-    key, so changing it leaves what is already computed as it is.
+    ``count`` marks a number that only decides how many jobs there are, or which jobs say for
+    themselves: it is no part of any other job's key, so changing it leaves the rest as it is.
     """
     metadata = dict(
         doc=doc, unit=unit, least=least, most=most, above=above, choices=choices, count=count
@@ -252,6 +252,11 @@ class ScoresGuda:
     )
     clipped: str = key(
         "timesteps whose beta the schedule clips", choices=("exclude", "cap", "keep")
+    )
+    draws: int = key(
+        "of measurements.draws, those at middling noise, which tell such models apart; 0 = all",
+        least=0,
+        count=True,
     )
 
 

@@ -1,5 +1,7 @@
 """How sharply the loss bends along each direction of a model's weights, layer by layer."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Int, UInt8
@@ -14,7 +16,8 @@ from begat.core.curvature import (
 from begat.core.denoisers import Denoiser
 from begat.core.gradients import EXAMPLES, Sample
 from begat.core.image_draws import DrawsOf, Shape, own_draws
-from begat.core.layers import covered_layers
+from begat.core.kronecker import blocks, dead_blocks
+from begat.core.layers import covered_layers, uncovered
 from begat.errors import BegatError
 
 Arrays = dict[str, dict[str, np.ndarray]]
@@ -96,3 +99,15 @@ def factors(
         layer: {name: v.cpu().numpy() for name, v in parts.items()}
         for layer, parts in found.items()
     }
+
+
+def left_out(denoiser: Denoiser, found: Arrays, *, norms: bool) -> dict[str, Any]:
+    """What contributes nothing to a score, and why.
+
+    ``uncovered``: parameters outside all covered layers, each with its share of all parameters.
+    ``dead``: blocks of parameters without any curvature.
+    """
+    layers = covered_layers(denoiser.module, norms=norms)
+    tensors = {n: {k: torch.from_numpy(v) for k, v in part.items()} for n, part in found.items()}
+    dead = dead_blocks(blocks(layers, tensors, "ekfac"))
+    return {"uncovered": uncovered(denoiser.module, layers), "dead": dead}

@@ -32,8 +32,7 @@ def measure(
     models exactly (``core.ensembles``).
 
     Args:
-        chosen: which of the draws to take, None for all; they stay what they are among all
-            (``core.draws.telling_draws`` names those that tell forgetful models apart).
+        chosen: which of the draws to take, None for all; they stay what they are among all.
 
     Returns:
         The arrays of the ``measurements`` schema.

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from begat.core.charts import charts, curve_lines, drawn_dag, logo_tables
+from begat.core.charts import charts, costs, curve_lines, drawn_dag, logo_tables
 from begat.core.words import words
 
 THUMBNAIL = 64  # px; larger images are shown at this size
@@ -45,6 +45,9 @@ class Evidence:
     ``made``: one line per artifact: stage, name, key, seconds, device and so on.
     ``edges``: (stage, stage it reads).
     ``leading``: the methods to look at first; the others are their variants.
+    ``within``: share of each image in the group that unlearning names first, if it was asked.
+    ``weight_profile``: share of the ELBO's weight in equal stretches of time, if it was.
+    ``left_out``: model -> what its influence scores leave out (``stages.factors.left_out``).
     """
 
     pixels: UInt8[np.ndarray, "image channel y x"]
@@ -67,6 +70,9 @@ class Evidence:
     params: Mapping[str, Any]
     made: Sequence[Mapping[str, Any]]
     edges: Sequence[tuple[str, str]]
+    within: Float[np.ndarray, "query image"] | None
+    weight_profile: Sequence[float]
+    left_out: Mapping[str, Mapping[str, Any]]
 
 
 def page(evidence: Evidence, queries: int, top: int) -> str:
@@ -81,6 +87,10 @@ def page(evidence: Evidence, queries: int, top: int) -> str:
     environment.filters["signed"] = lambda value: f"{value:+.2g}".replace("-", "\u2212")
     gallery = Gallery()
     shown = range(min(queries, len(evidence.queries)))
+    kinds = {kind: len(losses) for kind, losses in evidence.curves.items()}
+    sizes = dict(
+        models=sum(kinds.values()), groups=len(evidence.groups), queries=len(evidence.queries)
+    )
     return environment.get_template("report.html").render(
         e=evidence,
         words=words,
@@ -89,7 +99,8 @@ def page(evidence: Evidence, queries: int, top: int) -> str:
         logo=list(logo_tables(evidence.summary.get("logo", {}))),
         redrawn=evidence.summary,
         curves=curve_lines(evidence.curves),
-        kinds={kind: len(losses) for kind, losses in evidence.curves.items()},
+        kinds=kinds,
+        costs=list(costs(evidence.made, **sizes)),
         dag=drawn_dag(evidence.edges, evidence.made),
         parameters=parameter_rows(evidence.params),
         pictures=gallery.pictures,
@@ -110,6 +121,7 @@ def card(evidence: Evidence, query: int, top: int, gallery: Gallery) -> dict[str
             }
             for method in evidence.image_scores
         ],
+        "within": within_row(evidence, query, top, gallery),
         "redrawn": [redrawn_row(evidence, kind, query, gallery) for kind in evidence.redrawn],
     }
 
@@ -153,13 +165,33 @@ def image_row(
     chosen = np.argsort(order * score[query], kind="stable")[:top]
     return [
         {
-            "picture": gallery.add(f"i{i}", evidence.pixels[i]),
-            "name": evidence.names[i],
-            "groups": ", ".join(np.array(evidence.groups)[evidence.member_of[:, i]]),
+            **image_cell(evidence, int(i), gallery),
             "score": float(score[query, i]),
             "p": None if p_value is None else float(p_value[query, i]),
         }
         for i in chosen
+    ]
+
+
+def image_cell(evidence: Evidence, image: int, gallery: Gallery) -> dict[str, Any]:
+    """A training image, what it is called and the groups it is in."""
+    return {
+        "picture": gallery.add(f"i{image}", evidence.pixels[image]),
+        "name": evidence.names[image],
+        "groups": ", ".join(np.array(evidence.groups)[evidence.member_of[:, image]]),
+    }
+
+
+def within_row(evidence: Evidence, query: int, top: int, gallery: Gallery) -> list[dict[str, Any]]:
+    """The images that speak loudest in the group that unlearning names first."""
+    if evidence.within is None:
+        return []
+    share = evidence.within[query]
+    chosen = np.argsort(-share, kind="stable")[:top]
+    return [
+        {**image_cell(evidence, int(i), gallery), "share": float(share[i])}
+        for i in chosen
+        if share[i]
     ]
 
 

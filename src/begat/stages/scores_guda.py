@@ -8,14 +8,13 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from begat.core.diffusion import Schedule, diffuse
 from begat.core.draws import shared_draws
-from begat.core.elbo import draw_weights, nats, stratum_weights
+from begat.core.elbo import nats
 from begat.core.noise import torch_generator
 from begat.core.statistics import error_over_draws
 from begat.core.targets import likelihoods
 from begat.errors import BegatError
 
 METHODS = ["guda_loss", "guda_elbo", "guda_loss_centred", "guda_elbo_centred"]
-UNITS = ("squared noise error per pixel", "nats") * 2
 Losses = Float[np.ndarray, "group query draw"]
 
 
@@ -46,15 +45,15 @@ def score(
     weights: Float[np.ndarray, " timestep"],
     dimensions: int,
     *,
-    smooth: bool,
+    share: float = 1.0,
 ) -> dict[str, Float[np.ndarray, "method query group"]]:
     """Measurement under the model that forgot each group minus that under the full model.
 
-    In the order of ``METHODS``: the mean loss; the negative ELBO in nats; and both centred, less
-    each group's mean over queries. Unequal strength of forgetting shifts a whole group, which
-    changes every query's ranking; centring takes it out, together with what groups truly differ by.
-    ``group_uncertainty`` is the standard error of the mean over draws, antithetic pairs counted as
-    one.
+    In the order of ``METHODS``: the mean loss; the negative ELBO in nats, of which only the terms
+    count that the draws reach; and both centred, less each group's mean over queries. Unequal
+    strength of forgetting shifts a whole group, which changes every query's ranking; centring
+    takes it out, together with what groups truly differ by. ``group_uncertainty`` is the standard
+    error of the mean over draws, antithetic pairs counted as one.
 
     Args:
         full: losses of the full model.
@@ -62,20 +61,15 @@ def score(
         timestep: the draws' timesteps, from the measurements.
         weights: of the ELBO, from ``core.elbo.elbo_weights``.
         dimensions: pixels times channels.
-        smooth: weigh a draw by its whole stratum, not by its own timestep (``core.elbo``).
+        share: of the timesteps that the draws stand for.
 
     Raises:
         BegatError: a loss that is not finite.
     """
     if not (np.isfinite(full).all() and np.isfinite(without).all()):
         raise BegatError("measurements: a loss is not finite, so no group can be scored")
-    weight = (
-        stratum_weights(weights, full.shape[-1])[None]
-        if smooth
-        else draw_weights(weights, timestep)
-    )
     difference = without - full
-    in_nats = nats(difference, weight, timesteps=len(weights), dimensions=dimensions)
+    in_nats = nats(difference, weights, timestep, dimensions) * share
     means = [values.mean(-1).T for values in (difference, in_nats)]
     errors = [error_over_draws(values).T for values in (difference, in_nats)]
     return {
@@ -96,21 +90,26 @@ def images_within(
     """How much each image of a query's group speaks for it: a share that sums to 1.
 
     The posterior of having been noised into the noised query, mean over shared draws: which images
-    the group's ideal denoiser looks at. A similarity, never negative (``signed: false``), to see
-    into a group that a score has named; no model is asked.
+    the group's ideal denoiser looks at. A similarity, to see into a group that a score has named;
+    no model is asked.
 
     Args:
+        queries: the images asked about.
+        pixels: the training images.
         members: the images of the group chosen for each query.
+        schedule: the forward process.
+        seed: the root seed.
+        draws: per query; even.
     """
-    images = torch.from_numpy(pixels).double().flatten(1) / 127.5 - 1
     shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
-    shares = []
+    shares = np.zeros(members.shape)
     for number, (query, group) in enumerate(zip(queries, members, strict=True)):
+        images = torch.from_numpy(pixels[group]).double().flatten(1) / 127.5 - 1
         generator = torch_generator(seed, "scores_guda", number)
         t, noise = shared_draws(generator, draws, schedule.timesteps, shape)
         clean = torch.from_numpy(query).expand_as(noise)
         noisy = diffuse(schedule, clean, t, noise)[None]
-        candidates = torch.from_numpy(group).expand(1, draws, -1)
-        found = likelihoods(noisy, *schedule.scales(t[None], noisy), images, candidates)
-        shares.append(found[0].softmax(-1).mean(0).numpy())
-    return np.stack(shares)
+        every = torch.ones(1, draws, len(images), dtype=torch.bool)
+        found = likelihoods(noisy, *schedule.scales(t[None], noisy), images, every)
+        shares[number, group] = found[0].softmax(-1).mean(0).numpy()
+    return shares

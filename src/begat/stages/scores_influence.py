@@ -26,7 +26,7 @@ from begat.core.influence import (
     query_gradients,
     split_half_reliability,
 )
-from begat.core.kronecker import Structure, blocks, dead_blocks, preconditioned, without
+from begat.core.kronecker import Structure, blocks, preconditioned, without
 from begat.core.layers import Layer, covered_layers
 from begat.core.stored_rows import Storage, StoredRows, stored
 from begat.errors import BegatError
@@ -198,11 +198,6 @@ def best(
     ]
     arrays = {name: found[name][at] for name in ("score", "reliability")}
     return [wanted[i] for i in at], arrays
-
-
-def dead(curvature: Curvatures, layers: Sequence[Layer]) -> list[str]:
-    """The blocks without curvature, which contribute nothing to a score."""
-    return dead_blocks(blocks(layers, _tensors(curvature, torch.zeros(())), "ekfac"))
 
 
 def _preconditioned(
