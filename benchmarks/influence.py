@@ -3,7 +3,8 @@
 Run it with one thread (``OMP_NUM_THREADS=1 python benchmarks/influence.py``): only the ratios carry
 over to other machines. ``--rivals`` instead scores 64 queries end to end, and the same by other
 libraries where they are installed; ``--stream`` scores them against ever more images; ``--large``
-takes a U-Net of 35 million parameters. Each of these runs in a process of its own.
+takes a U-Net of 35 million parameters. Each of these runs in a process of its own. ``--storage``
+holds scores from queries' gradients kept in fewer bits against those from whole ones.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from begat.core.gradients import Sample, blocks_of, image_gradients
 from begat.core.image_draws import DrawsOf, common_draws, own_draws
 from begat.core.layers import covered_layers
 from begat.core.packs import flatten, stack
+from begat.core.statistics import spearman
 from begat.core.unet import UNetConfig, initial_weights
 from begat.stages.factors import factors
 from begat.stages.scores_influence import Variant, score
@@ -125,10 +127,31 @@ class Endless:
         return np.stack([self[i] for i in numbers])
 
 
+def no_groups(sample: Sample) -> np.ndarray:
+    """No group asks for a curvature of its own."""
+    return np.zeros((0, len(sample)), bool)
+
+
+def storage(name: str, images: int) -> None:
+    """How far scores move when the queries' gradients are kept in fewer bits."""
+    denoiser, sample, draws = case(CONFIGS[name], images, 4)
+    found = factors(denoiser, sample.pixels, None, no_groups(sample), seed=0, draws=2)
+    few, variants = sample.only(range(QUERIES)), [Variant("ekfac", "relative", 0.1)]
+    scores, bits = {}, {"full": 32, "half": 16, "int8": 8}
+    for kind in bits:
+        asked = denoiser, found, sample, few, draws, variants
+        scores[kind] = score(*asked, halves=False, storage=kind)["score"][0]  # type: ignore[arg-type]
+    whole = scores["full"]
+    for kind, size in bits.items():
+        error = np.abs(scores[kind] - whole).max() / np.abs(whole).max()
+        ranks = spearman(scores[kind], whole).min()
+        print(f"  {size} bits: largest error {error:.1e}, least rank correlation {ranks:.6f}")
+
+
 def stream(images: int) -> dict[str, float]:
     """Scores of 64 queries against any number of images, with factors of 64."""
     denoiser, sample, draws = case(CONFIGS["41 k"], QUERIES, 2)
-    found = factors(denoiser, sample.pixels, None, seed=0, draws=2)
+    found = factors(denoiser, sample.pixels, None, no_groups(sample), seed=0, draws=2)
     many = Sample(Endless(images, sample.pixels.shape[1:]), None, range(images))  # type: ignore[arg-type]
     asked = denoiser, found, many, sample, draws, [Variant("ekfac", "relative", 0.1)]
     spent = seconds(lambda: score(*asked, halves=False))  # type: ignore[arg-type]
@@ -139,8 +162,9 @@ def large(images: int, queries: int, number: int) -> dict[str, float]:
     """Factors and scores of a few images."""
     denoiser, sample, draws = case(CONFIGS["35 M, attention"], images, number)
     parts: list[dict[str, dict[str, np.ndarray]]] = []
+    given = denoiser, sample.pixels, None, no_groups(sample)
     how = dict(seed=0, draws=number, examples=2 * number)
-    first = seconds(lambda: parts.append(factors(denoiser, sample.pixels, None, **how)))  # type: ignore[arg-type]
+    first = seconds(lambda: parts.append(factors(*given, **how)))  # type: ignore[arg-type]
     of_factors, few = peak(), sample.only(range(queries))
     variants = [Variant("ekfac", "relative", 0.1)]
     asked = denoiser, parts[0], sample, few, draws, variants
@@ -192,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=1)
-    for option in ("--rivals", "--stream", "--large"):
+    for option in ("--rivals", "--stream", "--large", "--storage"):
         parser.add_argument(option, action="store_true")
     parser.add_argument("--alone", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -209,6 +233,10 @@ def main() -> None:
     elif arguments.stream:
         for images in (2000, 20000):
             print(f"{images} images: {alone('stream', images)}")
+    elif arguments.storage:
+        for name in list(CONFIGS)[:2]:
+            print(f"U-Net of {name} parameters, {arguments.images} images, {QUERIES} queries")
+            storage(name, max(arguments.images, QUERIES))
     elif arguments.large:
         print(alone("large", 4, 2, 4))
     else:
