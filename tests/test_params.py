@@ -145,7 +145,7 @@ def test_a_file_that_is_no_parameter_file_is_refused(tmp_path, text, message):
         params.load(tmp_path)
 
 
-def test_counts_are_exactly_the_numbers_that_only_make_more_jobs():
+def test_counts_are_exactly_what_decides_which_jobs_there_are():
     counts = {
         f"{section}.{key}"
         for section in SECTIONS
@@ -156,6 +156,7 @@ def test_counts_are_exactly_the_numbers_that_only_make_more_jobs():
         *(f"splits.{k}" for k in ("full", "members", "group_members", "logo", "halves")),
         *("splits.group_halves", "splits.half_seeds", "models.pack", "unlearned.pack"),
         *("queries.count", "queries.block", "scores_guda.draws"),
+        *("unlearned.operator", "scores_influence.models"),
     }
 
 

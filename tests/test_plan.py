@@ -28,8 +28,8 @@ def root(tmp_path):
     return tmp_path
 
 
-def keys(root, **changes):
-    """Keys of all artifacts and models after changing ``section.key`` in params/tiny.yaml."""
+def planned(root, **changes):
+    """The plan after changing ``section.key`` in params/tiny.yaml."""
     raw = yaml.safe_load((ROOT / "params" / "tiny.yaml").read_text())
     for name, value in changes.items():
         section, _, key = name.partition("__")
@@ -38,7 +38,12 @@ def keys(root, **changes):
         else:
             raw[section] = value
     (root / "params" / "tiny.yaml").write_text(yaml.safe_dump(raw))
-    plan = Plan(root, "params/tiny.yaml")
+    return Plan(root, "params/tiny.yaml")
+
+
+def keys(root, **changes):
+    """Keys of all artifacts and models after such changes."""
+    plan = planned(root, **changes)
     found = {f"{job.stage}/{job.name}": job.key for job in plan.jobs()}
     return {**found, **{f"model {name}": key for name, key in plan.model_keys.items()}}
 
@@ -89,6 +94,9 @@ PIPELINE = {
         ("queries__steps", 5, DOWN["queries"]),
         ("factors__draws", 4, DOWN["factors"]),
         ("unlearned__steps", 4, DOWN["unlearned"]),
+        ("unlearned__operator", "swap", DOWN["unlearned"]),
+        ("scores_influence__models", 2, DOWN["scores_influence"]),
+        ("scores_guda__draws", 0, DOWN["unlearned"] - {"unlearned"}),
         ("scores_influence__draws", 8, DOWN["scores_influence"]),
         ("scores_trak__damping", 0.2, DOWN["scores_trak"]),
         ("scores_tracin__draws", 4, DOWN["scores_tracin"]),
@@ -273,6 +281,41 @@ def test_the_bytes_of_a_named_network_are_in_the_key_of_what_it_judges(root):
         keys(root, scores_features__network="file:eyes.pt2")
     with pytest.raises(BegatError, match="expected a path under data/"):
         keys(root, **PIPELINE, models__pipeline="elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("changes", "stage"),
+    [
+        ({"scores_influence__models": 2}, "factors"),
+        ({"scores_influence__models": 0}, "factors"),
+        ({"unlearned__pack": 1}, "unlearned"),
+        ({"splits__members": 16}, "models"),
+        ({"queries__count": 6, "queries__block": 2}, "measurements"),
+        ({"splits__logo": 0}, "measurements"),
+    ],
+)
+def test_dvc_notices_whatever_changes_the_jobs_of_a_stage(root, changes, stage):
+    before, after = planned(root), planned(root, **changes)
+
+    def jobs(plan, of):
+        return {(job.name, job.key) for job in plan.jobs(of)}
+
+    def noticed(of):
+        listed = [n for entry in DVC[of].get("params", []) for n in next(iter(entry.values()))]
+        if any(c.replace("__", ".") in listed or c.partition("__")[0] in listed for c in changes):
+            return True
+        above = {d.split("/")[1] for d in DVC[of]["deps"] if d.startswith("results/")} & set(STAGES)
+        return any(jobs(before, one) != jobs(after, one) and noticed(one) for one in above)
+
+    assert jobs(before, stage) != jobs(after, stage)
+    assert noticed(stage)
+
+
+def test_a_newton_step_reads_the_full_models_factors_asked_for_or_not(root):
+    for asked in (0, 1):
+        plan = planned(root, unlearned__operator="newton", scores_influence__models=asked)
+        assert [job.name for job in plan.jobs("factors")] == ["full-0-0"]
+        assert all(("factors", "full-0-0") in job.inputs for job in plan.jobs("unlearned"))
 
 
 def test_planning_starts_without_torch():

@@ -324,6 +324,16 @@ def test_a_pipeline_that_somebody_brings_is_looked_into_without_training(project
     project.assert_all_current()
 
 
+def test_a_newton_step_takes_the_place_of_unlearning(project):
+    place = project.root / "results/unlearned/0.zarr"
+    before = Artifact(place, "unlearned")["weights"]
+    project.change("unlearned", "operator", "newton")
+    project.snakemake()
+    after = Artifact(place, "unlearned")["weights"]
+    assert not np.allclose(after, before, rtol=1e-3, atol=1e-4)
+    project.begat("status", "--strict")
+
+
 def test_the_commands_of_both_engines_say_sensible_things(project):
     assert "metrics" in project.snakemake("--rulegraph", "mermaid-js")
     assert "digraph" in project.snakemake("--rulegraph")

@@ -34,8 +34,8 @@ def documentation() -> str:
         "# Parameters",
         "",
         "Everything a run can be asked for, in `params.yaml` (or the file that its key `use`, or",
-        "`--config use=...`, names). A *count* only decides how many jobs there are: changing it",
-        "leaves all that is already computed as it is. Written from the schema; to write it anew:",
+        "`--config use=...`, names). A *count* decides which jobs there are: changing it leaves",
+        "all that is already computed as it is. Written from the schema; to write it anew:",
         "`python -m begat.io.params > docs/parameters.md`.",
     ]
     for section in ("", *SECTIONS):

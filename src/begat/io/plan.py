@@ -5,9 +5,9 @@ nothing is asked of Snakemake, DVC or the age of a file. ``dvc.yaml`` is the one
 parameters and which code matter to a stage.
 
 A key is the sha256 of ``made_from``: schema version, stage, sha256 of each source file of the
-stage, its parameters, the keys of what it reads. Numbers that only decide how many jobs there are
-(``count`` in ``io.params``) are left out. A model's key knows the recipe of its own training set,
-not the table of all of them, so more members never retrain the others.
+stage, its parameters, the keys of what it reads. What only decides which jobs there are (``count``
+in ``io.sections``) is left out, unless a job says it itself. A model's key knows the recipe of its
+own training set, not the table of all of them, so more members never retrain the others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -223,22 +223,21 @@ class Plan(Request):
 
     def _factors(self) -> Iterator[Job]:
         asked = self._asked("scores_influence")
-        if self.params["unlearned"]["operator"] == "newton":
-            asked = tuple(dict.fromkeys((*self.of_kind("full")[:1], *asked)))
-        for model in asked:
+        stepped = self.of_kind("full")[: self.params["unlearned"]["operator"] == "newton"]
+        for model in (*(m for m in stepped if m not in asked), *asked):
             yield self._job("factors", model.name, [("images", "all")], (model,))
 
     def _unlearned(self) -> Iterator[Job]:
         groups = self.dataset.groups
         # Packs are networks of our own making.
         full = () if self.pipeline else self.of_kind("full")[:1]
-        size = self.params["unlearned"]["pack"]
+        size, operator = (self.params["unlearned"][k] for k in ("pack", "operator"))
         reads: list[Name] = [("images", "all")]
-        if self.params["unlearned"]["operator"] == "newton":
+        if operator == "newton":
             reads += self._names("factors")[:1]
         for i, start in enumerate(range(0, len(groups) if full else 0, size)):
             some = list(groups[start : start + size])
-            yield self._job("unlearned", str(i), reads, full, groups=some)
+            yield self._job("unlearned", str(i), reads, full, groups=some, operator=operator)
 
     def _measurements(self) -> Iterator[Job]:
         every = list(range(self.params["measurements"]["draws"]))

@@ -33,8 +33,8 @@ def key(
 ) -> Any:
     """A required key: its meaning and unit, inclusive bounds (``above``: exclusive), choices.
 
-    ``count`` marks a number that only decides how many jobs there are, or which jobs say for
-    themselves: it is no part of any other job's key, so changing it leaves the rest as it is.
+    ``count`` marks what decides which jobs there are: it is in no job's key, unless the job says so
+    itself (``io.plan``), so changing it leaves what is already computed as it is.
     """
     metadata = dict(
         doc=doc, unit=unit, least=least, most=most, above=above, choices=choices, count=count
@@ -162,7 +162,9 @@ class Factors:
 class Unlearned:
     """How the full model forgets each group."""
 
-    operator: str = key("what the model is drawn to on forgotten images", choices=OPERATORS)
+    operator: str = key(
+        "what the model is drawn to on forgotten images", choices=OPERATORS, count=True
+    )
     retain: str = key(
         "on other images: keep the full model's answers, or train on", choices=("distil", "denoise")
     )
@@ -204,7 +206,9 @@ class ScoresEnsemble:
 class ScoresInfluence:
     """Scores by influence functions: K-FAC, EK-FAC, gradient dot products."""
 
-    models: int = key("models to average over: full ones first, then members; 0 = none", least=0)
+    models: int = key(
+        "models to average over: full ones first, then members; 0 = none", least=0, count=True
+    )
     draws: int = key("draws of (timestep, noise) per gradient; a multiple of 4", least=4)
     shared: bool = key("one list of draws for all images and queries, not one for each")
     centred: bool = key("take the mean training gradient off the queries'; for shared draws")
