@@ -274,3 +274,14 @@ def test_images_of_the_group_named_first_are_shown_with_their_shares():
     shown = text.split("Within the group")[1].split("</div>\n<p")[0]
     assert re.findall(r"(\d+) %", shown) == ["70", "30"]
     assert "Within the group" not in page(evidence(within=None), queries=1, top=5)
+
+
+def test_the_method_that_agrees_best_with_retraining_is_the_one_that_stands_open():
+    summary = evidence().summary
+    for method in ("ensemble_matched", "pixel_rbf"):
+        rows = {**summary["lds"]["methods"], method: interval(0.8)}
+        text = page(
+            evidence(summary={**summary, "lds": {**summary["lds"], "methods": rows}}), 1, top=3
+        )
+        (opened,) = re.findall(r"<details open><summary[^>]*>(.*?)</summary>", text)
+        assert opened == words(method)[0]

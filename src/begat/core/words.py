@@ -73,6 +73,7 @@ METHODS = {
         "what retraining says of all other queries: right on average, blind to this one",
     ),
 }
+LIKENESSES = ("features_cosine", "pixel_rbf", "pixel_cosine", "pixel_nearest")  # no effects
 
 
 def words(method: str) -> tuple[str, str]:

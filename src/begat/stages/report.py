@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from begat.core.charts import charts, costs, curve_lines, drawn_dag, logo_tables
-from begat.core.words import words
+from begat.core.words import LIKENESSES, words
 
 THUMBNAIL = 64  # px; larger images are shown at this size
 
@@ -94,6 +94,7 @@ def page(evidence: Evidence, queries: int, top: int) -> str:
     return environment.get_template("report.html").render(
         e=evidence,
         words=words,
+        likenesses=LIKENESSES,
         cards=[card(evidence, query, top, gallery) for query in shown],
         agreement=list(charts(evidence.summary)),
         logo=list(logo_tables(evidence.summary.get("logo", {}))),
@@ -116,6 +117,7 @@ def card(evidence: Evidence, query: int, top: int, gallery: Gallery) -> dict[str
         "images": [
             {
                 "method": method,
+                "open": method == most_trusted(evidence),
                 "helpful": image_row(evidence, method, query, top, gallery, -1),
                 "harmful": image_row(evidence, method, query, top, gallery, +1),
             }
@@ -124,6 +126,15 @@ def card(evidence: Evidence, query: int, top: int, gallery: Gallery) -> dict[str
         "within": within_row(evidence, query, top, gallery),
         "redrawn": [redrawn_row(evidence, kind, query, gallery) for kind in evidence.redrawn],
     }
+
+
+def most_trusted(evidence: Evidence) -> str:
+    """The image method that agrees best with retraining; without any check, the first."""
+    agreed = evidence.summary.get("lds", {}).get("methods", {})
+    known = [method for method in evidence.image_scores if method in agreed]
+    return (
+        max(known, key=lambda m: agreed[m]["value"]) if known else next(iter(evidence.image_scores))
+    )
 
 
 def in_order(evidence: Evidence) -> list[int]:
