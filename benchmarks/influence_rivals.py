@@ -5,7 +5,7 @@ in a process of its own, as ``influence.py`` starts it, so that its peak of memo
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,10 @@ from begat.core.denoisers import Denoiser
 from begat.core.diffusion import diffuse
 from begat.core.gradients import Sample, image_gradients
 from begat.core.image_draws import Draws, DrawsOf
-from begat.core.kronecker import blocks, preconditioned
-from begat.core.layers import covered_layers
+from begat.core.influence import products_with_all
+from begat.core.kronecker import blocks, divided
+from begat.core.layers import Layer, covered_layers
+from begat.core.stored_rows import stored
 
 DAMPING = 1e-5
 BATCH = 256
@@ -75,10 +77,16 @@ def begat(case: Case) -> np.ndarray:
     few = case.sample.only(range(case.queries))
     stream = image_gradients(case.denoiser, layers, few, case.draws)
     rows = torch.cat([r[0] for _, (r,) in stream])
-    (kept,) = preconditioned(curvature, rows, "absolute", [DAMPING])
-    del rows
-    stream = image_gradients(case.denoiser, layers, case.sample, case.draws)
-    return torch.cat([kept @ r[0].T for _, (r,) in stream], 1).numpy()
+    for block in curvature:
+        (rows[:, block.place],) = divided(block, rows, "absolute", [DAMPING])
+    return products_with(case, layers, rows)
+
+
+def products_with(case: Case, layers: Sequence[Layer], rows: Tensor) -> np.ndarray:
+    """Products of these rows with the gradients of all images."""
+    kept = stored((rows[:, layer.place] for layer in layers), layers, "full")
+    what = case.denoiser, layers, case.sample, case.draws, "noise"
+    return products_with_all(*what, [kept])[0, 0]
 
 
 def kronfluence(case: Case) -> np.ndarray:
@@ -195,9 +203,7 @@ def dot_products(case: Case) -> np.ndarray:
     few = case.sample.only(range(case.queries))
     for _, (r,) in image_gradients(case.denoiser, layers, few, case.draws):
         rows.append(r[0])
-    kept = torch.cat(rows)
-    stream = image_gradients(case.denoiser, layers, case.sample, case.draws)
-    return torch.cat([kept @ r[0].T for _, (r,) in stream], 1).numpy()
+    return products_with(case, layers, torch.cat(rows))
 
 
 RIVALS: dict[str, Callable[[Case], np.ndarray]] = {

@@ -102,9 +102,9 @@ def truth(module, layers, images, number=2):
 def test_fake_gradients_pulled_back_are_the_gauss_newton_matrix():
     module, images = nonlinear(), sample(3)
     layers = covered_layers(module, norms=True)
-    asked = denoiser(module), layers, images, for_every_pixel(draws(2)), every_pixel
+    asked = denoiser(module), layers, images, for_every_pixel(draws(2)), [every_pixel]
     total = 0
-    for some, tape in passes(*asked):
+    for some, _, tape in passes(*asked):
         n = 2 * 4 * (some.stop - some.start)
         rows = part_gradients(tape, n, 1)[0]
         total = total + rows.T @ rows

@@ -14,7 +14,7 @@ positions first, squared after. All matrices are means over images times draws a
 over D pixels: a damping for a sum over pixels is D times one for the mean.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Literal
 
@@ -23,21 +23,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from begat.core import tiles
-from begat.core.denoisers import Answer, Denoiser, answer
-from begat.core.gradients import EXAMPLES, Sample, blocks_of, layer_gradients
+from begat.core.denoisers import Answer, Denoiser
+from begat.core.gradients import EXAMPLES, Back, Sample, layer_gradients, passes
 from begat.core.image_draws import Draws, DrawsOf
 from begat.core.kronecker import Curvature
-from begat.core.layers import Layer, Tape, recorded
+from begat.core.layers import Layer, Tape
 from begat.core.noise import torch_generator
 from begat.core.positions import outputs_of
 from begat.core.windows import gram, inputs_gram
 
 Weight = Literal["expand", "reduce"]
 TILED = 4  # products by tiles are quicker over more examples than a cache holds
-Fake = Callable[[Sequence[int], Draws, Answer], Tensor]
 
 
-def fake_gradients(seed: int, stage: str) -> Fake:
+def fake_gradients(seed: int, stage: str) -> Back:
     """Gives output gradients eta sqrt(2/D), which belong to (root seed, stage, image)."""
 
     def of(images: Sequence[int], draws: Draws, found: Answer) -> Tensor:
@@ -51,31 +50,12 @@ def fake_gradients(seed: int, stage: str) -> Fake:
     return of
 
 
-def passes(
-    denoiser: Denoiser,
-    layers: Sequence[Layer],
-    sample: Sample,
-    draws: DrawsOf,
-    fake: Fake,
-    examples: int = EXAMPLES,
-) -> Iterator[tuple[slice, Tape]]:
-    """Blocks of images, each with a tape that holds a backward pass from fake gradients."""
-    with recorded(denoiser.module, layers) as tape:
-        for some in blocks_of(sample, draws(sample.number[:1]).number, examples):
-            names = sample.number[some]
-            dealt = draws(names)
-            tape.clear()
-            found = answer(denoiser, sample.images(some), sample.labels(some), dealt)
-            tape.backward(found.output, fake(names, dealt, found))
-            yield some, tape
-
-
 def covariances(
     denoiser: Denoiser,
     layers: Sequence[Layer],
     sample: Sample,
     draws: DrawsOf,
-    fake: Fake,
+    fake: Back,
     *,
     sharing: Weight = "expand",
     examples: int = EXAMPLES,
@@ -83,7 +63,7 @@ def covariances(
     """The factors A and B of every layer, of a norm layer the whole curvature, in float64."""
     totals = {layer.name: _zeros(denoiser, layer) for layer in layers}
     seen = len(sample) * draws(sample.number[:1]).number
-    for _, tape in passes(denoiser, layers, sample, draws, fake, examples):
+    for _, _, tape in passes(denoiser, layers, sample, draws, [fake], examples):
         for layer in layers:
             for name, value in products(tape, layer, sharing):
                 totals[layer.name][name] += value
@@ -137,7 +117,7 @@ def eigenvalues(
     layers: Sequence[Layer],
     sample: Sample,
     draws: DrawsOf,
-    fake: Fake,
+    fake: Back,
     bases: Curvature,
     *,
     groups: Float[Tensor, "group image"] | None = None,
@@ -156,7 +136,7 @@ def eigenvalues(
     counts = torch.ones(1, len(sample)) if groups is None else groups
     counts = counts.to(denoiser.like)
     totals = [{layer.name: _no_values(denoiser, layer) for layer in layers} for _ in counts]
-    for some, tape in passes(denoiser, layers, sample, draws, fake, examples):
+    for some, _, tape in passes(denoiser, layers, sample, draws, [fake], examples):
         count = counts[:, some].repeat_interleave(number, 1)
         for layer in layers:
             for values in squares(tape, layer, bases[layer.name], count):

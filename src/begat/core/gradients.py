@@ -5,15 +5,16 @@ G = sum_{draw, p} b_p a_p^T, so that a gradient per image costs about as much as
 gradient of the batch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from begat.core.denoisers import MEASUREMENTS, Denoiser, answer
+from begat.core.denoisers import MEASUREMENTS, Answer, Denoiser, answer
 from begat.core.image_draws import Draws, DrawsOf
 from begat.core.layers import Layer, Tape, recorded
 from begat.core.positions import inputs_of, outputs_of
@@ -22,6 +23,8 @@ from begat.errors import BegatError
 
 EXAMPLES = 256  # noisy images per network call; a matter of speed and memory only
 HELD = 2**24  # numbers of gradients by image held at a time
+CACHED = 2**19  # so many of them stay in a processor's cache
+Back = Callable[[Sequence[int], Draws, Answer], Tensor]
 Rows = Float[Tensor, "part image parameter"]
 
 
@@ -68,6 +71,40 @@ def width(layers: Sequence[Layer]) -> int:
     return layers[-1].stop if layers else 0
 
 
+def passes(
+    denoiser: Denoiser,
+    layers: Sequence[Layer],
+    sample: Sample,
+    draws: DrawsOf,
+    backs: Sequence[Back],
+    examples: int = EXAMPLES,
+) -> Iterator[tuple[slice, Draws, Tape]]:
+    """Blocks of images, each with a tape that holds a backward pass: one for each of ``backs``.
+
+    These give the gradient in the network's output, from the images' names, their draws and what
+    the network answered. One forward pass serves them all.
+    """
+    with recorded(denoiser.module, layers) as tape:
+        for some in blocks_of(sample, draws(sample.number[:1]).number, examples):
+            names = sample.number[some]
+            dealt = draws(names)
+            tape.clear()
+            found = answer(denoiser, sample.images(some), sample.labels(some), dealt)
+            for i, back in enumerate(backs, 1):
+                tape.backward(found.output, back(names, dealt, found), again=i < len(backs))
+                yield some, dealt, tape
+
+
+def backs_of(measurements: Sequence[str]) -> list[Back]:
+    """For ``passes``: the gradients of measurements named in ``core.denoisers.MEASUREMENTS``."""
+    return [lambda _, __, found, m=m: MEASUREMENTS[m](found) for m in measurements]  # type: ignore[misc]
+
+
+def in_parts(draws: DrawsOf, parts: int) -> DrawsOf:
+    """The same draws, split into so many independent lists."""
+    return lambda names: draws(names).in_parts(parts)
+
+
 def image_gradients(
     denoiser: Denoiser,
     layers: Sequence[Layer],
@@ -98,20 +135,15 @@ def image_gradients(
     number = draws(sample.number[:1]).number
     parts = number if each_draw else parts
     most = max(1, HELD // (width(layers) * parts * len(measurements)))
-    with recorded(denoiser.module, layers) as tape:
-        for some in blocks_of(sample, number, min(examples, most * number)):
-            names = sample.number[some]
-            dealt = draws(names).in_parts(parts)
-            tape.clear()
-            found = answer(denoiser, sample.images(some), sample.labels(some), dealt)
-            rows = []
-            for measurement in measurements:
-                again = measurement != measurements[-1]
-                tape.backward(found.output, MEASUREMENTS[measurement](found), again=again)
-                row = part_gradients(tape, len(names), parts)
-                _check_finite(row, tape, names, dealt)
-                rows.append(row)
+    how = backs_of(measurements), min(examples, most * number)
+    rows: list[Rows] = []
+    for some, dealt, tape in passes(denoiser, layers, sample, in_parts(draws, parts), *how):
+        names = sample.number[some]
+        rows.append(part_gradients(tape, len(names), parts))
+        check_finite(rows[-1], tape, names, dealt)
+        if len(rows) == len(measurements):
             yield some, tuple(rows)
+            rows = []
 
 
 def part_gradients(tape: Tape, images: int, parts: int) -> Rows:
@@ -120,42 +152,46 @@ def part_gradients(tape: Tape, images: int, parts: int) -> Rows:
     like = tape.uses(tape.layers[0])[0][1]
     rows = like.new_empty(groups, width(tape.layers))
     for layer in tape.layers:
-        draws = len(tape.uses(layer)[0][0]) // groups
-        taps = layer.module.kernel_size[1] if isinstance(layer.module, nn.Conv2d) else 1
-        numbers = max(
-            taps * tape.uses(layer)[0][0][0].numel(), layer.outputs * layer.inputs // draws
-        )
-        for some in tape.slices(layer, numbers, draws):
-            place = rows[some.start // draws : some.stop // draws, layer.start : layer.stop]
-            for i, (seen, back) in enumerate(tape.uses(layer)):
-                _put(place, layer, seen[some], back[some] / draws, draws, add=bool(i))
+        for some, found in pieces(tape, layer, groups, CACHED):
+            for view, piece in zip(layer.split(rows[some, layer.place]), found, strict=True):
+                view.copy_(piece)
     return rows.unflatten(0, (images, parts)).transpose(0, 1)
 
 
-def _put(
-    place: Float[Tensor, "group parameter"],
-    layer: Layer,
-    seen: Tensor,
-    back: Tensor,
-    draws: int,
-    *,
-    add: bool,
-) -> None:
-    """Write what one use of a layer gives into its part of some rows, each of several draws."""
-    put = Tensor.add_ if add else Tensor.copy_
+def pieces(
+    tape: Tape, layer: Layer, groups: int, held: int = HELD
+) -> Iterator[tuple[slice, list[Float[Tensor, "group ..."]]]]:
+    """A layer's gradients of some groups after others, cut as ``Layer.split`` cuts rows.
+
+    A group is the mean over equally many successive examples of the tape. About ``held`` numbers
+    are made at a time.
+    """
+    uses = tape.uses(layer)
+    draws = len(uses[0][0]) // groups
+    taps = layer.module.kernel_size[1] if isinstance(layer.module, nn.Conv2d) else 1
+    numbers = max(taps * uses[0][0][0].numel(), layer.outputs * layer.inputs // draws)
+    for some in tape.slices(layer, numbers, draws, held):
+        found = [_products(layer, seen[some], back[some] / draws, draws) for seen, back in uses]
+        yield (
+            slice(some.start // draws, some.stop // draws),
+            [reduce(torch.add, several) for several in zip(*found, strict=True)],
+        )
+
+
+def _products(layer: Layer, seen: Tensor, back: Tensor, draws: int) -> list[Tensor]:
+    """What one use of a layer gives to each group of several draws."""
     if isinstance(layer.module, nn.Conv2d):
-        kernel = layer.module.kernel_size[0]
-        weight = place[:, : layer.outputs * layer.inputs]
-        weight = weight.unflatten(1, (layer.outputs, kernel, -1))
-        products = convolution_gradients(layer.module, seen, back, draws)
-        for row, product in zip(weight.unbind(2), products, strict=True):
-            put(row, product)
-        if layer.bias:
-            put(place[:, -layer.outputs :], back.sum((2, 3)).unflatten(0, (-1, draws)).sum(1))
-        return
-    a, b = inputs_of(layer.module, seen), outputs_of(layer.module, back)
-    a, b = (v.reshape(len(place), -1, v.shape[2]) for v in (a, b))
-    put(place, layer_gradients(layer, a, b))
+        weights = convolution_gradients(layer.module, seen, back, draws)
+        bias = back.sum((2, 3)).unflatten(0, (-1, draws)).sum(1)
+    else:
+        a, b = inputs_of(layer.module, seen), outputs_of(layer.module, back)
+        a, b = (v.reshape(len(v) // draws, -1, v.shape[2]) for v in (a, b))
+        weights, bias = [_weight(layer, a, b)], b.sum(1)
+    return [*weights, bias] if layer.bias else weights
+
+
+def _weight(layer: Layer, a: Tensor, b: Tensor) -> Tensor:
+    return torch.bmm(b.transpose(1, 2), a) if layer.inputs else (a * b).sum(1)
 
 
 def layer_gradients(
@@ -164,7 +200,7 @@ def layer_gradients(
     b: Float[Tensor, "example position feature_out"],
 ) -> Float[Tensor, "example parameter"]:
     """A layer's part of every example's row, its positions summed."""
-    weight = torch.bmm(b.transpose(1, 2), a).flatten(1) if layer.inputs else (a * b).sum(1)
+    weight = _weight(layer, a, b).flatten(1)
     return torch.cat([weight, b.sum(1)], 1) if layer.bias else weight
 
 
@@ -202,7 +238,12 @@ def mean_gradient(
     return (total / len(sample)).to(denoiser.like)
 
 
-def _check_finite(rows: Rows, tape: Tape, names: Sequence[int], draws: Draws) -> None:
+def check_finite(rows: Rows, tape: Tape, names: Sequence[int], draws: Draws) -> None:
+    """Nothing, where all gradients are numbers.
+
+    Raises:
+        BegatError: one is not, with the image and the draw.
+    """
     if rows.sum(2).isfinite().all() or rows.isfinite().all():  # a sum is cheaper to look at
         return
     wrong = (~rows.isfinite()).any(2).any(0).nonzero()

@@ -8,12 +8,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from begat.core.denoisers import Denoiser
-from begat.core.gradients import EXAMPLES, Sample, image_gradients, mean_gradient, width
+from begat.core.gradients import (
+    EXAMPLES,
+    Sample,
+    backs_of,
+    check_finite,
+    image_gradients,
+    in_parts,
+    mean_gradient,
+    part_gradients,
+    passes,
+)
 from begat.core.image_draws import DrawsOf
 from begat.core.kronecker import Block, preconditioned
 from begat.core.layers import Layer
 from begat.core.statistics import correlation
-from begat.core.stored_rows import StoredRows
+from begat.core.stored_rows import StoredRows, products
 
 CENTRE = 512  # images whose mean gradient stands for that of all: see ``query_gradients``
 Scores = Float[np.ndarray, "*variant query image"]
@@ -66,17 +76,22 @@ def products_with_all(
 
     The images' gradients pass by in blocks and are forgotten. There are as many parts of the draws
     as there are sets of stored rows.
+
+    Raises:
+        BegatError: a gradient is not finite, with the image and the draw.
     """
     parts = len(queries)
-    shape = (parts, parts, len(queries[0].codes[0]), len(images))
+    shape = (parts, parts, queries[0].rows, len(images))
     found = torch.zeros(shape, dtype=denoiser.like.dtype).numpy()
-    stream = image_gradients(
-        denoiser, layers, images, draws, (measurement,), parts=parts, examples=examples
-    )
-    for some, (rows,) in stream:
-        for i, stored in enumerate(queries):
-            product = stored.products(rows.flatten(0, 1)).unflatten(1, (parts, -1))
-            found[i, :, :, some] = product.transpose(0, 1).cpu().numpy()
+    dealt_in = in_parts(draws, parts)
+    backs = backs_of([measurement])
+    for some, dealt, tape in passes(denoiser, layers, images, dealt_in, backs, examples):
+        names = images.number[some]
+        for i, product in enumerate(products(tape, queries, parts * len(names))):
+            if not product.isfinite().all():
+                check_finite(part_gradients(tape, len(names), parts), tape, names, dealt)
+            of_parts = product.unflatten(1, (-1, parts)).permute(2, 0, 1)
+            found[i, :, :, some] = of_parts.cpu().numpy()
     return found
 
 
@@ -124,8 +139,3 @@ def group_scores(
     """
     (step,) = preconditioned(blocks, group[None] * share, kind, [damping])
     return queries @ step[0]
-
-
-def places_of(layers: Sequence[Layer]) -> list[slice]:
-    """Where each layer stands in a row."""
-    return [slice(layer.start, layer.stop) for layer in layers] if width(layers) else []

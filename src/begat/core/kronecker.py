@@ -8,7 +8,7 @@ Q_B [(Q_B^T G Q_A) / (L + d)] Q_A^T. A bias has no input axis: Q_A is absent and
 A norm layer is one dense block: Q_B are the eigenvectors of its whole curvature, Q_A is absent.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -145,10 +145,18 @@ def preconditioned(
     """Rows times the damped inverse curvature, for a whole grid of dampings in one rotation."""
     found = rows.new_empty(len(values), *rows.shape)
     for block in blocks:
-        part = rotated(block, rows)
-        for row, value in zip(found, values, strict=True):
-            row[:, block.place] = unrotated(block, part * damped(block, kind, value))
+        for row, part in zip(found, divided(block, rows, kind, values), strict=True):
+            row[:, block.place] = part
     return found
+
+
+def divided(
+    block: Block, rows: Float[Tensor, "row parameter"], kind: str, values: Sequence[float]
+) -> Iterator[Float[Tensor, "row part"]]:
+    """The block's part of ``preconditioned`` rows, for one damping after another."""
+    part = rotated(block, rows)
+    for value in values:
+        yield unrotated(block, part * damped(block, kind, value))
 
 
 def dead_blocks(blocks: Sequence[Block]) -> list[str]:

@@ -51,6 +51,21 @@ class Layer:
         """Where the next layer begins."""
         return self.weight.stop + self.outputs * self.bias
 
+    @property
+    def place(self) -> slice:
+        """Where the layer stands in a row."""
+        return slice(self.start, self.stop)
+
+    def split(self, part: Float[Tensor, "row part"]) -> list[Float[Tensor, "row ..."]]:
+        """Views of the layer's part of flat rows: its weight, a convolution's by row of the kernel
+        as ``[row, output, window]``, then its bias.
+        """
+        weight, bias = part.tensor_split([self.weight.stop - self.start], 1)
+        views = [weight.unflatten(1, (self.outputs, -1)) if self.inputs else weight]
+        if isinstance(self.module, nn.Conv2d):
+            views = list(views[0].unflatten(2, (self.module.kernel_size[0], -1)).unbind(2))
+        return [*views, bias] if self.bias else views
+
     def parameters(self, row: Float[Tensor, "*batch parameter"]) -> dict[str, Float[Tensor, "..."]]:
         """The layer's part of flat rows, by parameter name and in the parameters' own shapes."""
         part = row[..., self.weight]
@@ -195,13 +210,15 @@ class Tape:
         for some in self.slices(layer, max(positions, layer.outputs) * max(layer.inputs, 1)):
             yield some, *self.positions(layer, some)
 
-    def slices(self, layer: Layer, numbers: int, whole: int = 1) -> Iterator[slice]:
+    def slices(
+        self, layer: Layer, numbers: int, whole: int = 1, held: int = HELD
+    ) -> Iterator[slice]:
         """Consecutive examples, a multiple of ``whole``, each of which makes so many numbers.
 
         So few that these stay in a processor's cache; a fresh block of memory for all examples'
         patches costs more than filling it.
         """
-        several = max(1, HELD // (numbers * whole)) * whole
+        several = max(1, held // (numbers * whole)) * whole
         for start in range(0, len(self.uses(layer)[0][0]), several):
             yield slice(start, start + several)
 

@@ -1,10 +1,10 @@
-"""Rows of gradients kept while others stream past, in less memory where that is asked for.
+"""Rows of gradients kept while others pass by, in less memory where that is asked for.
 
 Averaged gradients are not of low rank, but they stand coarse rounding: int8 with one scale for
-each row and block keeps the order of scores at a quarter of the size (arXiv 2410.13850, app. C).
+each row and layer keeps the order of scores at a quarter of the size (arXiv 2410.13850, app. C).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,45 +12,68 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from begat.core.gradients import pieces
+from begat.core.layers import Layer, Tape
+
 Storage = Literal["full", "half", "int8"]
+HELD = 2**22  # numbers of gradients made at a time
+LARGEST = {"half": 1.0, "int8": 127.0}  # halves are scaled as well: tiny gradients would underflow
 
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Rows cut into blocks of parameters, each with a scale per row."""
+    """Rows cut as ``Layer.split`` cuts them, every layer with a scale per row."""
 
-    places: Sequence[slice]
-    codes: Sequence[Tensor]
+    codes: Sequence[Sequence[Tensor]]
     scales: Sequence[Float[Tensor, "row 1"]]
 
-    def products(self, rows: Float[Tensor, "image parameter"]) -> Float[Tensor, "row image"]:
-        """The inner product of every stored row with every given one."""
-        total = rows.new_zeros(len(self.codes[0]), len(rows))
-        for place, code, scale in zip(self.places, self.codes, self.scales, strict=True):
-            total += (code.to(rows) @ rows[:, place].T) * scale
-        return total
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return len(self.scales[0])
 
     @property
     def bytes(self) -> int:
         """Memory of the codes."""
-        return sum(code.numel() * code.element_size() for code in self.codes)
+        return sum(part.numel() * part.element_size() for code in self.codes for part in code)
 
 
 def stored(
-    rows: Float[Tensor, "row parameter"], places: Sequence[slice], storage: Storage
+    rows: Iterable[Float[Tensor, "row part"]], layers: Sequence[Layer], storage: Storage
 ) -> StoredRows:
-    """The rows as ``full`` (their own precision), ``half`` or ``int8`` numbers."""
-    if storage == "full":
-        return StoredRows([slice(0, rows.shape[1])], [rows], [rows.new_ones(len(rows), 1)])
+    """Rows as ``full`` (their own precision), ``half`` or ``int8`` numbers.
+
+    They come layer by layer, so that they need never all be there as they were.
+    """
     codes, scales = [], []
-    for place in places:
-        part = rows[:, place]
-        scale = part.abs().amax(1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
-        scale = scale / LARGEST[storage]
-        code = part / scale
-        codes.append(code.round().to(torch.int8) if storage == "int8" else code.half())
+    for layer, part in zip(layers, rows, strict=True):
+        scale = part.new_ones(len(part), 1)
+        if storage != "full":
+            largest = part.abs().amax(1, keepdim=True)
+            scale = largest.clamp(min=torch.finfo(part.dtype).tiny) / LARGEST[storage]
+        parts = [piece.flatten(1) / scale for piece in layer.split(part)]
+        if storage != "full":
+            kind = {"half": torch.float16, "int8": torch.int8}[storage]
+            parts = [(p.round() if storage == "int8" else p).to(kind) for p in parts]
+        codes.append(parts)
         scales.append(scale)
-    return StoredRows(list(places), codes, scales)
+    return StoredRows(codes, scales)
 
 
-LARGEST = {"half": 1.0, "int8": 127.0}  # halves are scaled as well: tiny gradients would underflow
+def products(
+    tape: Tape, kept: Sequence[StoredRows], groups: int
+) -> list[Float[Tensor, "row group"]]:
+    """The inner product of every stored row with the gradient of every group on a tape.
+
+    The gradients are made layer by layer and never put together: putting whole rows into memory
+    and reading them again takes longer than making them. Groups as in ``core.gradients.pieces``.
+    """
+    like = tape.uses(tape.layers[0])[0][1]
+    totals = [like.new_zeros(rows.rows, groups) for rows in kept]
+    for number, layer in enumerate(tape.layers):
+        for some, found in pieces(tape, layer, groups, HELD):
+            columns = [part.flatten(1).T for part in found]
+            for total, rows in zip(totals, kept, strict=True):
+                for code, column in zip(rows.codes[number], columns, strict=True):
+                    total[:, some] += (code.to(like) @ column) * rows.scales[number]
+    return totals

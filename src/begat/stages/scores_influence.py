@@ -21,12 +21,11 @@ from begat.core.image_draws import DrawsOf
 from begat.core.influence import (
     best_by_agreement,
     group_scores,
-    places_of,
     products_with_all,
     query_gradients,
     split_half_reliability,
 )
-from begat.core.kronecker import Structure, blocks, preconditioned, without
+from begat.core.kronecker import Block, blocks, divided, without
 from begat.core.layers import Layer, covered_layers
 from begat.core.stored_rows import Storage, StoredRows, stored
 from begat.errors import BegatError
@@ -210,19 +209,27 @@ def _preconditioned(
 ) -> list[StoredRows]:
     """For each part of the draws, the rows of every (variant, query)."""
     tensors = _tensors(curvature, denoiser.like)
-    kept = []
-    for rows in gradients:
-        found = torch.empty(len(variants), *rows.shape).to(rows)
+    whole: dict[str, list[Block]] = {
+        v.structure: blocks(layers, tensors, v.structure)
+        for v in variants
+        if v.structure != "gradient_dot"
+    }
+
+    def of_layer(layer: Layer, rows: Tensor) -> Float[Tensor, "row part"]:
+        found = rows[:, layer.place].repeat(len(variants), 1, 1)
         for structure, kind in dict.fromkeys((v.structure, v.kind) for v in variants):
             at = [i for i, v in enumerate(variants) if (v.structure, v.kind) == (structure, kind)]
-            if structure == "gradient_dot":
-                found[at] = rows
-                continue
-            which: Structure = structure
             values = [variants[i].damping for i in at]
-            found[at] = preconditioned(blocks(layers, tensors, which), rows, kind, values)
-        kept.append(stored(found.flatten(0, 1), places_of(layers), storage))
-    return kept
+            for block in whole.get(structure, []):
+                if layer.start <= block.place.start < layer.stop:
+                    place = slice(block.place.start - layer.start, block.place.stop - layer.start)
+                    for i, part in zip(at, divided(block, rows, kind, values), strict=True):
+                        found[i, :, place] = part
+        return found.flatten(0, 1)
+
+    return [
+        stored((of_layer(layer, rows) for layer in layers), layers, storage) for rows in gradients
+    ]
 
 
 def _chosen(variants: Sequence[Variant], first: np.ndarray, second: np.ndarray) -> np.ndarray:
