@@ -156,7 +156,7 @@ def test_counts_are_exactly_what_decides_which_jobs_there_are():
         *(f"splits.{k}" for k in ("full", "members", "group_members", "logo", "halves")),
         *("splits.group_halves", "splits.half_seeds", "models.pack", "unlearned.pack"),
         *("queries.count", "queries.block", "scores_guda.draws"),
-        *("unlearned.operator", "scores_influence.models"),
+        *("unlearned.operator", "unlearned.start", "scores_influence.models"),
     }
 
 

@@ -4,6 +4,7 @@ import ast
 import shutil
 import subprocess
 import sys
+from itertools import product
 
 import grimp
 import pytest
@@ -312,8 +313,8 @@ def test_dvc_notices_whatever_changes_the_jobs_of_a_stage(root, changes, stage):
 
 
 def test_a_newton_step_reads_the_full_models_factors_asked_for_or_not(root):
-    for asked in (0, 1):
-        plan = planned(root, unlearned__operator="newton", scores_influence__models=asked)
+    for asked, how in product((0, 1), ("operator", "start")):
+        plan = planned(root, **{f"unlearned__{how}": "newton"}, scores_influence__models=asked)
         assert [job.name for job in plan.jobs("factors")] == ["full-0-0"]
         assert all(("factors", "full-0-0") in job.inputs for job in plan.jobs("unlearned"))
 

@@ -39,9 +39,10 @@ def body(run: Run) -> None:
             flip=run.params["models"]["flip"],
         )
         training = {k: asked.pop(k) for k in TRAINING}
-        damping = asked.pop("damping")
-        if asked["operator"] == "newton":
-            asked["operator"], training["steps"] = "retain_only", 0
+        damping, start = asked.pop("damping"), asked.pop("start")
+        if asked["operator"] == "newton":  # the step and no more
+            asked["operator"], training["steps"], start = "retain_only", 0, "newton"
+        if start == "newton":
             inverse = preconditioner_of(run, common["full"], damping)
             training["start"] = newton_step(**common, precondition=inverse, passes=PASSES)
         checkpoint = Checkpoint(run.root, [run.job.key], run.params["compute"]["checkpoint"])

@@ -223,21 +223,25 @@ class Plan(Request):
 
     def _factors(self) -> Iterator[Job]:
         asked = self._asked("scores_influence")
-        stepped = self.of_kind("full")[: self.params["unlearned"]["operator"] == "newton"]
+        stepped = self.of_kind("full")[: "newton" in self._forgetting.values()]
         for model in (*(m for m in stepped if m not in asked), *asked):
             yield self._job("factors", model.name, [("images", "all")], (model,))
+
+    @property
+    def _forgetting(self) -> dict[str, Any]:
+        """What says whether a curvature is needed to forget."""
+        return {k: self.params["unlearned"][k] for k in ("operator", "start")}
 
     def _unlearned(self) -> Iterator[Job]:
         groups = self.dataset.groups
         # Packs are networks of our own making.
         full = () if self.pipeline else self.of_kind("full")[:1]
-        size, operator = (self.params["unlearned"][k] for k in ("pack", "operator"))
-        reads: list[Name] = [("images", "all")]
-        if operator == "newton":
+        size, reads = self.params["unlearned"]["pack"], [("images", "all")]
+        if "newton" in self._forgetting.values():
             reads += self._names("factors")[:1]
         for i, start in enumerate(range(0, len(groups) if full else 0, size)):
             some = list(groups[start : start + size])
-            yield self._job("unlearned", str(i), reads, full, groups=some, operator=operator)
+            yield self._job("unlearned", str(i), reads, full, groups=some, **self._forgetting)
 
     def _measurements(self) -> Iterator[Job]:
         every = list(range(self.params["measurements"]["draws"]))

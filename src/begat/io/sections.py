@@ -165,6 +165,11 @@ class Unlearned:
     operator: str = key(
         "what the model is drawn to on forgotten images", choices=OPERATORS, count=True
     )
+    start: str = key(
+        "where forgetting starts: the full model, or a Newton step away from it",
+        choices=("full", "newton"),
+        count=True,
+    )
     retain: str = key(
         "on other images: keep the full model's answers, or train on", choices=("distil", "denoise")
     )
