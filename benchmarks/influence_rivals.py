@@ -20,7 +20,7 @@ from begat.core.image_draws import Draws, DrawsOf
 from begat.core.influence import products_with_all
 from begat.core.kronecker import blocks, divided
 from begat.core.layers import Layer, covered_layers
-from begat.core.stored_rows import stored
+from begat.core.stored_rows import StoredRows, stored
 
 DAMPING = 1e-5
 BATCH = 256
@@ -79,12 +79,18 @@ def begat(case: Case) -> np.ndarray:
     rows = torch.cat([r[0] for _, (r,) in stream])
     for block in curvature:
         (rows[:, block.place],) = divided(block, rows, "absolute", [DAMPING])
-    return products_with(case, layers, rows)
+    kept = cut(layers, rows)
+    del rows
+    return products_with(case, layers, kept)
 
 
-def products_with(case: Case, layers: Sequence[Layer], rows: Tensor) -> np.ndarray:
+def cut(layers: Sequence[Layer], rows: Tensor) -> StoredRows:
+    """Rows as they are kept while training gradients pass by."""
+    return stored((rows[:, layer.place] for layer in layers), layers, "full")
+
+
+def products_with(case: Case, layers: Sequence[Layer], kept: StoredRows) -> np.ndarray:
     """Products of these rows with the gradients of all images."""
-    kept = stored((rows[:, layer.place] for layer in layers), layers, "full")
     what = case.denoiser, layers, case.sample, case.draws, "noise"
     return products_with_all(*what, [kept])[0, 0]
 
@@ -203,7 +209,7 @@ def dot_products(case: Case) -> np.ndarray:
     few = case.sample.only(range(case.queries))
     for _, (r,) in image_gradients(case.denoiser, layers, few, case.draws):
         rows.append(r[0])
-    return products_with(case, layers, torch.cat(rows))
+    return products_with(case, layers, cut(layers, torch.cat(rows)))
 
 
 RIVALS: dict[str, Callable[[Case], np.ndarray]] = {
