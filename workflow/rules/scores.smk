@@ -23,6 +23,7 @@ rule scores_influence:
         directory("results/scores/influence.zarr"),
     log:
         "logs/scores/influence.log",
+    priority: 2
     threads: plan.params["compute"]["threads"]
     resources:
         gpu=min(GPUS, 1),

@@ -1,4 +1,5 @@
 # Models, in packs; the images asked about; what models are looked into and made to forget.
+# Priorities keep the longest chain (full model, its factors, influence) from being left for last.
 
 
 rule models:
@@ -14,6 +15,7 @@ rule models_pack:
         directory("results/models/{name}.zarr"),
     log:
         "logs/models/{name}.log",
+    priority: 1
     threads: plan.params["compute"]["threads"]
     resources:
         gpu=min(GPUS, 1),
@@ -58,6 +60,7 @@ rule factors_model:
         directory("results/factors/{name}.zarr"),
     log:
         "logs/factors/{name}.log",
+    priority: 2
     threads: plan.params["compute"]["threads"]
     resources:
         gpu=min(GPUS, 1),

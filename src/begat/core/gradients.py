@@ -159,7 +159,7 @@ def part_gradients(tape: Tape, images: int, parts: int) -> Rows:
 
 
 def pieces(
-    tape: Tape, layer: Layer, groups: int, held: int = HELD
+    tape: Tape, layer: Layer, groups: int, held: int
 ) -> Iterator[tuple[slice, list[Float[Tensor, "group ..."]]]]:
     """A layer's gradients of some groups after others, cut as ``Layer.split`` cuts rows.
 
