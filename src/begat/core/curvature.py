@@ -20,11 +20,19 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from begat.core import tiles
 from begat.core.denoisers import Answer, Denoiser
-from begat.core.gradients import EXAMPLES, Back, Sample, layer_gradients, passes
+from begat.core.gradients import (
+    CACHED,
+    EXAMPLES,
+    Back,
+    Sample,
+    layer_gradients,
+    passes,
+    pieces,
+)
 from begat.core.image_draws import Draws, DrawsOf
 from begat.core.kronecker import Curvature
 from begat.core.layers import Layer, Tape
@@ -197,6 +205,12 @@ def _weight_squares(
             gradient = tiles.rotated_gradients(layer.module, *given)  # type: ignore[arg-type]
             yield some, _squared(gradient, count[:, some])
         return
+    wide = isinstance(layer.module, nn.Conv2d) and layer.module.kernel_size[1] > 1
+    if wide and back[0].numel() >= 2 * layer.outputs**2:  # many more positions than outputs
+        for some, found in pieces(tape, layer, len(back), CACHED):
+            gradient = torch.cat(found[:-1] if layer.bias else found, 2)
+            yield some, _squared(basis_out.T @ (gradient @ basis_in), count[:, some])
+        return
     for some, a, b in tape.pieces(layer):
         yield some, _position_squares(a, b, basis_in, basis_out, count[:, some])
 
@@ -213,8 +227,6 @@ def _position_squares(
     if a.shape[1] == 1:
         left, right = b[:, 0].square(), (a[:, 0] @ basis_in).square()
         return torch.stack([(left * c[:, None]).T @ right for c in count])
-    rotate_first = a.shape[1] < len(basis_out)
-    a = a @ basis_in if rotate_first else a
-    gradient = torch.bmm(b.transpose(1, 2), a)
-    gradient = gradient if rotate_first else gradient @ basis_in
-    return _squared(gradient, count)
+    if a.shape[1] < len(basis_out):
+        return _squared(torch.bmm(b.transpose(1, 2), a @ basis_in), count)
+    return _squared(torch.bmm(b.transpose(1, 2), a) @ basis_in, count)

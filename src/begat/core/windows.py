@@ -38,7 +38,7 @@ def row_windows(
         (*padded.shape[:3], columns, kernel, channels),
         (*outer, of_x * step, of_x * apart, of_channel),
     )
-    return windows.flatten(4)
+    return windows.flatten(4).contiguous()
 
 
 def convolution_gradients(
