@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from begat.core.charts import MEASURES, answer, costs, curve_lines, drawn_dag, verdict
-from begat.core.words import words
+from begat.core.words import sides, words
 from begat.stages.report import Evidence, page
 
 QUERIES, IMAGES, GROUPS = 3, 12, 4
@@ -285,3 +285,13 @@ def test_the_method_that_agrees_best_with_retraining_is_the_one_that_stands_open
         )
         (opened,) = re.findall(r"<details open><summary[^>]*>(.*?)</summary>", text)
         assert opened == words(method)[0]
+
+
+def test_scores_without_a_sign_do_not_claim_that_an_image_harmed():
+    assert sides("ekfac") == ("helped most", "stood most in the way")
+    assert sides("das")[0] == "weighs most"
+    assert sides("pixel_rbf_summed")[1] == "least like it"
+    score = {"pixel_rbf": (np.ones((QUERIES, IMAGES)), None)}
+    text = page(evidence(image_scores=score), queries=1, top=3)
+    assert "least like it" in text
+    assert "stood most in the way" not in text

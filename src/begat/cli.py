@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from begat.core.words import sides
 from begat.errors import BegatError
 from begat.io.freshness import why
 from begat.io.job import Run
@@ -91,7 +92,7 @@ def _print_top(
 ) -> None:
     order = np.argsort(-score, kind="stable")
     table = Table(title=method, title_justify="left", title_style="bold")
-    for side in ("helped most", "stood most in the way"):
+    for side in sides(method):
         table.add_column(side)
         table.add_column("score", justify="right")
         if p_value is not None:

@@ -73,7 +73,11 @@ METHODS = {
         "what retraining says of all other queries: right on average, blind to this one",
     ),
 }
-LIKENESSES = ("features_cosine", "pixel_rbf", "pixel_cosine", "pixel_nearest")  # no effects
+LIKE = "most like it", "least like it"
+SIDES = {  # of scores that say how much, but not which way
+    "das": ("weighs most", "weighs least"),
+    **dict.fromkeys(("features_cosine", "pixel_rbf", "pixel_cosine", "pixel_nearest"), LIKE),
+}
 
 
 def words(method: str) -> tuple[str, str]:
@@ -82,3 +86,8 @@ def words(method: str) -> tuple[str, str]:
         name, says = words(method.removesuffix("_summed"))
         return f"{name}, images summed", f"{says}; image scores summed over the group"
     return METHODS.get(method, (method.replace("_", " "), ""))
+
+
+def sides(method: str) -> tuple[str, str]:
+    """What the highest and the lowest scores of a method mean."""
+    return SIDES.get(method.removesuffix("_summed"), ("helped most", "stood most in the way"))

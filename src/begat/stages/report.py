@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from begat.core.charts import charts, costs, curve_lines, drawn_dag, logo_tables
-from begat.core.words import LIKENESSES, words
+from begat.core.words import sides, words
 
 THUMBNAIL = 64  # px; larger images are shown at this size
 
@@ -94,7 +94,8 @@ def page(evidence: Evidence, queries: int, top: int) -> str:
     return environment.get_template("report.html").render(
         e=evidence,
         words=words,
-        likenesses=LIKENESSES,
+        sides=sides,
+        zip=zip,
         cards=[card(evidence, query, top, gallery) for query in shown],
         agreement=list(charts(evidence.summary)),
         logo=list(logo_tables(evidence.summary.get("logo", {}))),
