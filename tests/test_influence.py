@@ -279,7 +279,7 @@ def test_stored_rows_take_a_quarter_and_survive_tiny_numbers_and_empty_rows():
     back = torch.zeros_like(rows)
     for layer, codes, scale in zip(layers, found.codes, found.scales, strict=True):
         for view, code in zip(layer.split(back[:, layer.place]), codes, strict=True):
-            view.copy_((code * scale).view_as(view))
+            view.copy_((code * scale).T.view_as(view))
     torch.testing.assert_close(back, rows, rtol=0, atol=4e-12 / 127)
 
 

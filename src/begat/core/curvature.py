@@ -41,7 +41,8 @@ from begat.core.positions import outputs_of
 from begat.core.windows import gram, inputs_gram
 
 Weight = Literal["expand", "reduce"]
-TILED = 4  # products by tiles are quicker over more examples than a cache holds
+TILES = 64  # at a time: for fewer, all filters have to be read too often
+NEAR = 2**18  # numbers that stay in the cache nearest to a processor but one
 
 
 def fake_gradients(seed: int, stage: str) -> Back:
@@ -196,37 +197,54 @@ def _weight_squares(
 ) -> Iterator[tuple[slice, Float[Tensor, "group output input"]]]:
     """Those of a layer's weight, for some examples after others, by the cheapest way."""
     basis_in, basis_out = basis["activation_eigenvectors"], basis["gradient_eigenvectors"]
-    (seen, back), *more = tape.uses(layer)
-    if not more and tiles.pays(layer.module, seen, back):
-        down, across = tiles.tiles_along(back)
-        weights = tiles.filters(basis_in, seen.shape[1])
-        for some in tape.slices(layer, down * across * tiles.SIZE**2 * layer.inputs // TILED):
+    module, (seen, back), *more = layer.module, *tape.uses(layer)
+    if not more and tiles.pays(module, seen, back):
+        assert isinstance(module, nn.Conv2d)
+        number, weights = tiles.number(back), tiles.filters(basis_in, seen.shape[1])
+        for some in tape.slices(layer, number, held=TILES):
             given = seen[some], back[some], basis_out, weights
-            gradient = tiles.rotated_gradients(layer.module, *given)  # type: ignore[arg-type]
-            yield some, _squared(gradient, count[:, some])
+            yield some, _squares(*tiles.rotated_factors(module, *given), count[:, some])
         return
-    wide = isinstance(layer.module, nn.Conv2d) and layer.module.kernel_size[1] > 1
-    if wide and back[0].numel() >= 2 * layer.outputs**2:  # many more positions than outputs
+    many = back[0].numel() >= 2 * layer.outputs**2  # positions beside outputs
+    if many and isinstance(module, nn.Conv2d) and module.kernel_size[1] > 1:
         for some, found in pieces(tape, layer, len(back), CACHED):
-            gradient = torch.cat(found[:-1] if layer.bias else found, 2)
+            gradient = back.new_empty(len(back[some]), layer.outputs, layer.inputs)
+            for view, part in zip(gradient.chunk(module.kernel_size[0], 2), found, strict=False):
+                view.copy_(part)
             yield some, _squared(basis_out.T @ (gradient @ basis_in), count[:, some])
         return
     for some, a, b in tape.pieces(layer):
-        yield some, _position_squares(a, b, basis_in, basis_out, count[:, some])
+        yield some, _position_squares(a, b @ basis_out, basis_in, count[:, some])
+
+
+def _position_squares(
+    a: Tensor, b: Tensor, basis_in: Tensor, count: Tensor
+) -> Float[Tensor, "group output input"]:
+    """With one position the square of a product is a product of squares."""
+    if a.shape[1] == 1:
+        left, right = b[:, 0].square(), (a[:, 0] @ basis_in).square()
+        return torch.stack([(left * c[:, None]).T @ right for c in count])
+    if a.shape[1] < b.shape[2]:
+        return _squares(b.transpose(1, 2), a @ basis_in, count)
+    return _squared(torch.bmm(b.transpose(1, 2), a) @ basis_in, count)
 
 
 def _squared(gradient: Float[Tensor, "example output input"], count: Tensor) -> Tensor:
     return (count @ gradient.flatten(1).square_()).unflatten(1, gradient.shape[1:])
 
 
-def _position_squares(
-    a: Tensor, b: Tensor, basis_in: Tensor, basis_out: Tensor, count: Tensor
+def _squares(
+    left: Float[Tensor, "example output point"],
+    right: Float[Tensor, "example point input"],
+    count: Float[Tensor, "group example"],
 ) -> Float[Tensor, "group output input"]:
-    """With one position the square of a product is a product of squares."""
-    b = b @ basis_out
-    if a.shape[1] == 1:
-        left, right = b[:, 0].square(), (a[:, 0] @ basis_in).square()
-        return torch.stack([(left * c[:, None]).T @ right for c in count])
-    if a.shape[1] < len(basis_out):
-        return _squared(torch.bmm(b.transpose(1, 2), a @ basis_in), count)
-    return _squared(torch.bmm(b.transpose(1, 2), a) @ basis_in, count)
+    """The squares of left @ right, summed; products are made, squared and added within a cache."""
+    size = left.shape[1], right.shape[2]
+    few = max(1, NEAR // (size[0] * size[1]))
+    room, total = left.new_empty(few, *size), left.new_zeros(len(count), size[0] * size[1])
+    for start in range(0, len(left), few):
+        some = slice(start, start + few)
+        into = room[: len(left[some])]
+        torch.bmm(left[some], right[some], out=into)
+        total.addmm_(count[:, some], into.flatten(1).square_())
+    return total.unflatten(1, size)

@@ -1,5 +1,7 @@
 """The draws (timestep, noise) under which all models are compared."""
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -20,10 +22,22 @@ def shared_draws(
     Raises:
         BegatError: ``draws`` is odd or not positive.
     """
+    timestep, noise = several_draws([generator], draws, timesteps, shape)
+    return timestep[0], noise[0]
+
+
+def several_draws(
+    generators: Iterable[torch.Generator], draws: int, timesteps: int, shape: tuple[int, int, int]
+) -> tuple[Int[Tensor, "generator draw"], Float[Tensor, "generator draw channel y x"]]:
+    """The same from every generator."""
     if draws < 2 or draws % 2:
         raise BegatError(f"draws come in antithetic pairs: expected an even number, found {draws}")
     pairs = draws // 2
-    position = (torch.arange(pairs) + torch.rand(pairs, generator=generator)) / pairs
-    timestep = (position * timesteps).long().clamp(max=timesteps - 1)
-    noise = torch.randn(pairs, *shape, generator=generator)
-    return timestep.repeat_interleave(2), torch.stack([noise, -noise], 1).flatten(0, 1)
+    drawn = [
+        (torch.rand(pairs, generator=g), torch.randn(pairs, *shape, generator=g))
+        for g in generators
+    ]
+    inside = torch.stack([uniform for uniform, _ in drawn])
+    noise = torch.stack([normal for _, normal in drawn])
+    timestep = ((torch.arange(pairs) + inside) / pairs * timesteps).long().clamp(max=timesteps - 1)
+    return timestep.repeat_interleave(2, 1), torch.stack([noise, -noise], 2).flatten(1, 2)

@@ -160,11 +160,11 @@ def part_gradients(tape: Tape, images: int, parts: int) -> Rows:
 
 def pieces(
     tape: Tape, layer: Layer, groups: int, held: int
-) -> Iterator[tuple[slice, list[Float[Tensor, "group ..."]]]]:
+) -> Iterator[tuple[slice, Iterator[Float[Tensor, "group ..."]]]]:
     """A layer's gradients of some groups after others, cut as ``Layer.split`` cuts rows.
 
     A group is the mean over equally many successive examples of the tape. About ``held`` numbers
-    are made at a time.
+    are made at a time; each part is there until the next is asked for.
     """
     uses = tape.uses(layer)
     draws = len(uses[0][0]) // groups
@@ -174,20 +174,22 @@ def pieces(
         found = [_products(layer, seen[some], back[some] / draws, draws) for seen, back in uses]
         yield (
             slice(some.start // draws, some.stop // draws),
-            [reduce(torch.add, several) for several in zip(*found, strict=True)],
+            (reduce(torch.add, several) for several in zip(*found, strict=True)),
         )
 
 
-def _products(layer: Layer, seen: Tensor, back: Tensor, draws: int) -> list[Tensor]:
+def _products(layer: Layer, seen: Tensor, back: Tensor, draws: int) -> Iterator[Tensor]:
     """What one use of a layer gives to each group of several draws."""
     if isinstance(layer.module, nn.Conv2d):
-        weights = convolution_gradients(layer.module, seen, back, draws)
+        yield from convolution_gradients(layer.module, seen, back, draws)
         bias = back.sum((2, 3)).unflatten(0, (-1, draws)).sum(1)
     else:
         a, b = inputs_of(layer.module, seen), outputs_of(layer.module, back)
         a, b = (v.reshape(len(v) // draws, -1, v.shape[2]) for v in (a, b))
-        weights, bias = [_weight(layer, a, b)], b.sum(1)
-    return [*weights, bias] if layer.bias else weights
+        yield _weight(layer, a, b)
+        bias = b.sum(1)
+    if layer.bias:
+        yield bias
 
 
 def _weight(layer: Layer, a: Tensor, b: Tensor) -> Tensor:

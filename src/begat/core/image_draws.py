@@ -5,14 +5,14 @@ draws' noise common to both sides of a product; with the mean gradient taken off
 (``stages.scores_influence``) 16 shared draws are worth 64 of each image's own (tried on digits).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from begat.core.draws import shared_draws
+from begat.core.draws import several_draws
 from begat.core.noise import torch_generator
 from begat.errors import BegatError
 
@@ -56,19 +56,19 @@ DrawsOf = Callable[[Sequence[int]], Draws]
 
 
 def _draws(
-    generator: torch.Generator, draws: int, timesteps: int, shape: Shape, flip: bool
+    generators: Iterable[torch.Generator], draws: int, timesteps: int, shape: Shape, flip: bool
 ) -> Draws:
-    """One image's draws; with ``flip`` half of them mirrored, whole fours of draws in turn."""
-    timestep, noise = shared_draws(generator, draws, timesteps, shape)
+    """Images' draws; with ``flip`` half of them mirrored, whole fours of draws in turn."""
+    timestep, noise = several_draws(generators, draws, timesteps, shape)
     mirrored = (torch.arange(draws) // 4 % 2 == 1) & flip
-    return Draws(timestep[None], noise[None], mirrored[None])
+    return Draws(timestep, noise, mirrored.expand(len(timestep), -1))
 
 
 def common_draws(
     seed: int, stage: str, draws: int, timesteps: int, shape: Shape, *, flip: bool = False
 ) -> DrawsOf:
     """Gives all images the same draws, which belong to (root seed, stage)."""
-    one = _draws(torch_generator(seed, stage, "draws"), draws, timesteps, shape, flip)
+    one = _draws([torch_generator(seed, stage, "draws")], draws, timesteps, shape, flip)
 
     def of(images: Sequence[int]) -> Draws:
         n = len(images)
@@ -87,14 +87,7 @@ def own_draws(
     """Gives each image draws of its own, which belong to (root seed, stage, image)."""
 
     def of(images: Sequence[int]) -> Draws:
-        each = [
-            _draws(torch_generator(seed, stage, "draws", int(i)), draws, timesteps, shape, flip)
-            for i in images
-        ]
-        return Draws(
-            torch.cat([d.timestep for d in each]),
-            torch.cat([d.noise for d in each]),
-            torch.cat([d.flip for d in each]),
-        )
+        generators = (torch_generator(seed, stage, "draws", int(i)) for i in images)
+        return _draws(generators, draws, timesteps, shape, flip)
 
     return of

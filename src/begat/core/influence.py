@@ -90,7 +90,7 @@ def products_with_all(
         for i, product in enumerate(products(tape, queries, parts * len(names))):
             if not product.isfinite().all():
                 check_finite(part_gradients(tape, len(names), parts), tape, names, dealt)
-            of_parts = product.unflatten(1, (-1, parts)).permute(2, 0, 1)
+            of_parts = product.unflatten(0, (-1, parts)).permute(1, 2, 0)
             found[i, :, :, some] = of_parts.cpu().numpy()
     return found
 

@@ -22,10 +22,14 @@ LARGEST = {"half": 1.0, "int8": 127.0}  # halves are scaled as well: tiny gradie
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Rows cut as ``Layer.split`` cuts them, every layer with a scale per row."""
+    """Rows cut as ``Layer.split`` cuts them, every layer with a scale per row.
+
+    They lie as columns, ``[part, row]``: what passes by then meets them in the order both have in
+    memory, which makes long products more than twice as quick.
+    """
 
     codes: Sequence[Sequence[Tensor]]
-    scales: Sequence[Float[Tensor, "row 1"]]
+    scales: Sequence[Float[Tensor, " row"]]
 
     @property
     def rows(self) -> int:
@@ -47,11 +51,10 @@ def stored(
     """
     codes, scales = [], []
     for layer, part in zip(layers, rows, strict=True):
-        scale = part.new_ones(len(part), 1)
+        scale = part.new_ones(len(part))
         if storage != "full":
-            largest = part.abs().amax(1, keepdim=True)
-            scale = largest.clamp(min=torch.finfo(part.dtype).tiny) / LARGEST[storage]
-        parts = [piece.flatten(1) / scale for piece in layer.split(part)]
+            scale = part.abs().amax(1).clamp(min=torch.finfo(part.dtype).tiny) / LARGEST[storage]
+        parts = [(piece.flatten(1).T / scale).contiguous() for piece in layer.split(part)]
         if storage != "full":
             kind = {"half": torch.float16, "int8": torch.int8}[storage]
             parts = [(p.round() if storage == "int8" else p).to(kind) for p in parts]
@@ -62,18 +65,18 @@ def stored(
 
 def products(
     tape: Tape, kept: Sequence[StoredRows], groups: int
-) -> list[Float[Tensor, "row group"]]:
-    """The inner product of every stored row with the gradient of every group on a tape.
+) -> list[Float[Tensor, "group row"]]:
+    """The inner product of the gradient of every group on a tape with every stored row.
 
     The gradients are made layer by layer and never put together: putting whole rows into memory
     and reading them again takes longer than making them. Groups as in ``core.gradients.pieces``.
     """
     like = tape.uses(tape.layers[0])[0][1]
-    totals = [like.new_zeros(rows.rows, groups) for rows in kept]
+    totals = [like.new_zeros(groups, rows.rows) for rows in kept]
     for number, layer in enumerate(tape.layers):
         for some, found in pieces(tape, layer, groups, HELD):
-            columns = [part.flatten(1).T for part in found]
-            for total, rows in zip(totals, kept, strict=True):
-                for code, column in zip(rows.codes[number], columns, strict=True):
-                    total[:, some] += (code.to(like) @ column) * rows.scales[number]
+            for at, part in enumerate(found):
+                for total, rows in zip(totals, kept, strict=True):
+                    code = rows.codes[number][at].to(like)
+                    total[some] += (part.flatten(1) @ code) * rows.scales[number]
     return totals

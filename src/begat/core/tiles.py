@@ -28,8 +28,14 @@ _G = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]  
 _A = [[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]]
 
 
-def tiles_along(back: Tensor) -> tuple[int, int]:
-    """Tiles that cover an output, downwards and across."""
+def number(back: Tensor) -> int:
+    """How many tiles cover one example's output."""
+    down, across = _along(back)
+    return down * across
+
+
+def _along(back: Tensor) -> tuple[int, int]:
+    """Downwards and across."""
     return -(-back.shape[2] // STEP), -(-back.shape[3] // STEP)
 
 
@@ -42,9 +48,8 @@ def pays(module: nn.Module, seen: Tensor, back: Tensor) -> bool:
     channels, outputs, positions = seen.shape[1], back.shape[1], back[0, 0].numel()
     if channels < THIN:
         return False
-    down, across = tiles_along(back)
     of_filters = SIZE**2 * 9 * channels / len(seen)
-    tiled = SIZE**2 * down * across * (channels + outputs) + of_filters
+    tiled = SIZE**2 * number(back) * (channels + outputs) + of_filters
     plain = min(outputs, positions) * 9 * channels + positions * outputs
     return plain > GAIN * tiled
 
@@ -57,21 +62,24 @@ def filters(
     return (_twice(_G, basis) / 24**2 @ kernels).view(SIZE**2, channels, -1)
 
 
-def rotated_gradients(
+def rotated_factors(
     module: nn.Conv2d,
     seen: Float[Tensor, "example channel y x"],
     back: Float[Tensor, "example feature_out out_y out_x"],
     basis_out: Float[Tensor, "feature_out other"],
     weights: Float[Tensor, "point channel eigenvector"],
-) -> Float[Tensor, "example other eigenvector"]:
-    """Q_B^T [sum_p b_p a_p^T] Q_A of every example, with ``weights`` the filters of Q_A."""
-    number, (down, across) = len(seen), tiles_along(back)
+) -> tuple[Float[Tensor, "example other sum"], Float[Tensor, "example sum eigenvector"]]:
+    """Two matrices with product Q_B^T [sum_p b_p a_p^T] Q_A, for every example.
+
+    ``weights`` are the filters of Q_A.
+    """
+    examples, (down, across) = len(seen), _along(back)
     d = _tiles(seen, SIZE, down, across, padding(module))
     d = (_twice(_B, d) @ d.flatten(1)).view(SIZE**2, -1, seen.shape[1])
-    products = torch.bmm(d, weights).view(-1, number, weights.shape[2])
+    products = torch.bmm(d, weights).view(-1, examples, weights.shape[2])
     b = _tiles(back, STEP, down, across, (0, 0)) @ basis_out
-    b = (_twice(_A, b) @ b.flatten(1)).view(-1, number, basis_out.shape[1])
-    return torch.bmm(b.permute(1, 2, 0), products.transpose(0, 1))
+    b = (_twice(_A, b) @ b.flatten(1)).view(-1, examples, basis_out.shape[1])
+    return b.permute(1, 2, 0).contiguous(), products.transpose(0, 1)
 
 
 def _twice(matrix: list[list[int]], like: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ a patch is the windows of the rows that it spans, and those of all positions sta
 fixed distance, so that they are there without being copied.
 """
 
+from collections.abc import Iterator
 from functools import reduce
 from itertools import pairwise
 
@@ -46,16 +47,19 @@ def convolution_gradients(
     image: Float[Tensor, "example channel y x"],
     gradient: Float[Tensor, "example feature_out out_y out_x"],
     each: int,
-) -> list[Float[Tensor, "group feature_out window"]]:
-    """sum_p b_p a_p^T over the positions of ``each`` successive examples, by row of the kernel."""
+) -> Iterator[Float[Tensor, "group feature_out window"]]:
+    """sum_p b_p a_p^T over the positions of ``each`` successive examples, by row of the kernel.
+
+    All are made in the same memory, fresh memory costing more than the products: each is there
+    until the next is asked for.
+    """
     step, apart = module.stride[0], module.dilation[0]
     windows = row_windows(module, image, each, padding(module)[0])
     b = gradient.unflatten(0, (-1, each)).permute(0, 2, 3, 1, 4).flatten(2)
     span = step * (gradient.shape[2] - 1) + 1
-    return [
-        torch.bmm(b, windows[:, row : row + span : step].flatten(1, 3))
-        for row in range(0, apart * module.kernel_size[0], apart)
-    ]
+    room = b.new_empty(*b.shape[:2], windows.shape[-1])
+    for row in range(0, apart * module.kernel_size[0], apart):
+        yield torch.bmm(b, windows[:, row : row + span : step].flatten(1, 3), out=room)
 
 
 class PatchProducts:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 
 from begat.core.diffusion import diffuse
-from begat.core.draws import shared_draws
+from begat.core.draws import several_draws
 from begat.core.noise import torch_generator
 from begat.core.predictors import BATCH, Predictor
 
@@ -43,20 +43,13 @@ def measure(
     loss = np.zeros((models, len(images), count), np.float32)
     timestep = np.zeros((len(images), count), np.int32)
     grams = np.zeros((len(images), models, models))
+    shape = (images.shape[1], images.shape[2], images.shape[3])
     several = max(1, BATCH // count)
     for start in range(0, len(images), several):
         some = slice(start, start + several)
-        pairs = [
-            shared_draws(
-                torch_generator(seed, "measurements", query),
-                draws,
-                predictor.schedule.timesteps,
-                (images.shape[1], images.shape[2], images.shape[3]),
-            )
-            for query in queries[some]
-        ]
-        t = torch.cat([t[which] for t, _ in pairs])
-        noise = torch.cat([noise[which] for _, noise in pairs])
+        generators = (torch_generator(seed, "measurements", query) for query in queries[some])
+        t, noise = several_draws(generators, draws, predictor.schedule.timesteps, shape)
+        t, noise = t[:, which].flatten(), noise[:, which].flatten(0, 1)
         noisy = diffuse(predictor.schedule, images[some].repeat_interleave(count, 0), t, noise)
         classes = torch.from_numpy(label[some]).long().repeat_interleave(count)
         condition = classes if predictor.config.classes else None
