@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from begat.core.curvature import covariances, eigenbases, eigenvalues
 from begat.core.denoisers import Denoiser
 from begat.core.diffusion import diffuse
-from begat.core.gradients import Sample, image_gradients
+from begat.core.gradients import Sample
 from begat.core.image_draws import Draws, DrawsOf
-from begat.core.influence import products_with_all
+from begat.core.influence import products_with_all, query_gradients
 from begat.core.kronecker import blocks, divided
 from begat.core.layers import Layer, covered_layers
 from begat.core.stored_rows import StoredRows, stored
@@ -75,18 +75,15 @@ def begat(case: Case) -> np.ndarray:
     (values,) = eigenvalues(*asked, bases)
     curvature = blocks(layers, {n: bases[n] | values[n] for n in bases}, "ekfac")
     few = case.sample.only(range(case.queries))
-    stream = image_gradients(case.denoiser, layers, few, case.draws)
-    rows = torch.cat([r[0] for _, (r,) in stream])
-    for block in curvature:
-        (rows[:, block.place],) = divided(block, rows, "absolute", [DAMPING])
-    kept = cut(layers, rows)
+    (rows,) = query_gradients(case.denoiser, layers, few, case.draws, "noise")
+
+    def of_layer(layer: Layer) -> Tensor:
+        own = [b for b in curvature if layer.start <= b.place.start < layer.stop]
+        return torch.cat([p for b in own for p in divided(b, rows, "absolute", [DAMPING])], 1)
+
+    kept = stored(map(of_layer, layers), layers, "full")
     del rows
     return products_with(case, layers, kept)
-
-
-def cut(layers: Sequence[Layer], rows: Tensor) -> StoredRows:
-    """Rows as they are kept while training gradients pass by."""
-    return stored((rows[:, layer.place] for layer in layers), layers, "full")
 
 
 def products_with(case: Case, layers: Sequence[Layer], kept: StoredRows) -> np.ndarray:
@@ -205,11 +202,12 @@ def dattri(case: Case) -> np.ndarray:
 
 def dot_products(case: Case) -> np.ndarray:
     """The same products by this package."""
-    layers, rows = covered_layers(case.denoiser.module, norms=True), []
+    layers = covered_layers(case.denoiser.module, norms=True)
     few = case.sample.only(range(case.queries))
-    for _, (r,) in image_gradients(case.denoiser, layers, few, case.draws):
-        rows.append(r[0])
-    return products_with(case, layers, cut(layers, torch.cat(rows)))
+    (rows,) = query_gradients(case.denoiser, layers, few, case.draws, "noise")
+    kept = stored((rows[:, layer.place] for layer in layers), layers, "full")
+    del rows
+    return products_with(case, layers, kept)
 
 
 RIVALS: dict[str, Callable[[Case], np.ndarray]] = {

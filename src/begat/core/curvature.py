@@ -242,9 +242,8 @@ def _squares(
     size = left.shape[1], right.shape[2]
     few = max(1, NEAR // (size[0] * size[1]))
     room, total = left.new_empty(few, *size), left.new_zeros(len(count), size[0] * size[1])
-    for start in range(0, len(left), few):
-        some = slice(start, start + few)
-        into = room[: len(left[some])]
-        torch.bmm(left[some], right[some], out=into)
-        total.addmm_(count[:, some], into.flatten(1).square_())
+    parts = zip(left.split(few), right.split(few), count.split(few, 1), strict=True)
+    for of_left, of_right, counted in parts:
+        product = torch.bmm(of_left, of_right, out=room[: len(of_left)])
+        total.addmm_(counted, product.flatten(1).square_())
     return total.unflatten(1, size)

@@ -18,6 +18,7 @@ from begat.core.gradients import (
     mean_gradient,
     part_gradients,
     passes,
+    width,
 )
 from begat.core.image_draws import DrawsOf
 from begat.core.kronecker import Block, preconditioned
@@ -47,19 +48,16 @@ def query_gradients(
     most ``CENTRE`` images spread evenly over ``centre``: all of them would cost another pass, and
     the error of the mean is 1/512 of the spread between images.
     """
-    found = [
-        rows
-        for _, (rows,) in image_gradients(
-            denoiser, layers, queries, draws, (measurement,), parts=parts, examples=examples
-        )
-    ]
-    gradients = torch.cat(found, 1)
+    gradients = denoiser.like.new_empty(parts, len(queries), width(layers))
+    asked = denoiser, layers, queries, draws, (measurement,)
+    for some, (rows,) in image_gradients(*asked, parts=parts, examples=examples):
+        gradients[:, some] = rows
     if centre is None:
         return gradients
     spread = np.unique(np.linspace(0, len(centre) - 1, min(CENTRE, len(centre))).round())
     few = centre.only([int(i) for i in spread])
-    how = dict(parts=parts, examples=examples)
-    return gradients - mean_gradient(denoiser, layers, few, draws, measurement, **how)
+    asked_of = denoiser, layers, few, draws, measurement
+    return gradients.sub_(mean_gradient(*asked_of, parts=parts, examples=examples))
 
 
 def products_with_all(

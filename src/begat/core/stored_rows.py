@@ -52,10 +52,10 @@ def stored(
     codes, scales = [], []
     for layer, part in zip(layers, rows, strict=True):
         scale = part.new_ones(len(part))
+        parts = [v.movedim(0, -1).flatten(0, -2).contiguous() for v in layer.split(part)]
         if storage != "full":
             scale = part.abs().amax(1).clamp(min=torch.finfo(part.dtype).tiny) / LARGEST[storage]
-        parts = [(piece.flatten(1).T / scale).contiguous() for piece in layer.split(part)]
-        if storage != "full":
+            parts = [p / scale for p in parts]
             kind = {"half": torch.float16, "int8": torch.int8}[storage]
             parts = [(p.round() if storage == "int8" else p).to(kind) for p in parts]
         codes.append(parts)

@@ -79,7 +79,7 @@ def rotated_factors(
     products = torch.bmm(d, weights).view(-1, examples, weights.shape[2])
     b = _tiles(back, STEP, down, across, (0, 0)) @ basis_out
     b = (_twice(_A, b) @ b.flatten(1)).view(-1, examples, basis_out.shape[1])
-    return b.permute(1, 2, 0).contiguous(), products.transpose(0, 1)
+    return b.permute(1, 2, 0), products.transpose(0, 1)
 
 
 def _twice(matrix: list[list[int]], like: Tensor) -> Tensor:
