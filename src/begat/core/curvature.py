@@ -41,7 +41,7 @@ from begat.core.positions import outputs_of
 from begat.core.windows import gram, inputs_gram
 
 Weight = Literal["expand", "reduce"]
-TILES = 64  # at a time: for fewer, all filters have to be read too often
+TILES = 128  # at a time: for fewer, all filters have to be read too often
 NEAR = 2**18  # numbers that stay in the cache nearest to a processor but one
 
 
