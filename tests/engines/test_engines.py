@@ -250,6 +250,13 @@ def test_a_truncated_chunk_stops_the_run_in_one_line_and_heals(project):
     assert project.planned() == set()
 
 
+def test_a_parameter_on_the_command_line_is_refused_not_ignored(tmp_path):
+    workspace = Workspace.fresh(tmp_path / "project")
+    said = workspace.snakemake("-n", "--config", "metrics={'resamples': 30}", fails=True)
+    assert "begat: --config: expected use=FILE alone, found metrics;" in said
+    assert "Traceback" not in said
+
+
 def test_an_impossible_parameter_stops_both_engines_in_one_line_and_changes_nothing(project):
     before = outputs(project)
     project.change("models", "steps", -5)

@@ -16,6 +16,13 @@ from begat.io.store import only_run
 configfile: "params.yaml"
 
 
+# Jobs and DVC read parameters from their file, so that one given here alone would change nothing.
+if others := sorted(set(workflow.config_settings.overwrite_config) - {"use"}):
+    raise WorkflowError(
+        f"begat: --config: expected use=FILE alone, found {', '.join(others[:3])}"
+        f"{', ...' if others[3:] else ''}; parameters are changed in that file, see params.yaml"
+    )
+
 try:
     plan = Plan(Path.cwd(), config["use"])
     freshness = Freshness(plan, main=workflow.is_main_process)
