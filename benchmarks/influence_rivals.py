@@ -5,7 +5,7 @@ in a process of its own, as ``influence.py`` starts it, so that its peak of memo
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +17,8 @@ from begat.core.denoisers import Denoiser
 from begat.core.diffusion import diffuse
 from begat.core.gradients import Sample
 from begat.core.image_draws import Draws, DrawsOf
-from begat.core.influence import products_with_all, query_gradients
-from begat.core.kronecker import blocks, divided
-from begat.core.layers import Layer, covered_layers
-from begat.core.stored_rows import StoredRows, stored
+from begat.core.layers import covered_layers
+from begat.stages.scores_influence import Curvatures, Variant, score
 
 DAMPING = 1e-5
 BATCH = 256
@@ -73,23 +71,15 @@ def begat(case: Case) -> np.ndarray:
     asked = case.denoiser, layers, case.sample, case.draws, lambda n, d, f: fakes[list(n)]
     bases = eigenbases(covariances(*asked), case.denoiser.like)
     (values,) = eigenvalues(*asked, bases)
-    curvature = blocks(layers, {n: bases[n] | values[n] for n in bases}, "ekfac")
+    curvature = {n: {k: v.numpy() for k, v in (bases[n] | values[n]).items()} for n in bases}
+    return scored(case, curvature, Variant("ekfac", "absolute", DAMPING), norms=False)
+
+
+def scored(case: Case, curvature: Curvatures, variant: Variant, *, norms: bool) -> np.ndarray:
+    """What the stage makes of these factors."""
     few = case.sample.only(range(case.queries))
-    (rows,) = query_gradients(case.denoiser, layers, few, case.draws, "noise")
-
-    def of_layer(layer: Layer) -> Tensor:
-        own = [b for b in curvature if layer.start <= b.place.start < layer.stop]
-        return torch.cat([p for b in own for p in divided(b, rows, "absolute", [DAMPING])], 1)
-
-    kept = stored(map(of_layer, layers), layers, "full")
-    del rows
-    return products_with(case, layers, kept)
-
-
-def products_with(case: Case, layers: Sequence[Layer], kept: StoredRows) -> np.ndarray:
-    """Products of these rows with the gradients of all images."""
-    what = case.denoiser, layers, case.sample, case.draws, "noise"
-    return products_with_all(*what, [kept])[0, 0]
+    asked = case.denoiser, curvature, case.sample, few, case.draws, [variant]
+    return score(*asked, norms=norms, centred=False, halves=False)["score"][0]
 
 
 def kronfluence(case: Case) -> np.ndarray:
@@ -203,11 +193,7 @@ def dattri(case: Case) -> np.ndarray:
 def dot_products(case: Case) -> np.ndarray:
     """The same products by this package."""
     layers = covered_layers(case.denoiser.module, norms=True)
-    few = case.sample.only(range(case.queries))
-    (rows,) = query_gradients(case.denoiser, layers, few, case.draws, "noise")
-    kept = stored((rows[:, layer.place] for layer in layers), layers, "full")
-    del rows
-    return products_with(case, layers, kept)
+    return scored(case, {layer.name: {} for layer in layers}, Variant("gradient_dot"), norms=True)
 
 
 RIVALS: dict[str, Callable[[Case], np.ndarray]] = {

@@ -56,8 +56,8 @@ def query_gradients(
         return gradients
     spread = np.unique(np.linspace(0, len(centre) - 1, min(CENTRE, len(centre))).round())
     few = centre.only([int(i) for i in spread])
-    asked_of = denoiser, layers, few, draws, measurement
-    return gradients.sub_(mean_gradient(*asked_of, parts=parts, examples=examples))
+    mean = mean_gradient(denoiser, layers, few, draws, measurement, parts=parts, examples=examples)
+    return gradients.sub_(mean)
 
 
 def products_with_all(
