@@ -1,6 +1,7 @@
-# make demo     the whole pipeline on the embedded digits, in an environment of its own
-# make test     all tests
-# make commit   record what a run of Snakemake made as DVC's results (after checking it)
+# make demo       the whole pipeline on the embedded digits, in an environment of its own
+# make test       all tests
+# make generate   dvc.yaml, docs/parameters.md and the comments in params.yaml, from the sources
+# make commit     record what a run of Snakemake made as DVC's results (after checking it)
 #
 # A GPU machine wants its own build of PyTorch: make demo TORCH="torch --index-url <its wheels>"
 
@@ -12,7 +13,7 @@ INSTALL = .venv/bin/uv pip install --quiet --python .venv/bin/python --compile-b
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE  # without bytecode every job starts seconds later
 
-.PHONY: demo test lint commit
+.PHONY: demo test lint generate commit
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -26,6 +27,9 @@ lint: .venv/ready-to-test
 	ruff check --fix src tests workflow benchmarks
 	ruff format src tests workflow benchmarks
 	snakefmt Snakefile workflow/rules
+
+generate: .venv/ready
+	python -m begat.io.generate
 
 commit: .venv/ready
 	snakemake --cores all verify

@@ -1,7 +1,6 @@
 """params.yaml, its schema and its documentation say the same; all else is refused in a line."""
 
 import copy
-import re
 
 import pytest
 import yaml
@@ -31,24 +30,6 @@ def test_shipped_files_are_valid_complete_and_in_the_schemas_order(file):
     assert list(raw) == ["use", "seed", *SECTIONS]
     for section in SECTIONS:
         assert list(raw[section]) == list(fields_of(section))
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_every_key_is_commented_with_what_the_schema_says(file):
-    section = ""
-    comments = {}
-    for line in (ROOT / file).read_text().splitlines():
-        if found := re.match(r"^(\w+):$", line):
-            section = found[1]
-        elif found := re.match(r"^(  )?(\w+): .*?  # (.*)$", line):
-            comments[section if found[1] else "", found[2]] = found[3]
-    for name in ("", *SECTIONS):
-        for key, known in fields_of(name).items():
-            assert comments.get((name, key)) == params.explained(known)
-
-
-def test_the_documentation_is_what_the_schema_says():
-    assert (ROOT / "docs" / "parameters.md").read_text() == params.documentation()
 
 
 def test_all_yaml_readers_read_the_same():

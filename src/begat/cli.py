@@ -16,6 +16,7 @@ from begat.errors import BegatError
 from begat.io.freshness import why
 from begat.io.job import Run
 from begat.io.plan import Plan
+from begat.io.results import image_scores
 from begat.io.store import Store
 
 commands = typer.Typer(
@@ -76,7 +77,7 @@ def _image_scores(
     dataset = results.plan.dataset
     of = [", ".join(dataset.groups[g] for g in member) for member in dataset.membership]
     names = [f"{name} ({g})" if g else name for name, g in zip(dataset.names, of, strict=True)]
-    return names, results.image_scores()
+    return names, image_scores(results)
 
 
 def _group_scores(

@@ -5,34 +5,35 @@ from functools import partial
 
 from begat.core.codes import code_blocks
 from begat.core.membership import groups_seen
-from begat.io import networks
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
+from begat.io.results import trains_on
+from begat.io.trained import predictor_of
 from begat.stages.counterfactuals import image_slots, redraw, without_groups, without_images
 
 
 def compute(run: Run) -> Iterator[Block]:
     images, numbers = run.read("images"), range(*run.job.queries)
     (queries,), (measured,) = run.reads("queries"), run.reads("measurements")
-    trains_on = run.trains_on(run.job.models)
+    in_training = trains_on(run, run.job.models)
     asked = run.params["counterfactuals"]
     draw = partial(
         redraw,
-        networks.predictor_of(run),
+        predictor_of(run),
         queries={name: queries[name] for name in ("pixels", "noise", "label")},
         drawn=run.plan.query_dataset is None,
         strength=asked["strength"],
         **{k: run.params["queries"][k] for k in ("sampler", "steps", "clip")},
     )
     if run.job.models[0].kind == "group_member":
-        seen = groups_seen(images["member_of"], trains_on)
+        seen = groups_seen(images["member_of"], in_training)
         blocks = code_blocks(run.params["splits"]["group_code"], *seen.shape)
         yield without_groups(draw, seen, blocks, numbers, seed=run.seed)
         return
     yield without_images(
         draw,
         measured["gram"],
-        trains_on.T,
+        in_training.T,
         images["cluster"],
         images["pixels"] / 127.5 - 1,
         numbers,

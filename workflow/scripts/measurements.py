@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
-from begat.io.networks import predictor_of
+from begat.io.trained import predictor_of
 from begat.stages.measurements import measure
 
 

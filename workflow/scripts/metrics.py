@@ -9,6 +9,7 @@ import numpy as np
 from begat.core.membership import groups_seen
 from begat.io.artifacts import Artifact, Block
 from begat.io.job import Run, main
+from begat.io.results import first_seeds, image_scores, joined, leading, losses, trains_on
 from begat.stages.metrics import Redrawn, Truth, evaluate, headline
 
 REDRAWN = ("factual", "pixels", "unit", "distance")
@@ -16,26 +17,26 @@ REDRAWN = ("factual", "pixels", "unit", "distance")
 
 def compute(run: Run, summary: dict[str, Any], methods: list[str]) -> Iterator[Block]:
     images, aggregated = run.read("images"), run.read("aggregated")
-    first = {kind: run.first_seeds(kind) for kind in ("half", "group_half")}
+    first = {kind: first_seeds(run, kind) for kind in ("half", "group_half")}
     truths: dict[str, Truth] = {}
     if first["half"]:
-        removed = ~run.trains_on(first["half"])
-        truths["lds"] = Truth(removed, run.losses("half").mean(-1))
+        removed = ~trains_on(run, first["half"])
+        truths["lds"] = Truth(removed, losses(run, "half").mean(-1))
     if first["group_half"]:
-        removed = ~groups_seen(images["member_of"], run.trains_on(first["group_half"])).T
-        truths["group_lds"] = Truth(removed, run.losses("group_half").mean(-1))
+        removed = ~groups_seen(images["member_of"], trains_on(run, first["group_half"])).T
+        truths["group_lds"] = Truth(removed, losses(run, "group_half").mean(-1))
     in_group = images["member_of"]
     units = {
         "group_member-": np.where(in_group.any(0), in_group.argmax(0), -1),
         "member-": images["cluster"],
     }
     found, tables = evaluate(
-        {method: score for method, (score, _) in run.image_scores().items()},
+        {method: score for method, (score, _) in image_scores(run).items()},
         dict(zip(aggregated.attributes["methods"], aggregated["score"], strict=True)),
         truths,
         {
             name: Redrawn(
-                *(run.joined("counterfactuals", array, kind) for array in REDRAWN), units[kind]
+                *(joined(run, "counterfactuals", array, kind) for array in REDRAWN), units[kind]
             )
             for name, kind in (("groups_redrawn", "group_member-"), ("images_redrawn", "member-"))
             if run.reads("counterfactuals", kind)
@@ -56,7 +57,7 @@ def body(run: Run) -> None:
     methods: list[str] = []
     run.finish(lambda run: compute(run, summary, methods), methods=methods, summary=summary)
     stored = Artifact(run.root / run.job.path, "metrics").attributes["summary"]
-    text = json.dumps(headline(stored, run.leading()), indent=1)
+    text = json.dumps(headline(stored, leading(run)), indent=1)
     (run.root / "results" / "metrics.json").write_text(text + "\n")
 
 

@@ -9,6 +9,7 @@ from begat.io.artifacts import Block
 from begat.io.checkpoints import Checkpoint
 from begat.io.job import Run, main
 from begat.io.pipelines import pipeline_row
+from begat.io.results import trains_on
 from begat.stages.models import train
 
 
@@ -23,7 +24,7 @@ def compute(run: Run) -> Iterator[Block]:
         states = train(
             run.read("images")["pixels"],
             networks.labels_of(run),
-            run.trains_on(missing),
+            trains_on(run, missing),
             [model.name for model in missing],
             [model.stream for model in missing],
             seed=run.seed,

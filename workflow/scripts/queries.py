@@ -8,7 +8,7 @@ import numpy as np
 from begat.io import datasets
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
-from begat.io.networks import predictor_of
+from begat.io.trained import predictor_of
 from begat.stages.queries import draw, own
 
 
@@ -21,7 +21,7 @@ def compute(run: Run) -> Iterator[Block]:
         return
     decoded = datasets.pixels(dataset, run.params["images"])
     pixels = [image for _, image in islice(decoded, numbers.start, numbers.stop)]
-    label = np.array(run.plan.query_labels[numbers.start : numbers.stop])
+    label = np.array(run.job.made_from["label"])
     timesteps = run.params["diffusion"]["timesteps"]
     yield own(np.stack(pixels), label, numbers, timesteps=timesteps, **how)
 

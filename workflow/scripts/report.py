@@ -7,6 +7,7 @@ import numpy as np
 from begat.io.artifacts import Block, text_of
 from begat.io.job import Run, main
 from begat.io.records import provenance
+from begat.io.results import image_scores, joined, leading
 from begat.stages.report import Evidence, page
 
 
@@ -26,15 +27,15 @@ def body(run: Run) -> None:
             groups=images.attributes["groups"],
             member_of=images["member_of"],
             units=len(np.unique(images["cluster"])),
-            queries=run.joined("queries", "pixels"),
-            image_scores=run.image_scores(),
+            queries=joined(run, "queries", "pixels"),
+            image_scores=image_scores(run),
             group_methods=aggregated.attributes["methods"],
-            leading=run.leading(),
+            leading=leading(run),
             group_score=aggregated["score"],
             group_uncertainty=aggregated["uncertainty"],
             redrawn={
                 kind: {
-                    array: run.joined("counterfactuals", array, f"{kind}-")
+                    array: joined(run, "counterfactuals", array, f"{kind}-")
                     for array in ("factual", "pixels", "unit", "distance")
                 }
                 for kind in kinds

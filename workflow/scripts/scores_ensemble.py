@@ -9,6 +9,7 @@ from begat.core.ensembles import CONTRASTS
 from begat.core.membership import groups_seen
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
+from begat.io.results import joined, trains_on
 from begat.stages.scores_ensemble import score, spread_out
 
 
@@ -18,21 +19,21 @@ def compute(run: Run) -> Iterator[Block]:
     how = {"seed": run.seed, "nulls": run.params["scores_ensemble"]["nulls"]}
     if run.reads("measurements", "member-"):
         of_image = np.searchsorted(cluster, images["cluster"])
-        seen = run.trains_on(run.plan.of_kind("member")).T[cluster]
+        seen = trains_on(run, run.plan.of_kind("member")).T[cluster]
         blocks = code_blocks(splits["code"], *seen.shape)
-        gram = run.joined("measurements", "gram", "member-")
+        gram = joined(run, "measurements", "gram", "member-")
         found = score(gram, seen, blocks, level="image", **how)
         yield {name: values[:, :, of_image] for name, values in found.items()}
-        distance = run.joined("counterfactuals", "distance", "member-")
-        unit = run.joined("counterfactuals", "unit", "member-")
+        distance = joined(run, "counterfactuals", "distance", "member-")
+        unit = joined(run, "counterfactuals", "unit", "member-")
         yield {"distance": spread_out(distance, unit, len(of_image))}
     if run.reads("measurements", "group_member-"):
-        seen = groups_seen(images["member_of"], run.trains_on(run.plan.of_kind("group_member")))
+        seen = groups_seen(images["member_of"], trains_on(run, run.plan.of_kind("group_member")))
         blocks = code_blocks(splits["group_code"], *seen.shape)
-        gram = run.joined("measurements", "gram", "group_member-")
+        gram = joined(run, "measurements", "gram", "group_member-")
         found = score(gram, seen, blocks, level="group", **how)
         yield {f"group_{name}": values for name, values in found.items()}
-        distance = run.joined("counterfactuals", "distance", "group_member-")
+        distance = joined(run, "counterfactuals", "distance", "group_member-")
         yield {"group_distance": distance[:, : len(seen)]}
 
 

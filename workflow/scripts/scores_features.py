@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from begat.io.artifacts import Block
 from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
-from begat.io.networks import denoiser_of, row_of
+from begat.io.trained import denoiser_of, row_of
 from begat.io.vision import named_network
 from begat.stages.scores_features import METHODS, foreign_features, own_features, similarity
 

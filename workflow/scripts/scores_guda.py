@@ -8,6 +8,7 @@ from begat.core.elbo import elbo_weights, weight_profile
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
 from begat.io.networks import schedule_of
+from begat.io.results import joined, losses
 from begat.stages.scores_guda import METHODS, gather, images_within, score
 
 
@@ -23,19 +24,19 @@ def body(run: Run) -> None:
         for block in measured:
             packs.setdefault(tuple(block.attributes["models"]), []).append(block["loss"])
         found = score(
-            run.losses("full")[0, 0][:, draws],
+            losses(run, "full")[0, 0][:, draws],
             gather(
                 ((names, np.concatenate(blocks, 1)) for names, blocks in packs.items()),
                 images.attributes["groups"],
             ),
-            run.joined("measurements", "timestep", "unlearned-"),
+            joined(run, "measurements", "timestep", "unlearned-"),
             weights,
             image["channels"] * image["size"] ** 2,
             share=len(draws) / total,
         )
         named = found["group_score"][0].argmax(1)
         members = images["member_of"][named]
-        queries = run.joined("queries", "pixels")
+        queries = joined(run, "queries", "pixels")
         how = dict(seed=run.seed, draws=total)
         within = images_within(queries, images["pixels"], members, schedule, **how)
         yield {**found, "within": within}

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
+from begat.io.results import losses
 from begat.stages.scores_logo import methods, score
 
 
 def compute(run: Run) -> Iterator[Block]:
-    without = run.losses("logo")
-    yield score(run.losses("full")[0, : without.shape[1]], without)
+    without = losses(run, "logo")
+    yield score(losses(run, "full")[0, : without.shape[1]], without)
 
 
 def body(run: Run) -> None:

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
+from begat.io.results import joined
 from begat.stages.scores_pixel import METHODS, similarity
 
 
 def compute(run: Run) -> Iterator[Block]:
     images = run.read("images")["pixels"] / 127.5 - 1
-    yield {"score": similarity(run.joined("queries", "pixels"), images)}
+    yield {"score": similarity(joined(run, "queries", "pixels"), images)}
 
 
 main(

@@ -8,7 +8,7 @@ from begat.core.training import learning_rate_at, snapshot_steps
 from begat.io.artifacts import Block
 from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
-from begat.io.networks import denoiser_of
+from begat.io.trained import denoiser_of
 from begat.stages.scores_tracin import METHODS, score
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from begat.io.artifacts import Block
 from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
-from begat.io.networks import denoiser_of, row_of
+from begat.io.trained import denoiser_of, row_of
 from begat.stages.scores_trak import SIGNED, score
 
 

@@ -9,9 +9,10 @@ from begat.core.operators import Forgetting
 from begat.io import networks
 from begat.io.artifacts import Block
 from begat.io.checkpoints import Checkpoint
-from begat.io.gradients import preconditioner_of
+from begat.io.curvature import preconditioner_of
 from begat.io.job import Run, main
 from begat.io.schema import schema_of
+from begat.io.trained import row_of
 from begat.stages.unlearned import PASSES, newton_step, unlearn
 
 TRAINING = ("steps", "learning_rate", "warmup", "clip")
@@ -29,7 +30,7 @@ def body(run: Run) -> None:
             member_of=images["member_of"][groups],
             names=[names[g] for g in groups],
             streams=["unlearned"] * len(groups),
-            full=networks.row_of(run, run.job.models[0]),
+            full=row_of(run, run.job.models[0]),
             seed=run.seed,
             config=networks.config_of(run.plan),
             schedule=networks.schedule_of(run.plan),

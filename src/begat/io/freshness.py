@@ -14,7 +14,8 @@ from pathlib import Path
 from begat.io.artifacts import stored_attributes
 from begat.io.job import current
 from begat.io.keys import path_of
-from begat.io.plan import STAGES, Plan
+from begat.io.plan import Plan
+from begat.io.stages import STAGES
 
 OLD = 1_000_000_000  # the age of all that exists (2001)
 OLDER = 1_000  # the age of the marker that says "current" (1970)
@@ -86,7 +87,7 @@ def _differences(before: dict, now: dict) -> list[str]:
             found.append(said + some)
     if before.get("schema") != now.get("schema"):
         found.append(f"schema: {before.get('schema')} -> {now.get('schema')}")
-    for part in ("models", "rows", "queries", "data"):
+    for part in ("models", "rows", "queries", "data", "label"):
         if before.get(part) != now.get(part):
             found.append(f"other {part}")
     return found

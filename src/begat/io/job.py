@@ -8,9 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from begat.core.roster import Model
 from begat.errors import BegatError
 from begat.io.artifacts import Artifact, Block, stored_attributes, write
 from begat.io.keys import Job, path_of
@@ -56,41 +53,6 @@ class Run:
     def scores(self) -> list[Artifact]:
         """The scores of all methods that this job reads."""
         return [self.read(*n) for n in self.job.inputs if n[0].startswith("scores_")]
-
-    def image_scores(self) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-        """Every method's scores of images, with their p-values where it has some."""
-        found = {}
-        for scores in self.scores():
-            if "score" in scores:
-                score = scores["score"]
-                p_value = scores["p_value"] if "p_value" in scores else None  # noqa: SIM401
-                for i, method in enumerate(scores.attributes["methods"]):
-                    found[method] = (score[i], None if p_value is None else p_value[i])
-        return found
-
-    def leading(self) -> list[str]:
-        """The methods to look at first; the others are their variants."""
-        return [method for scores in self.scores() for method in scores.attributes["leading"]]
-
-    def joined(self, stage: str, array: str, prefix: str = "", axis: int = 0) -> np.ndarray:
-        """One array of several artifacts, end to end along ``axis``."""
-        return np.concatenate([a[array] for a in self.reads(stage, prefix)], axis)
-
-    def trains_on(self, models: Sequence[Model]) -> np.ndarray:
-        """Which images each of these models is trained on, as ``[model, image]``."""
-        splits = self.read("splits")
-        row = {model["name"]: i for i, model in enumerate(splits.attributes["models"])}
-        return splits.rows("trains_on", np.array([row[model.name] for model in models]))
-
-    def first_seeds(self, kind: str) -> list[Model]:
-        """One model of each index of a kind: those that differ in what they were trained on."""
-        return [model for model in self.plan.of_kind(kind) if model.seed == 0]
-
-    def losses(self, kind: str) -> np.ndarray:
-        """Losses of all models of a kind, ``[index, seed, query, draw]``."""
-        found = self.joined("measurements", "loss", f"{kind}-", axis=1)
-        seeds = len({model.seed for model in self.plan.of_kind(kind)})
-        return found.reshape(-1, seeds, *found.shape[1:])
 
     @cached_property
     def device(self) -> "torch.device":

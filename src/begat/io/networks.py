@@ -1,21 +1,18 @@
-"""Models between disk and memory: networks from parameters, trained weights from artifacts."""
+"""Networks from parameters, and packs of them in the store, each model under its own key."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from begat.core.denoisers import Denoiser, DenoiserPredictor, unet_denoiser
 from begat.core.diffusion import SCHEDULES, Schedule
-from begat.core.predictors import Predictor
 from begat.core.roster import Model
 from begat.core.unet import UNetConfig
 from begat.errors import BegatError
 from begat.io.artifacts import Artifact, Block, remove, write
 from begat.io.job import Run
-from begat.io.pipelines import network_of, pipeline_config
+from begat.io.pipelines import pipeline_config
 from begat.io.plan import Plan
 
 ARRAYS = ("weights", "ema_weights", "training_loss")
@@ -97,43 +94,3 @@ def pack_attributes(run: Run) -> dict[str, Any]:
 def _followed(run: Run, model: Model) -> bool:
     """Whether the states along this model's training are kept: full models only."""
     return model.kind == "full" and run.params["models"]["snapshots"] > 0
-
-
-def weights_array(run: Run) -> str:
-    """The name of the weights that answer questions."""
-    return "ema_weights" if run.params["diffusion"]["weights"] == "ema" else "weights"
-
-
-def row_of(run: Run, model: Model) -> Float[np.ndarray, " parameter"]:
-    """The weights with which one model answers questions."""
-    pack = run.read("models", model.pack)
-    return pack.rows(weights_array(run), np.array([pack.attributes["models"].index(model.name)]))[0]
-
-
-def predictor_of(run: Run) -> Predictor:
-    """The models that this job asks, in the order of the plan; those that forgot, by group."""
-    rows: dict[str, np.ndarray] = {}
-    for pack in run.reads("models"):
-        names = pack.attributes["models"]
-        wanted = [i for i, n in enumerate(names) if any(m.name == n for m in run.job.models)]
-        found = pack.rows(weights_array(run), np.array(wanted))
-        rows |= zip((names[i] for i in wanted), found, strict=True)
-    for pack in run.reads("unlearned"):
-        rows |= zip(pack.attributes["groups"], pack["weights"], strict=True)
-    asked = [m.name for m in run.job.models] or list(rows)
-    prediction, schedule = run.params["diffusion"]["prediction"], schedule_of(run.plan)
-    if run.plan.pipeline:
-        return DenoiserPredictor(denoiser_of(run, rows[asked[0]]), config_of(run.plan), run.device)
-    weights = torch.from_numpy(np.stack([rows[name] for name in asked]))
-    return Predictor(weights, config_of(run.plan), schedule, prediction, run.device)
-
-
-def denoiser_of(run: Run, row: Float[np.ndarray, " parameter"]) -> Denoiser:
-    """A network of this run with the given weights, to look into."""
-    prediction, schedule = run.params["diffusion"]["prediction"], schedule_of(run.plan)
-    if not run.plan.pipeline:
-        weights = torch.from_numpy(row)
-        return unet_denoiser(weights, config_of(run.plan), schedule, prediction, run.device)
-    network = network_of(row, run.reads("models")[0].attributes[FROM_PIPELINE])
-    conditional = run.params["unet"]["conditional"]
-    return Denoiser(network.to(run.device), schedule, prediction, conditional)

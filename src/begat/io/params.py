@@ -29,14 +29,13 @@ def explained(known: dataclasses.Field[Any]) -> str:
 
 
 def documentation() -> str:
-    """The page ``docs/parameters.md``: ``python -m begat.io.params > docs/parameters.md``."""
+    """The page ``docs/parameters.md``."""
     lines = [
         "# Parameters",
         "",
         "Everything a run can be asked for, in `params.yaml` (or the file that its key `use`, or",
         "`--config use=...`, names). A *count* decides which jobs there are: changing it leaves",
-        "all that is already computed as it is. Written from the schema; to write it anew:",
-        "`python -m begat.io.params > docs/parameters.md`.",
+        "all that is already computed as it is. Written from the schema by `make generate`.",
     ]
     for section in ("", *SECTIONS):
         lines += ["", f"## {section or 'top level'}", ""]
@@ -52,6 +51,27 @@ def documentation() -> str:
             bounds += ["count"] if rule["count"] else []
             lines.append(f"| `{name}` | {kind} | {explained(known)} | {', '.join(bounds)} |")
     return "\n".join(lines) + "\n"
+
+
+def commented(text: str) -> str:
+    """A parameter file with its values as they are written, and the schema's comments."""
+    return "\n\n".join(_commented_block(block) for block in text.rstrip("\n").split("\n\n")) + "\n"
+
+
+def _commented_block(block: str) -> str:
+    """A section, or the keys of the top level; other text stays as it is."""
+    titled = re.search(r"^(\w+):$", block, re.MULTILINE)
+    section = titled[1] if titled else ""
+    written = dict(re.findall(r"^ *(\w+): (.*?)(?:  +#.*)?$", block, re.MULTILINE))
+    keys = {k: known for k, known in fields_of(section).items() if k in written}
+    if not keys:
+        return block
+    indent = "  " if section else ""
+    width = max(len(f"{indent}{k}: {written[k]}") for k in keys)
+    lines = [f"# {SECTIONS[section].__doc__}", f"{section}:"] if section else []
+    for k, known in keys.items():
+        lines.append(f"{f'{indent}{k}: {written[k]}':{width}}  # {explained(known)}")
+    return "\n".join(lines)
 
 
 def load(root: Path, use: str | None = None) -> dict[str, Any]:
@@ -213,7 +233,3 @@ def _check_together(file: str, params: dict[Any, Any]) -> None:
         refuse("queries.drawn_by", "models that splits asks for", f"{drawn_by}, of which it asks 0")
     if params["images"]["source"] == "digits" and params["images"]["channels"] != 1:
         refuse("images.channels", "1, as digits are grey", params["images"]["channels"])
-
-
-if __name__ == "__main__":
-    print(documentation(), end="")

@@ -1,10 +1,10 @@
 """The jobs of a run, what each reads, and the key each result must carry.
 
-Everything here follows from ``params.yaml``, ``dvc.yaml``, the sources and the dataset's bytes;
-nothing is asked of Snakemake, DVC or the age of a file. ``dvc.yaml`` is the one statement of which
-parameters and which code matter to a stage.
+Everything here follows from ``params.yaml``, the sources and the dataset's bytes; nothing is asked
+of Snakemake, DVC or the age of a file. ``io.stages`` says which parameters matter to a stage,
+``io.code`` which source files.
 
-A key is the sha256 of ``made_from``: schema version, stage, sha256 of each source file of the
+A key is the sha256 of ``made_from``: schema version, stage, digest of each source file of the
 stage, its parameters, the keys of what it reads. What only decides which jobs there are (``count``
 in ``io.sections``) is left out, unless a job says it itself. A model's key knows the recipe of its
 own training set, not the table of all of them, so more members never retrain the others.
@@ -15,38 +15,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import yaml
-
 from begat.core.roster import Model
 from begat.core.telling import telling_draws
 from begat.errors import BegatError
+from begat.io.code import Code
 from begat.io.keys import Job, Name, digest, file_digest, path_of
 from begat.io.pipelines import pipeline_digest
 from begat.io.request import Request
 from begat.io.schema import VERSION
 from begat.io.sections import SECTIONS, fields_of
+from begat.io.stages import STAGES
 
-STAGES = (
-    "images",
-    "splits",
-    "models",
-    "queries",
-    "factors",
-    "unlearned",
-    "measurements",
-    "counterfactuals",
-    "scores_ensemble",
-    "scores_influence",
-    "scores_trak",
-    "scores_tracin",
-    "scores_features",
-    "scores_pixel",
-    "scores_guda",
-    "scores_logo",
-    "aggregated",
-    "metrics",
-    "report",
-)
 STARTING = 10_000  # starting a process takes about as long as so many small evaluations
 
 
@@ -119,33 +98,27 @@ class Plan(Request):
     # -- what each stage is made from ---------------------------------------------------------
 
     @cached_property
-    def _dvc(self) -> dict[str, Any]:
-        stages: dict[str, Any] = yaml.safe_load((self.root / "dvc.yaml").read_text())["stages"]
-        return stages
-
-    def code(self, stage: str) -> dict[str, str]:
-        """sha256 of each source file that ``dvc.yaml`` lists for the stage."""
-        files = [d for d in self._dvc[stage]["deps"] if d.endswith((".py", ".html"))]
-        return {f: file_digest(self.root / f) for f in sorted(files)}
+    def _code(self) -> dict[str, dict[str, str]]:
+        code = Code(self.root)
+        return {stage: code.digests(stage) for stage in STAGES}
 
     def parameters(self, stage: str) -> dict[str, Any]:
-        """The parameters that ``dvc.yaml`` lists for the stage, counts left out."""
+        """The parameters that matter to a stage, counts left out."""
         found: dict[str, Any] = {}
-        for entry in self._dvc[stage].get("params", []):
-            for name in next(iter(entry.values())):
-                section, _, one = name.partition(".")
-                if section not in SECTIONS:
-                    found[section] = self.params[section]
-                    continue
-                for k, known in fields_of(section).items():
-                    if not known.metadata["count"] and one in ("", k):
-                        found[f"{section}.{k}"] = self.params[section][k]
+        for name in STAGES[stage].parameters.split():
+            section, _, one = name.partition(".")
+            if section not in SECTIONS:
+                found[section] = self.params[section]
+                continue
+            for k, known in fields_of(section).items():
+                if not known.metadata["count"] and one in ("", k):
+                    found[f"{section}.{k}"] = self.params[section][k]
         return found
 
     @cached_property
     def _row_keys(self) -> dict[str, str]:
         common = {
-            "code": self.code("splits"),
+            "code": self._code["splits"],
             "seed": self.params["seed"],
             "images": self.job("images", "all").key,
         }
@@ -166,7 +139,7 @@ class Plan(Request):
         return {
             "schema": VERSION,
             "stage": stage,
-            "code": self.code(stage),
+            "code": self._code[stage],
             "parameters": self.parameters(stage),
         }
 
@@ -217,8 +190,10 @@ class Plan(Request):
         own = self.query_dataset
         drawn_by = () if own else self.of_kind(self.params["queries"]["drawn_by"])
         drawn_by = drawn_by[:1] if self.params["queries"]["drawn_by"] == "full" else drawn_by
-        data: dict[str, Any] = {"data": own.digest} if own else {}
         for i, block in enumerate(self.blocks):
+            data: dict[str, Any] = {}
+            if own:
+                data = {"data": own.digest, "label": self.query_labels[slice(*block)]}
             yield self._job("queries", str(i), [], drawn_by, block, **data)
 
     def _factors(self) -> Iterator[Job]:

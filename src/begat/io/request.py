@@ -66,7 +66,7 @@ class Request:
                 raise BegatError("queries.path: a conditional model needs one group per query")
         return found
 
-    @property
+    @cached_property
     def query_labels(self) -> list[int]:
         """The class of each of a person's own queries, -1 where models know no classes."""
         own = self.query_dataset

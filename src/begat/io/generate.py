@@ -1,0 +1,63 @@
+"""The files that follow from others: ``python -m begat.io.generate`` writes them anew."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from begat.io.code import Code
+from begat.io.keys import path_of
+from begat.io.params import commented, documentation
+from begat.io.stages import STAGES
+
+DVC_HEADER = """\
+# Written by `make generate` from src/begat/io/stages.py (parameters, results) and from what each
+# script imports (code); edit those. One stage per stage of the method. Where a command runs is no
+# part of it: SNAKEMAKE_PROFILE=workflow/profiles/slurm dvc repro.
+"""
+PARAMETER_FILES = ("params.yaml", "params/tiny.yaml")
+
+
+def generated(root: Path) -> dict[str, str]:
+    """Path below ``root`` and whole text of every generated file.
+
+    Raises:
+        BegatError: a source file is missing, or not Python.
+    """
+    return {
+        "dvc.yaml": dvc(root),
+        "docs/parameters.md": documentation(),
+        **{name: commented((root / name).read_text()) for name in PARAMETER_FILES},
+    }
+
+
+def dvc(root: Path) -> str:
+    """The text of ``dvc.yaml``."""
+    code = Code(root)
+    stages = ("\n".join(_stage(stage, list(code.digests(stage)))) + "\n" for stage in STAGES)
+    return "\n".join([f"{DVC_HEADER}stages:\n", *stages])
+
+
+def _stage(stage: str, code: list[str]) -> Iterator[str]:
+    known = STAGES[stage]
+    rules = f"{stage}_{known.each} {stage}" if known.each else stage
+    yield f"  {stage}:"
+    yield f"    cmd: snakemake --cores all --allowed-rules {rules} -- {stage}"
+    yield "    deps:"
+    results = [_out(read) for read in STAGES if read in known.reads.split()]
+    yield from (f"      - {path}" for path in [*["data"] * known.data, *code, *results])
+    if known.parameters:
+        yield from ("    params:", "      - ${use}:")
+        yield from (f"          - {name}" for name in known.parameters.split())
+    yield from ("    outs:", f"      - {_out(stage)}")
+    if stage == "metrics":
+        yield from ("    metrics:", "      - results/metrics.json:", "          cache: false")
+
+
+def _out(stage: str) -> Path:
+    """What DVC tracks of a stage: the folder of its artifacts, or its only one."""
+    path = path_of(stage, "all")
+    return path if stage == "report" or stage.startswith("scores_") else path.parent
+
+
+if __name__ == "__main__":
+    for name, text in generated(Path.cwd()).items():
+        Path(name).write_text(text)

@@ -1,0 +1,49 @@
+"""What a job takes from the results it reads: training sets, losses, scores."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from begat.core.roster import Model
+from begat.io.job import Run
+
+
+def joined(run: Run, stage: str, array: str, prefix: str = "", axis: int = 0) -> np.ndarray:
+    """One array of several artifacts, end to end along ``axis``."""
+    return np.concatenate([a[array] for a in run.reads(stage, prefix)], axis)
+
+
+def trains_on(run: Run, models: Sequence[Model]) -> np.ndarray:
+    """Which images each of these models is trained on, as ``[model, image]``."""
+    splits = run.read("splits")
+    row = {model["name"]: i for i, model in enumerate(splits.attributes["models"])}
+    return splits.rows("trains_on", np.array([row[model.name] for model in models]))
+
+
+def first_seeds(run: Run, kind: str) -> list[Model]:
+    """One model of each index of a kind: those that differ in what they were trained on."""
+    return [model for model in run.plan.of_kind(kind) if model.seed == 0]
+
+
+def losses(run: Run, kind: str) -> np.ndarray:
+    """Losses of all models of a kind, ``[index, seed, query, draw]``."""
+    found = joined(run, "measurements", "loss", f"{kind}-", axis=1)
+    seeds = len({model.seed for model in run.plan.of_kind(kind)})
+    return found.reshape(-1, seeds, *found.shape[1:])
+
+
+def image_scores(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """Every method's scores of images, with their p-values where it has some."""
+    found = {}
+    for scores in run.scores():
+        if "score" in scores:
+            score = scores["score"]
+            p_value = scores["p_value"] if "p_value" in scores else None  # noqa: SIM401
+            for i, method in enumerate(scores.attributes["methods"]):
+                found[method] = (score[i], None if p_value is None else p_value[i])
+    return found
+
+
+def leading(run: Run) -> list[str]:
+    """The methods to look at first; the others are their variants."""
+    return [method for scores in run.scores() for method in scores.attributes["leading"]]
