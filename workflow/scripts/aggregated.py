@@ -14,10 +14,11 @@ def body(run: Run) -> None:
 
     def compute(run: Run) -> Iterator[Block]:
         member_of, rows = run.read("images")["member_of"], dict[str, Row]()
+        additive = run.additive_scores()
         for scores in run.scores():
-            arrays = {
-                n: scores[n] for n in ("score", "group_score", "group_uncertainty") if n in scores
-            }
+            arrays = {n: scores[n] for n in ("group_score", "group_uncertainty") if n in scores}
+            if "score" in scores:
+                arrays["score"] = np.stack([additive[m] for m in scores.attributes["methods"]])
             of_images = scores.attributes["methods"]
             of_groups = scores.attributes.get("group_methods", of_images)
             rows |= group_rows(of_images, of_groups, arrays, member_of)

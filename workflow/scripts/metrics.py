@@ -30,7 +30,7 @@ def compute(run: Run, summary: dict[str, Any], methods: list[str]) -> Iterator[B
         "member-": images["cluster"],
     }
     found, tables = evaluate(
-        {method: score for method, (score, _) in run.image_scores().items()},
+        run.additive_scores(),
         dict(zip(aggregated.attributes["methods"], aggregated["score"], strict=True)),
         truths,
         {

@@ -4,12 +4,19 @@ from collections.abc import Iterator
 
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
+from begat.io.networks import elbo_weights_of
 from begat.stages.scores_logo import methods, score
 
 
 def compute(run: Run) -> Iterator[Block]:
-    without = run.losses("logo")
-    yield score(run.losses("full")[0, : without.shape[1]], without)
+    without, image = run.losses("logo"), run.params["images"]
+    yield score(
+        run.losses("full")[0, : without.shape[1]],
+        without,
+        run.joined("measurements", "timestep", "logo-"),
+        elbo_weights_of(run.plan),
+        image["channels"] * image["size"] ** 2,
+    )
 
 
 def body(run: Run) -> None:

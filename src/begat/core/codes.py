@@ -159,8 +159,11 @@ def hadamard_blocks(units: int, members: int) -> list[int]:
             "none); use nested or random"
         )
     block = next(n for n in range(4, 10_000, 4) if n > units and hadamard_matrix(n) is not None)
-    if members < block or members % block:
-        raise BegatError(f"{units} units need a multiple of {block} members, found {members}")
+    least = 2 * block if block == units + 1 else block  # a direction must be left for p-values
+    if members < least or members % block:
+        raise BegatError(
+            f"{units} units need a multiple of {block} members, at least {least}, found {members}"
+        )
     return [block] * (members // block)
 
 

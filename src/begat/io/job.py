@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from begat.core.membership import even_shares
 from begat.core.roster import Model
 from begat.errors import BegatError
 from begat.io.artifacts import Artifact, Block, stored_attributes, write
@@ -56,6 +57,17 @@ class Run:
     def scores(self) -> list[Artifact]:
         """The scores of all methods that this job reads."""
         return [self.read(*n) for n in self.job.inputs if n[0].startswith("scores_")]
+
+    def additive_scores(self) -> dict[str, np.ndarray]:
+        """Every method's scores of images as they may be summed over images.
+
+        Of a score of a whole cluster of near-duplicates each image has its even share.
+        """
+        shares, found = even_shares(self.read("images")["cluster"]), dict[str, np.ndarray]()
+        for scores in (s for s in self.scores() if "score" in s):
+            score = scores["score"] * (shares if scores.attributes["of_clusters"] else 1.0)
+            found |= zip(scores.attributes["methods"], score, strict=True)
+        return found
 
     def image_scores(self) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
         """Every method's scores of images, with their p-values where it has some."""
@@ -152,6 +164,7 @@ class Run:
         leading: Sequence[str],
         *,
         there: bool = True,
+        of_clusters: bool = False,
         **attributes: Any,
     ) -> None:
         """Put scores in place, or an artifact without any where nothing is asked of the method.
@@ -161,6 +174,8 @@ class Run:
             signed: the methods in their order, and whether a score's sign says helped or harmed.
             leading: the methods to look at first.
             there: whether there is anything to compute from.
+            of_clusters: whether an image's score is that of all its near-duplicates together, so
+                that each of them counts for its share where scores are summed.
             attributes: what else the artifact says of itself.
         """
         self.finish(
@@ -168,6 +183,7 @@ class Run:
             methods=list(signed) if there else [],
             signed=list(signed.values()) if there else [],
             leading=list(leading) if there else [],
+            of_clusters=of_clusters,
             **attributes,
         )
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from begat.core.denoisers import Denoiser, DenoiserPredictor, unet_denoiser
 from begat.core.diffusion import SCHEDULES, Schedule
+from begat.core.elbo import elbo_weights
 from begat.core.predictors import Predictor
 from begat.core.roster import Model
 from begat.core.unet import UNetConfig
@@ -39,7 +40,7 @@ def config_of(plan: Plan) -> UNetConfig:
             mid_attention=unet["mid_attention"],
             attention_head_dim=unet["attention_head_dim"],
             norm_num_groups=unet["norm_num_groups"],
-            classes=len(plan.dataset.groups) if unet["conditional"] else 0,
+            classes=len(plan.dataset.classes) if unet["conditional"] else 0,
         )
     except BegatError as error:
         raise BegatError(f"{plan.params['use']}: unet.{error}") from None
@@ -51,10 +52,16 @@ def schedule_of(plan: Plan) -> Schedule:
     return SCHEDULES[diffusion["schedule"]](diffusion["timesteps"])
 
 
+def elbo_weights_of(plan: Plan) -> Float[np.ndarray, " timestep"]:
+    """The weights of the ELBO that the section ``scores_guda`` describes."""
+    asked = plan.params["scores_guda"]
+    return elbo_weights(schedule_of(plan), asked["variance"], asked["clipped"]).numpy()
+
+
 def labels_of(run: Run) -> Int[np.ndarray, " image"] | None:
     """The class of every training image, or None for unconditional models."""
     conditional = run.params["unet"]["conditional"]
-    return run.read("images")["member_of"].argmax(0) if conditional else None
+    return run.read("images")["label"] if conditional else None
 
 
 def untrained(run: Run) -> list[Model]:
