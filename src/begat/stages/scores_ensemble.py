@@ -1,7 +1,7 @@
 """Scores from encoded ensembles: drop the members that saw a unit, and see what changes."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from begat.core.codes import Codes, code_blocks
 from begat.core.ensembles import (
@@ -60,7 +60,7 @@ def score(
     return {name: np.stack([row[name] for row in found]) for name in found[0]}
 
 
-def _against_codes(gram: Gram, seen: Codes, unused: Codes) -> list[Found]:
+def _against_codes(gram: Gram, seen: Codes, unused: Bool[np.ndarray, "null member"]) -> list[Found]:
     found = []
     for contrast in CONTRASTS.values() if len(unused) else ():
         scores, null = contrast(gram, seen), contrast(gram, unused)
