@@ -7,7 +7,7 @@ import numpy as np
 from begat.io.artifacts import Block, text_of
 from begat.io.job import Run, main
 from begat.io.records import provenance
-from begat.stages.report import Evidence, page
+from begat.stages.report import Evidence, groups_with_a_class, page
 
 
 def body(run: Run) -> None:
@@ -19,11 +19,13 @@ def body(run: Run) -> None:
         for pack in (p for p in run.reads("models") if "training_loss" in p):
             for name, losses in zip(pack.attributes["models"], pack["training_loss"], strict=True):
                 curves.setdefault(run.plan.model(name).kind, []).append(losses)
+        groups, told = images.attributes["groups"], run.params["unet"]["conditional"]
+        alone = groups_with_a_class(images["member_of"], images["label"]) if told else []
         kinds = [k for k in ("group_member", "member") if run.reads("counterfactuals", f"{k}-")]
         evidence = Evidence(
             pixels=images["pixels"],
             names=text_of(images["name"]),
-            groups=images.attributes["groups"],
+            groups=groups,
             member_of=images["member_of"],
             units=len(np.unique(images["cluster"])),
             queries=run.joined("queries", "pixels"),
@@ -32,6 +34,15 @@ def body(run: Run) -> None:
             leading=run.leading(),
             group_score=aggregated["score"],
             group_uncertainty=aggregated["uncertainty"],
+            group_p={
+                method: p_value
+                for scores in run.scores()
+                if "group_p_value" in scores
+                for method, p_value in zip(
+                    scores.attributes["methods"], scores["group_p_value"], strict=True
+                )
+            },
+            unlearned_classes=[groups[g] for g in alone],
             redrawn={
                 kind: {
                     array: run.joined("counterfactuals", array, f"{kind}-")
