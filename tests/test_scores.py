@@ -1,5 +1,7 @@
 """Scores of every method, and their way from images to groups."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import t as student
@@ -11,6 +13,7 @@ from begat.core.ensembles import CONTRASTS
 from begat.core.membership import even_shares
 from begat.core.statistics import lds, removed_sum
 from begat.errors import BegatError
+from begat.io.job import Run
 from begat.stages import aggregated, scores_ensemble, scores_logo, scores_pixel
 
 UNITS, MEMBERS, QUERIES = 30, 10, 4
@@ -122,6 +125,32 @@ def test_perfect_scores_of_clusters_foretell_every_half_once_their_copies_share_
     score, copies = effect[:, unit], removed[:, unit].astype(float)
     np.testing.assert_allclose(lds(removed_sum(score * even_shares(cluster), copies), loss), 1)
     assert lds(removed_sum(score, copies), loss).max() < 0.95
+
+
+class Stored(dict):
+    """Arrays with attributes, as a stored artifact has them."""
+
+    def __init__(self, arrays, **attributes):
+        super().__init__(arrays)
+        self.attributes = attributes
+
+
+def test_copies_share_a_score_of_their_cluster_and_no_score_of_their_own():
+    score = np.ones((1, 2, 5), np.float32)
+    run = SimpleNamespace(
+        read=lambda stage: {"cluster": np.array([0, 1, 1, 1, 0])},
+        scores=lambda: [
+            Stored({"score": score}, methods=["ensemble"], of_clusters=True),
+            Stored({"score": score}, methods=["ekfac"], of_clusters=False),
+            Stored({"group_score": score}, methods=["guda"], of_clusters=False),
+        ],
+    )
+    found = Run.additive_scores(run)
+    assert list(found) == ["ensemble", "ekfac"]
+    np.testing.assert_allclose(found["ensemble"][0], [1 / 2, 1 / 3, 1 / 3, 1 / 3, 1 / 2])
+    np.testing.assert_array_equal(found["ekfac"], 1)
+    whole, _ = aggregated.summed(found["ensemble"][None], np.array([[0, 1, 1, 1, 0]], bool))
+    np.testing.assert_allclose(whole, 1)
 
 
 def test_only_units_that_were_redrawn_without_have_a_distance():
