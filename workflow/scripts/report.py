@@ -34,14 +34,7 @@ def body(run: Run) -> None:
             leading=run.leading(),
             group_score=aggregated["score"],
             group_uncertainty=aggregated["uncertainty"],
-            group_p={
-                method: p_value
-                for scores in run.scores()
-                if "group_p_value" in scores
-                for method, p_value in zip(
-                    scores.attributes["methods"], scores["group_p_value"], strict=True
-                )
-            },
+            group_p=run.group_p_values(),
             unlearned_classes=[groups[g] for g in alone],
             redrawn={
                 kind: {

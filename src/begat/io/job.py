@@ -80,6 +80,13 @@ class Run:
                     found[method] = (score[i], None if p_value is None else p_value[i])
         return found
 
+    def group_p_values(self) -> dict[str, np.ndarray]:
+        """The p-values of groups, of the methods that have some."""
+        found: dict[str, np.ndarray] = {}
+        for scores in (s for s in self.scores() if "group_p_value" in s):
+            found |= zip(scores.attributes["methods"], scores["group_p_value"], strict=True)
+        return found
+
     def leading(self) -> list[str]:
         """The methods to look at first; the others are their variants."""
         return [method for scores in self.scores() for method in scores.attributes["leading"]]
