@@ -16,7 +16,6 @@ from begat.core.diffusion import cosine_schedule
 from begat.core.operators import Forgetting
 from begat.core.packs import flatten, stack
 from begat.core.predictors import Predictor
-from begat.core.telling import telling_draws
 from begat.core.unet import UNetConfig, initial_weights
 from begat.stages.measurements import measure
 from begat.stages.models import train
@@ -36,7 +35,7 @@ HOW = dict(
     flip=False,
 )
 LOGO_STEPS, QUERIES, DRAWS, PROBE, ROUNDS = 800, 64, 64, 10, 5
-SHORT = ((50, 64), (10, 64), (10, 32), (10, 16))  # steps of forgetting, draws to score by
+SHORT = (50, 10)  # steps of forgetting
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def retraining(config, pixels, groups, steps):
 
 
 def measured(config):
-    """CPU seconds of a step of each kind, of scoring by each number of draws; single over pack."""
+    """CPU seconds of a step of each kind and of scoring; single over pack."""
     digits = load_digits()
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)[:, None]
     groups = np.stack([digits.target == k for k in range(10)])
@@ -112,11 +111,11 @@ def measured(config):
     row = flatten(stack([start]))[0].numpy()
     queries = np.zeros((QUERIES, 1, 8, 8), np.float32)
 
-    def scoring(draws):
+    def scoring(queries):
         rows = torch.from_numpy(row)[None].repeat(11, 1)
         predictor = Predictor(rows, config, HOW["schedule"], "v", HOW["device"])
-        how = dict(seed=0, draws=DRAWS, gram=False, chosen=draws)
-        measure(predictor, queries, np.full(QUERIES, -1), range(QUERIES), **how)
+        how = dict(seed=0, draws=DRAWS, gram=False)
+        measure(predictor, queries, np.full(len(queries), -1), range(len(queries)), **how)
 
     def one_by_one():
         for k in range(0, 10, 3):
@@ -126,10 +125,9 @@ def measured(config):
         "packed": (lambda: forgetting(config, pixels, groups, row, PROBE), PROBE),
         "single": (one_by_one, PROBE * 0.4),
         "retrained": (lambda: retraining(config, pixels, groups, PROBE), PROBE),
-        DRAWS: (lambda: scoring(None), 1),
-        **{n: (lambda n=n: scoring(telling_draws(DRAWS, n)), 1) for n in (32, 16)},
+        "scored": (lambda: scoring(queries), 1),
     }
-    scoring([0])
+    scoring(queries[:1])
     one_by_one()  # the first call of anything is slow
     rounds = [{n: spent(do) / count for n, (do, count) in work.items()} for _ in range(ROUNDS)]
     cost = {name: float(np.median([each[name] for each in rounds])) for name in work}
@@ -143,16 +141,16 @@ def main() -> None:
         print(f"{name}: a step of forgetting ten groups [CPU ms]")
         print(f"  one at a time {cost['single'] * 1e3:8.0f}")
         print(f"  in one pack   {cost['packed'] * 1e3:8.0f}   {ratio:.1f} times less")
-        truth = cost["retrained"] * LOGO_STEPS + cost[DRAWS]
+        truth = cost["retrained"] * LOGO_STEPS + cost["scored"]
         print(f"  retraining without ten groups and scoring: {truth:.1f} CPU s")
         whole = passes(Setting(10, LOGO_STEPS, 16, 0, 16, TAUGHT, QUERIES, DRAWS))
-        for steps, draws in SHORT:
-            found = cost["packed"] * steps, cost[draws]
-            counted = passes(Setting(10, LOGO_STEPS, 16, steps, 16, TAUGHT, QUERIES, draws))
+        for steps in SHORT:
+            found = cost["packed"] * steps, cost["scored"]
+            counted = passes(Setting(10, LOGO_STEPS, 16, steps, 16, TAUGHT, QUERIES, DRAWS))
             short = counted["unlearning"] + counted["scoring"]
             print(
-                f"  forgetting in {steps} steps {found[0]:5.1f}, scoring by {draws} draws "
-                f"{found[1]:4.1f}: {truth / sum(found):.1f} times less; "
+                f"  forgetting in {steps} steps {found[0]:5.1f}, scoring {found[1]:4.1f}: "
+                f"{truth / sum(found):.1f} times less; "
                 f"by passes {sum(whole.values()) / short:.1f}"
             )
     _table("CIFAR-10 as published [min]", PUBLISHED_MINUTES, passes(PUBLISHED))

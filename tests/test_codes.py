@@ -20,7 +20,7 @@ from begat.core.codes import (
     random_codes,
     words,
 )
-from begat.core.nulls import unused_codes
+from begat.core.nulls import residual_directions, unused_codes
 from begat.errors import BegatError
 
 
@@ -74,7 +74,7 @@ def test_hadamard_matrices_are_orthogonal_wherever_a_construction_exists():
 
 
 @pytest.mark.parametrize(
-    ("units", "members"), [(4, 8), (6, 8), (10, 12), (11, 12), (23, 24), (10, 24)]
+    ("units", "members"), [(4, 8), (6, 8), (10, 12), (11, 16), (22, 24), (10, 24)]
 )
 def test_every_pair_of_hadamard_codes_shares_exactly_a_quarter_of_the_members(units, members):
     codes = hadamard_codes(0, "x", units, members).astype(int)
@@ -85,8 +85,8 @@ def test_every_pair_of_hadamard_codes_shares_exactly_a_quarter_of_the_members(un
 
 
 def test_orthogonal_codes_recover_additive_effects_exactly():
-    codes = hadamard_codes(1, "x", 7, 8)
-    effect = np.random.default_rng(0).normal(size=7)
+    codes = hadamard_codes(1, "x", 6, 8)
+    effect = np.random.default_rng(0).normal(size=6)
     loss = 5.0 - codes.T @ effect
     difference = [loss[~c].mean() - loss[c].mean() for c in codes]
     np.testing.assert_allclose(difference, effect)
@@ -98,6 +98,7 @@ def test_orthogonal_codes_recover_additive_effects_exactly():
         ("random", 71, 8, "71 units need more members: 8 have only 70 codes"),
         ("nested", 71, 8, "71 units need an even number of at least 10 members, found 8"),
         ("nested", 20, 9, "even number of at least 6 members, found 9"),
+        ("hadamard", 11, 12, "11 units need a multiple of 16 members, found 12"),
         ("hadamard", 12, 12, "12 units need a multiple of 16 members, found 12"),
         ("hadamard", 3, 4, "hadamard codes need at least 4 units, found 3"),
     ],
@@ -138,3 +139,15 @@ def test_all_unused_codes_come_back_where_few_are_left():
     codes = random_codes(0, "x", 60, 8)
     free = unused_codes(np.random.default_rng(0), codes, [8], 999)
     assert len(free) == 10
+
+
+@pytest.mark.parametrize(("units", "members", "left"), [(10, 12, 1), (10, 24, 13), (5, 8, 2)])
+def test_directions_left_for_residuals_are_orthogonal_to_every_code_and_to_the_mean(
+    units, members, left
+):
+    codes = hadamard_codes(0, "x", units, members)
+    found = residual_directions(codes)
+    assert len(found) == left
+    np.testing.assert_allclose(found @ found.T, np.eye(left), atol=1e-12)
+    np.testing.assert_allclose(found @ (2.0 * codes.T - 1), 0, atol=1e-12)
+    np.testing.assert_allclose(found.sum(1), 0, atol=1e-12)

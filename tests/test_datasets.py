@@ -64,7 +64,45 @@ def test_one_group_column_gives_its_values_as_names(folder):
     assert read(folder, path="data/list.csv")[0].groups == ("a", "b")
 
 
-def test_the_digest_knows_bytes_names_and_groups_but_neither_place_nor_age(folder, tmp_path):
+def manifest(folder, text, name="list.csv"):
+    (folder / "data" / name).write_text(text)
+    return f"data/{name}"
+
+
+CONDITIONED = (
+    "path,artist,condition,style\nimages/g0/0.png,Ada,cat,cubist\nimages/g1/1.png,,dog,cubist\n"
+    "images/g0/2.png,Bo,cat,\nimages/g1/3.png,Bo,ant,\n"
+)
+
+
+def test_a_column_condition_gives_classes_and_no_groups(folder):
+    dataset, _ = read(folder, path=manifest(folder, CONDITIONED))
+    assert dataset.groups == ("artist: Ada", "artist: Bo", "style: cubist")
+    assert dataset.classes == ("ant", "cat", "dog")
+    assert dataset.labels == [1, 2, 1, 0]
+    few, _ = read(folder, path="data/list.csv", limit=3)
+    assert (few.classes, few.labels) == (("cat", "dog"), [0, 1, 0])
+
+
+def test_the_only_group_is_named_plainly_beside_a_column_condition(folder):
+    text = "path,condition,g\nimages/g0/0.png,x,a\nimages/g1/1.png,y,b\n"
+    assert read(folder, path=manifest(folder, text))[0].groups == ("a", "b")
+
+
+def test_without_that_column_an_images_only_group_is_its_class(folder):
+    assert read(folder)[0].labels == [0, 0, 0, 1, 1, 1]
+    assert read(folder)[0].classes == ("g0", "g1")
+    picture(folder / "data" / "images" / "loose.png")
+    assert read(folder)[0].labels[-1] == -1
+
+
+def test_the_digest_knows_conditions(folder):
+    first = read(folder, path=manifest(folder, CONDITIONED))[0].digest
+    changed = manifest(folder, CONDITIONED.replace("dog", "cow"))
+    assert read(folder, path=changed)[0].digest != first
+
+
+def test_the_digest_knows_bytes_bytes_names_and_groups_but_neither_place_nor_age(folder, tmp_path):
     first = read(folder)[0].digest
     (folder / "data" / "images" / "g0" / "0.png").touch()
     assert read(folder)[0].digest == first

@@ -93,13 +93,3 @@ def test_identical_models_differ_by_exactly_nothing():
     predictor.models = 2
     loss = measured(predictor, gram=False)["loss"]
     np.testing.assert_array_equal(loss[0], loss[1])
-
-
-def test_a_few_draws_are_the_same_draws():
-    predictor = random_predictor(TINY, 2)
-    pixels, label = queries_of(TINY)
-    how = dict(seed=3, draws=DRAWS, gram=False)
-    few = measure(predictor, pixels, label, range(QUERIES), chosen=[1, 4], **how)
-    everything = measure(predictor, pixels, label, range(QUERIES), **how)
-    np.testing.assert_array_equal(few["timestep"], everything["timestep"][:, [1, 4]])
-    np.testing.assert_allclose(few["loss"], everything["loss"][..., [1, 4]], rtol=1e-5)

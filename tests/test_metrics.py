@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from begat.core.charts import logo_tables
 from begat.stages.metrics import (
     PUBLISHED_SCALE,
     Redrawn,
@@ -70,6 +71,28 @@ def test_gold_agrees_with_itself_and_random_scores_are_right_one_time_in_k():
     assert found["top1"]["gold"]["value"] == 1
     assert found["top1"]["noise"]["value"] == pytest.approx(1 / 8, abs=0.05)
     np.testing.assert_allclose(per_query["gold"], 1)
+
+
+def test_each_training_in_nats_is_a_truth_of_its_own_and_the_loss_leads():
+    generator = np.random.default_rng(0)
+    groups = ("logo_independent", "logo_paired", "logo_elbo_independent", "logo_elbo_paired")
+    scores = {name: generator.normal(size=(40, 8)) for name in groups}
+    scores |= {"guda_loss": scores["logo_paired"], "guda_elbo": scores["logo_elbo_paired"]}
+    summary, tables = evaluate({}, scores, {}, {}, np.zeros((1, 1, 8, 8)), **HOW)
+    found = summary["logo"]
+    assert found["judge"] == "logo_independent"
+    for gold, right, wrong in (
+        ("logo_paired", "guda_loss", "guda_elbo"),
+        ("logo_elbo_paired", "guda_elbo", "guda_loss"),
+    ):
+        assert found[gold]["spearman"][right]["value"] == pytest.approx(1)
+        assert abs(found[gold]["spearman"][wrong]["value"]) < 0.3
+    another = found["logo_elbo_independent"]["spearman"]
+    assert another["another_training"]["value"] == another["guda_elbo"]["value"]
+    assert tables["logo_spearman"]["guda_loss"].mean() < 0.3
+    assert [t["title"] for t in logo_tables(found)][2].endswith(
+        "in nats of the evidence lower bound"
+    )
 
 
 def test_the_mean_of_the_others_leaves_oneself_out():

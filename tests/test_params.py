@@ -136,7 +136,7 @@ def test_counts_are_exactly_what_decides_which_jobs_there_are():
     assert counts == {
         *(f"splits.{k}" for k in ("full", "members", "group_members", "logo", "halves")),
         *("splits.group_halves", "splits.half_seeds", "models.pack", "unlearned.pack"),
-        *("queries.count", "queries.block", "scores_guda.draws"),
+        *("queries.count", "queries.block"),
         *("unlearned.operator", "unlearned.start", "scores_influence.models"),
     }
 

@@ -8,7 +8,7 @@ import pytest
 
 from begat.core.charts import MEASURES, answer, costs, curve_lines, drawn_dag, verdict
 from begat.core.words import sides, words
-from begat.stages.report import Evidence, page
+from begat.stages.report import Evidence, groups_with_a_class, page
 
 QUERIES, IMAGES, GROUPS = 3, 12, 4
 GENERATOR = np.random.default_rng(0)
@@ -52,6 +52,8 @@ def evidence(**changes):
         leading=["ensemble_matched", "pixel_rbf", "logo_retrained"],
         group_score=GENERATOR.normal(size=(len(methods), QUERIES, GROUPS)),
         group_uncertainty=np.ones((len(methods), QUERIES, GROUPS)),
+        group_p={"ensemble_matched": np.full((QUERIES, GROUPS), 0.125)},
+        unlearned_classes=[],
         redrawn=redrawn,
         slots={"group_member": ["x"] * GROUPS, "member": ["helpful 1", "nearest", *["random"] * 2]},
         summary={
@@ -178,6 +180,7 @@ def test_a_run_without_groups_halves_or_ensembles_still_has_a_page():
         leading=[],
         group_score=np.zeros((0, QUERIES, 0)),
         group_uncertainty=np.zeros((0, QUERIES, 0)),
+        group_p={},
         redrawn={},
         slots={},
         summary={},
@@ -295,3 +298,20 @@ def test_scores_without_a_sign_do_not_claim_that_an_image_harmed():
     text = page(evidence(image_scores=score), queries=1, top=3)
     assert "least like it" in text
     assert "stood most in the way" not in text
+
+
+def test_groups_p_values_are_shown_with_the_scores_they_belong_to(text):
+    row = text.split("ensemble, matched</td>")[1].split("</tr>")[0]
+    assert row.count(", p 0.125") == GROUPS
+    assert text.count(", p 0.125") == 2 * GROUPS  # of both queries shown, and of no other method
+
+
+def test_groups_that_hold_a_class_are_named_with_what_that_means():
+    member_of = np.array([[1, 1, 0, 0, 0], [0, 1, 1, 1, 0], [1, 0, 0, 0, 1]], bool)
+    assert groups_with_a_class(member_of, np.array([0, 0, 1, 1, -1])) == [0, 1]
+    assert groups_with_a_class(member_of, np.full(5, -1)) == []
+    caveat = "under a class it never learned"
+    assert "in one group: g &amp; co, b. A model" in page(
+        evidence(unlearned_classes=["g & co", "b"]), queries=1, top=3
+    )
+    assert caveat not in page(evidence(), queries=1, top=3)

@@ -1,11 +1,19 @@
 """Scores of every method, and their way from images to groups."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
-from begat.core.codes import hadamard_codes, nested_blocks, nested_codes
+from begat.core.codes import hadamard_codes, nested_codes
+from begat.core.diffusion import cosine_schedule
+from begat.core.elbo import elbo_weights
 from begat.core.ensembles import CONTRASTS
+from begat.core.membership import even_shares
+from begat.core.statistics import lds, removed_sum
 from begat.errors import BegatError
+from begat.io.job import Run
 from begat.stages import aggregated, scores_ensemble, scores_logo, scores_pixel
 
 UNITS, MEMBERS, QUERIES = 30, 10, 4
@@ -19,9 +27,8 @@ def gram_with_effect(seen, unit, size, seed=0):
 
 
 def scored(gram, seen, **changes):
-    blocks = nested_blocks(UNITS, MEMBERS)
-    how = {"seed": 0, "level": "image", "nulls": 199, **changes}
-    return scores_ensemble.score(gram, seen, blocks, **how)
+    how = {"code": "nested", "seed": 0, "level": "image", "nulls": 199, **changes}
+    return scores_ensemble.score(gram, seen, **how)
 
 
 @pytest.mark.parametrize("variant", range(len(CONTRASTS)))
@@ -55,7 +62,95 @@ def test_p_values_without_an_unused_code_are_refused():
     seen = np.array([[1, 0], [0, 1]], bool)
     with pytest.raises(BegatError, match="every group code is in use, none is left"):
         gram = np.tile(np.eye(2), (1, 1, 1))
-        scores_ensemble.score(gram, seen, [2], seed=0, level="group", nulls=9)
+        scores_ensemble.score(gram, seen, "nested", seed=0, level="group", nulls=9)
+
+
+GROUPS, GROUP_MEMBERS = 10, 12  # one direction is left
+
+
+def scored_groups(effects, queries, seed=0):
+    """Scores of groups that lower the loss by ``effects``; members differ by .002 besides."""
+    seen = hadamard_codes(seed, "x", len(effects), GROUP_MEMBERS)
+    generator = np.random.default_rng(seed)
+    noise = 0.002 * generator.normal(size=(queries, GROUP_MEMBERS))
+    size = 1 + (noise - effects @ seen) / 2  # of errors that all point the same way
+    rest = 0.002 * generator.normal(size=(queries, GROUP_MEMBERS, 50))
+    errors = np.concatenate([size[..., None], rest], 2)
+    gram = errors @ errors.transpose(0, 2, 1)
+    return scored(gram, seen, code="hadamard", level="group", seed=seed)
+
+
+@pytest.mark.parametrize("variant", range(len(CONTRASTS)))
+def test_one_of_many_groups_with_effects_is_unlikely_by_chance(variant):
+    found = scored_groups(np.append(np.full(GROUPS - 1, 0.01), 0), 200)
+    assert np.median(found["p_value"][variant, :, :-1]) < 0.05
+
+
+@pytest.mark.parametrize("variant", range(len(CONTRASTS)))
+def test_p_values_of_a_group_without_effect_among_others_are_spread_evenly(variant):
+    values = [
+        scored_groups(np.append(np.full(GROUPS - 1, 0.01), 0), 200, seed)["p_value"][variant, :, -1]
+        for seed in range(10)
+    ]
+    for level in (0.05, 0.25, 0.5, 0.75, 0.95):
+        assert np.mean(np.array(values) <= level) == pytest.approx(level, abs=0.04)
+
+
+def test_the_null_of_orthogonal_codes_is_the_residual_of_their_regression():
+    seen = hadamard_codes(0, "x", 5, 16)
+    loss = np.random.default_rng(0).normal(size=16)
+    found = scored(np.diag(loss)[None], seen, code="hadamard", level="group")
+    design = np.concatenate([np.ones((1, 16)), 1.0 - 2 * seen]).T  # half the effect each
+    effect, (residual,), *_ = np.linalg.lstsq(design, loss, rcond=None)
+    error = 2 * np.sqrt(residual / (16 - 6) / 16)
+    row = list(CONTRASTS).index("means")
+    np.testing.assert_allclose(found["score"][row, 0], 2 * effect[1:])
+    np.testing.assert_allclose(found["uncertainty"][row, 0], error)
+    np.testing.assert_allclose(found["p_value"][row, 0], student.sf(2 * effect[1:] / error, 10))
+
+
+def test_members_without_any_error_have_even_p_values():
+    seen = hadamard_codes(0, "x", 5, 8)
+    found = scored(np.zeros((1, 8, 8)), seen, code="hadamard", level="group")
+    np.testing.assert_array_equal(found["p_value"], 0.5)
+
+
+def test_perfect_scores_of_clusters_foretell_every_half_once_their_copies_share_them():
+    generator = np.random.default_rng(0)
+    cluster = np.repeat(np.arange(32), np.repeat([1, 2, 6], [20, 8, 4]))
+    _, unit, size = np.unique(cluster, return_inverse=True, return_counts=True)
+    effect = generator.normal(size=(3, len(size)))
+    removed = generator.random((40, len(size))) < 0.5
+    loss = (removed @ effect.T)[:, None]
+    score, copies = effect[:, unit], removed[:, unit].astype(float)
+    np.testing.assert_allclose(lds(removed_sum(score * even_shares(cluster), copies), loss), 1)
+    assert lds(removed_sum(score, copies), loss).max() < 0.95
+
+
+class Stored(dict):
+    """Arrays with attributes, as a stored artifact has them."""
+
+    def __init__(self, arrays, **attributes):
+        super().__init__(arrays)
+        self.attributes = attributes
+
+
+def test_copies_share_a_score_of_their_cluster_and_no_score_of_their_own():
+    score = np.ones((1, 2, 5), np.float32)
+    run = SimpleNamespace(
+        read=lambda stage: {"cluster": np.array([0, 1, 1, 1, 0])},
+        scores=lambda: [
+            Stored({"score": score}, methods=["ensemble"], of_clusters=True),
+            Stored({"score": score}, methods=["ekfac"], of_clusters=False),
+            Stored({"group_score": score}, methods=["guda"], of_clusters=False),
+        ],
+    )
+    found = Run.additive_scores(run)
+    assert list(found) == ["ensemble", "ekfac"]
+    np.testing.assert_allclose(found["ensemble"][0], [1 / 2, 1 / 3, 1 / 3, 1 / 3, 1 / 2])
+    np.testing.assert_array_equal(found["ekfac"], 1)
+    whole, _ = aggregated.summed(found["ensemble"][None], np.array([[0, 1, 1, 1, 0]], bool))
+    np.testing.assert_allclose(whole, 1)
 
 
 def test_only_units_that_were_redrawn_without_have_a_distance():
@@ -68,7 +163,7 @@ def test_only_units_that_were_redrawn_without_have_a_distance():
 
 def test_the_same_image_is_most_similar_to_itself():
     images = np.random.default_rng(0).uniform(-1, 1, (20, 3, 4, 4))
-    found = scores_pixel.similarity(images[:5], images)[0]
+    found = scores_pixel.similarity(images[:5], images, np.arange(20))[0]
     np.testing.assert_array_equal(found.argmax(1), range(5))
     np.testing.assert_allclose(found[range(5), range(5)], 1, atol=1e-6)
     assert ((found > 0) & (found <= 1)).all()
@@ -80,7 +175,26 @@ def test_the_kernel_is_as_wide_as_neighbours_are_apart(monkeypatch):
     distance = np.sqrt(((images[:, None] - images) ** 2).mean((2, 3, 4)))
     width = np.median((distance + np.eye(20) * 99).min(1))
     expected = np.exp(-0.5 * (distance[:3] / width) ** 2)
-    np.testing.assert_allclose(scores_pixel.similarity(images[:3], images)[0], expected, rtol=1e-6)
+    found = scores_pixel.similarity(images[:3], images, np.arange(20))[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_copies_do_not_narrow_the_kernel():
+    images = np.random.default_rng(0).uniform(-1, 1, (20, 1, 4, 4))
+    alone = scores_pixel.similarity(images[:3], images, np.arange(20))
+    twice = np.concatenate([images, images])
+    found = scores_pixel.similarity(images[:3], twice, np.tile(np.arange(20), 2))
+    np.testing.assert_allclose(found, np.tile(alone, 2), rtol=1e-6)
+    with pytest.raises(BegatError, match="expected at least two different images"):
+        scores_pixel.similarity(images[:3], images[[0, 0]], np.zeros(2, int))
+
+
+WEIGHTS = elbo_weights(cosine_schedule(50)).numpy()
+
+
+def logo(full, without):
+    timestep = np.tile(np.arange(full.shape[-1]), (full.shape[1], 1))
+    return scores_logo.score(full, without, timestep, WEIGHTS, 16)
 
 
 def test_leaving_a_group_out_scores_what_the_loss_rises_by():
@@ -88,10 +202,10 @@ def test_leaving_a_group_out_scores_what_the_loss_rises_by():
     full = generator.random((2, 3, 8))  # seed, query, draw
     rise = np.array([0.5, 0.0, -0.2])
     without = full + rise[:, None, None, None]
-    found = scores_logo.score(full, without)
+    found = logo(full, without)
     np.testing.assert_allclose(found["group_score"][0], np.tile(rise, (3, 1)), atol=1e-12)
-    np.testing.assert_allclose(found["group_uncertainty"], 0, atol=1e-12)
-    same = scores_logo.score(full, np.repeat(full[None], 4, 0))
+    np.testing.assert_allclose(found["group_uncertainty"][:3], 0, atol=1e-12)
+    same = logo(full, np.repeat(full[None], 4, 0))
     assert (same["group_score"] == 0).all()
 
 
@@ -99,9 +213,41 @@ def test_the_uncertainty_of_a_loss_is_its_standard_error_over_pairs_of_draws():
     generator = np.random.default_rng(0)
     pairs = generator.normal(size=(1, 1, 500, 16))
     without = np.stack([pairs + 1, pairs - 1], -1).reshape(1, 1, 500, 32)
-    found = scores_logo.score(np.zeros((1, 500, 32)), without)
-    assert found["group_uncertainty"].mean() == pytest.approx(1 / 4, rel=0.05)
-    assert found["group_score"].std() == pytest.approx(1 / 4, rel=0.1)
+    found = logo(np.zeros((1, 500, 32)), without)
+    assert found["group_uncertainty"][0].mean() == pytest.approx(1 / 4, rel=0.05)
+    assert found["group_score"][0].std() == pytest.approx(1 / 4, rel=0.1)
+
+
+@pytest.mark.parametrize("parts", [(1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0), (0.5, 1.0, 2.0)])
+def test_the_error_of_several_trainings_counts_draws_once_and_trainings_too(parts):
+    of_seed, of_draw, of_cell = parts
+    generator, queries = np.random.default_rng(0), 4000
+
+    def noise(size, *shape):
+        return size * np.repeat(generator.normal(size=(1, *shape)), 2, -1)  # antithetic pairs
+
+    without = noise(of_draw, 1, queries, 8) + noise(of_cell, 3, queries, 8)
+    without = without + of_seed * generator.normal(size=(1, 3, queries, 1))
+    found = scores_logo.error_over_draws_and_seeds(without)
+    truth = of_seed**2 / 3 + of_draw**2 / 8 + of_cell**2 / 24
+    assert without.mean((1, 3)).var() == pytest.approx(truth, rel=0.1)
+    assert truth * 0.9 < (found**2).mean() < truth * 1.5
+
+
+def test_the_truth_in_nats_weighs_the_same_losses_by_the_elbo():
+    generator = np.random.default_rng(0)
+    full, without = generator.random((2, 3, 50)), generator.random((4, 2, 3, 50))
+    found = logo(full, without)["group_score"]
+    assert len(found) == len(scores_logo.methods(2)) == 6
+    nats = 16 * ((without - full) * WEIGHTS).sum(-1)  # one draw at every timestep: the whole sum
+    for name, expected in (
+        ("logo_elbo_retrained", nats.mean(1)),
+        ("logo_elbo_paired", nats[:, 0]),
+        ("logo_elbo_independent", nats[:, 1]),
+    ):
+        np.testing.assert_allclose(found[scores_logo.methods(2).index(name)], expected.T)
+    assert scores_logo.methods(1) == ["logo_retrained", "logo_elbo_retrained"]
+    assert len(logo(full[:1], without[:, :1])["group_score"]) == 2
 
 
 def test_group_scores_are_sums_over_images_also_where_groups_overlap():

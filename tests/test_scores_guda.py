@@ -8,6 +8,7 @@ from small import TINY, random_images, random_predictor, random_rows
 from begat.core.diffusion import cosine_schedule
 from begat.core.elbo import elbo_weights
 from begat.core.predictors import Predictor
+from begat.core.telling import telling_draws
 from begat.errors import BegatError
 from begat.stages import scores_logo
 from begat.stages.measurements import measure
@@ -27,7 +28,7 @@ def measured(rows, which=range(3)):
 
 def scored(found):
     loss = found["loss"]
-    return score(loss[0], loss[1:], found["timestep"], WEIGHTS, PIXELS)
+    return score(loss[0], loss[1:], found["timestep"], WEIGHTS, PIXELS, range(6))
 
 
 def test_nothing_forgotten_scores_exactly_nothing():
@@ -38,11 +39,11 @@ def test_nothing_forgotten_scores_exactly_nothing():
 
 
 def test_retrained_weights_in_place_of_forgetful_ones_give_the_truth_bit_for_bit():
-    loss = measured(random_rows(TINY, 4))["loss"]
-    found = scored(measured(random_rows(TINY, 4)))
-    truth = scores_logo.score(loss[:1], loss[1:, None])
-    np.testing.assert_array_equal(found["group_score"][0], truth["group_score"][0])
-    np.testing.assert_array_equal(found["group_uncertainty"][0], truth["group_uncertainty"][0])
+    asked = measured(random_rows(TINY, 4))
+    found, loss = scored(asked), asked["loss"]
+    truth = scores_logo.score(loss[:1], loss[1:, None], asked["timestep"], WEIGHTS, PIXELS)
+    for name in ("group_score", "group_uncertainty"):  # in loss and in nats
+        np.testing.assert_array_equal(found[name][:2], truth[name])
 
 
 def test_a_score_does_not_depend_on_the_order_of_queries_or_groups():
@@ -59,7 +60,7 @@ def test_a_small_example_by_hand():
     without = np.array([[[2.0, 2.0, 4.0, 4.0], [2.0, 2.0, 2.0, 2.0]]])
     timestep = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
     weights = np.array([0.0, 10.0, 1.0])
-    found = score(full, without, timestep, weights, 5)
+    found = score(full, without, timestep, weights, 5, range(4))
     loss, elbo, loss_centred, elbo_centred = found["group_score"][..., 0]
     assert loss.tolist() == [2, 0]
     assert elbo.tolist() == [3 * 5 * (10 * 1 + 1 * 3) / 2, 0]
@@ -70,22 +71,26 @@ def test_a_small_example_by_hand():
     assert len(found["group_score"]) == len(METHODS)
 
 
-def test_nats_of_some_draws_count_their_share_of_time_only():
-    found = measured(random_rows(TINY, 4))
-    asked = found["loss"][0], found["loss"][1:], found["timestep"], WEIGHTS, PIXELS
-    whole, half = score(*asked), score(*asked, share=0.5)
+@pytest.mark.parametrize("count", [2, 4, 8, 16])
+def test_nats_are_those_of_all_draws_however_many_the_loss_is_taken_of(count):
+    generator = np.random.default_rng(0)
+    full, without = generator.random((2, 32)), generator.random((3, 2, 32))
+    timestep = np.sort(generator.integers(0, 50, (2, 32)))
+    asked = full, without, timestep, WEIGHTS, PIXELS
+    whole, few = score(*asked, range(32)), score(*asked, telling_draws(32, count))
     for name in ("group_score", "group_uncertainty"):
-        np.testing.assert_array_equal(half[name][0], whole[name][0])
-        np.testing.assert_allclose(half[name][1], whole[name][1] / 2, rtol=1e-12)
+        np.testing.assert_array_equal(few[name][[1, 3]], whole[name][[1, 3]])
+    loss = (without - full)[..., telling_draws(32, count)].mean(-1)
+    np.testing.assert_allclose(few["group_score"][0], loss.T)
 
 
 def test_a_shift_of_a_whole_group_is_centred_away():
     generator = np.random.default_rng(0)
     full, without = generator.random((5, 8)), generator.random((3, 5, 8))
     timestep = np.tile(generator.integers(0, 50, 8), (5, 1))
-    plain = score(full, without, timestep, WEIGHTS, PIXELS)["group_score"]
+    plain = score(full, without, timestep, WEIGHTS, PIXELS, range(8))["group_score"]
     without[1] += 0.5
-    shifted = score(full, without, timestep, WEIGHTS, PIXELS)["group_score"]
+    shifted = score(full, without, timestep, WEIGHTS, PIXELS, range(8))["group_score"]
     np.testing.assert_allclose(shifted[2:], plain[2:], rtol=1e-9, atol=1e-9)
     assert (shifted[0, :, 1] > plain[0, :, 1]).all()
 
@@ -106,7 +111,7 @@ def test_a_loss_that_is_not_a_number_is_refused():
     loss = measured(random_predictor(TINY, 2).rows)["loss"]
     loss[1, 0, 0] = np.nan
     with pytest.raises(BegatError, match="not finite"):
-        score(loss[0], loss[1:], np.ones((3, 6), int), WEIGHTS, PIXELS)
+        score(loss[0], loss[1:], np.ones((3, 6), int), WEIGHTS, PIXELS, range(6))
 
 
 def test_within_a_group_the_query_itself_speaks_loudest_and_strangers_not_at_all():

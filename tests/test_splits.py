@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis.extra import numpy as drawn
 
-from begat.core.membership import groups_seen
+from begat.core.membership import check_exposure, groups_seen
 from begat.core.roster import check_request, roster
 from begat.errors import BegatError
 from begat.stages.splits import encode
@@ -140,8 +142,35 @@ def test_a_model_left_with_nothing_is_refused():
         encoded(everywhere, group_members=0)
 
 
-def test_a_group_that_every_member_saw_is_refused():
+def test_a_group_inside_another_is_refused_as_fewer_members_would_see_it():
     member_of = DISJOINT.copy()
-    member_of[1] = False
-    with pytest.raises(BegatError, match="no group-coded member saw group 'g1'"):
+    member_of[1] = member_of[0]
+    member_of[1, :10] = False
+    message = "expected 4 members to train on group 'g1', as its code says, found 2: its images"
+    with pytest.raises(BegatError, match=f"splits.group_members: {message}"):
         encoded(member_of, logo=0, group_halves=0)
+    encoded(member_of, logo=0, group_halves=0, group_members=0)
+
+
+def test_overlapping_groups_with_images_of_their_own_are_seen_as_their_codes_say():
+    member_of = DISJOINT.copy()
+    member_of[0, :10] = True
+    models, arrays = encoded(member_of)
+    seen = groups_seen(member_of, rows(models, arrays, "group_member"))
+    np.testing.assert_array_equal(seen, arrays["group_member_code"])
+
+
+@given(
+    codes=drawn.arrays(bool, (4, 6)),
+    member_of=drawn.arrays(bool, (4, 9)),
+)
+def test_exposure_is_what_the_trained_models_show(codes, member_of):
+    trains_on = np.stack([~member_of[~on].any(0) for on in codes.T])
+    as_said = np.array_equal(groups_seen(member_of, trains_on), codes)
+    membership = [np.flatnonzero(of).tolist() for of in member_of.T]
+    try:
+        check_exposure(codes, membership, "abcd")
+    except BegatError:
+        assert not as_said
+    else:
+        assert as_said

@@ -22,3 +22,7 @@ def test_telling_draws_are_antithetic_pairs_spread_over_the_band(count):
 def test_draws_that_there_are_not_are_refused(count):
     with pytest.raises(BegatError, match=f"scores_guda.draws: .* up to 32 .* found {count}"):
         telling_draws(64, count)
+
+
+def test_none_in_particular_are_all_of_them():
+    assert telling_draws(6, 0) == list(range(6))

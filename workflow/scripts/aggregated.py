@@ -6,6 +6,7 @@ import numpy as np
 
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
+from begat.io.results import additive_scores
 from begat.stages.aggregated import Row, group_rows
 
 
@@ -14,10 +15,11 @@ def body(run: Run) -> None:
 
     def compute(run: Run) -> Iterator[Block]:
         member_of, rows = run.read("images")["member_of"], dict[str, Row]()
+        additive = additive_scores(run)
         for scores in run.scores():
-            arrays = {
-                n: scores[n] for n in ("score", "group_score", "group_uncertainty") if n in scores
-            }
+            arrays = {n: scores[n] for n in ("group_score", "group_uncertainty") if n in scores}
+            if "score" in scores:
+                arrays["score"] = np.stack([additive[m] for m in scores.attributes["methods"]])
             of_images = scores.attributes["methods"]
             of_groups = scores.attributes.get("group_methods", of_images)
             rows |= group_rows(of_images, of_groups, arrays, member_of)

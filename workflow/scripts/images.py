@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 from tqdm import tqdm
 
 from begat.io import datasets
@@ -15,7 +16,7 @@ def compute(run: Run) -> Iterator[Block]:
     decoded = tqdm(datasets.pixels(dataset, asked), "images", len(dataset.names))
     pixels = (image for _, image in decoded)
     yield from encode(pixels, dataset.membership, len(dataset.groups), asked["near_duplicate"])
-    yield {"name": padded_text(dataset.names)}
+    yield {"name": padded_text(dataset.names), "label": np.array(dataset.labels, np.int32)}
 
 
 main("images", lambda run: run.finish(compute, groups=list(run.plan.dataset.groups)))

@@ -17,7 +17,6 @@ def compute(run: Run) -> Iterator[Block]:
         range(*run.job.queries),
         seed=run.seed,
         draws=run.params["measurements"]["draws"],
-        chosen=run.job.made_from["draws"],
         gram=any(model.kind in ("member", "group_member") for model in run.job.models),
     )
 
@@ -25,7 +24,7 @@ def compute(run: Run) -> Iterator[Block]:
 def body(run: Run) -> None:
     forgotten = [group for pack in run.reads("unlearned") for group in pack.attributes["groups"]]
     models = [m.name for m in run.job.models] or forgotten
-    run.finish(compute, models=models, draws=run.job.made_from["draws"])
+    run.finish(compute, models=models)
 
 
 main("measurements", body)

@@ -9,7 +9,7 @@ import numpy as np
 from begat.core.membership import groups_seen
 from begat.io.artifacts import Artifact, Block
 from begat.io.job import Run, main
-from begat.io.results import first_seeds, image_scores, joined, leading, losses, trains_on
+from begat.io.results import additive_scores, first_seeds, joined, leading, losses, trains_on
 from begat.stages.metrics import Redrawn, Truth, evaluate, headline
 
 REDRAWN = ("factual", "pixels", "unit", "distance")
@@ -31,7 +31,7 @@ def compute(run: Run, summary: dict[str, Any], methods: list[str]) -> Iterator[B
         "member-": images["cluster"],
     }
     found, tables = evaluate(
-        {method: score for method, (score, _) in image_scores(run).items()},
+        additive_scores(run),
         dict(zip(aggregated.attributes["methods"], aggregated["score"], strict=True)),
         truths,
         {

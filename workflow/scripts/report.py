@@ -7,8 +7,8 @@ import numpy as np
 from begat.io.artifacts import Block, text_of
 from begat.io.job import Run, main
 from begat.io.records import provenance
-from begat.io.results import image_scores, joined, leading
-from begat.stages.report import Evidence, page
+from begat.io.results import group_p_values, image_scores, joined, leading
+from begat.stages.report import Evidence, groups_with_a_class, page
 
 
 def body(run: Run) -> None:
@@ -20,11 +20,13 @@ def body(run: Run) -> None:
         for pack in (p for p in run.reads("models") if "training_loss" in p):
             for name, losses in zip(pack.attributes["models"], pack["training_loss"], strict=True):
                 curves.setdefault(run.plan.model(name).kind, []).append(losses)
+        groups, told = images.attributes["groups"], run.params["unet"]["conditional"]
+        alone = groups_with_a_class(images["member_of"], images["label"]) if told else []
         kinds = [k for k in ("group_member", "member") if run.reads("counterfactuals", f"{k}-")]
         evidence = Evidence(
             pixels=images["pixels"],
             names=text_of(images["name"]),
-            groups=images.attributes["groups"],
+            groups=groups,
             member_of=images["member_of"],
             units=len(np.unique(images["cluster"])),
             queries=joined(run, "queries", "pixels"),
@@ -33,6 +35,8 @@ def body(run: Run) -> None:
             leading=leading(run),
             group_score=aggregated["score"],
             group_uncertainty=aggregated["uncertainty"],
+            group_p=group_p_values(run),
+            unlearned_classes=[groups[g] for g in alone],
             redrawn={
                 kind: {
                     array: joined(run, "counterfactuals", array, f"{kind}-")

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from begat.core.elbo import elbo_weights, weight_profile
+from begat.core.elbo import weight_profile
+from begat.core.telling import telling_draws
 from begat.io.artifacts import Block
+from begat.io.elbo import elbo_weights_of
 from begat.io.job import Run, main
 from begat.io.networks import schedule_of
 from begat.io.results import joined, losses
@@ -15,16 +17,16 @@ from begat.stages.scores_guda import METHODS, gather, images_within, score
 def body(run: Run) -> None:
     measured = run.reads("measurements", "unlearned-")
     schedule, image = schedule_of(run.plan), run.params["images"]
-    weights = elbo_weights(schedule, **run.section("scores_guda", "draws")).numpy()
-    draws = measured[0].attributes["draws"] if measured else []
+    weights, draws = elbo_weights_of(run.plan), run.params["measurements"]["draws"]
+    telling = telling_draws(draws, run.params["scores_guda"]["draws"])
 
     def compute(run: Run) -> Iterator[Block]:
-        images, total = run.read("images"), run.params["measurements"]["draws"]
+        images = run.read("images")
         packs: dict[tuple[str, ...], list[np.ndarray]] = {}
         for block in measured:
             packs.setdefault(tuple(block.attributes["models"]), []).append(block["loss"])
         found = score(
-            losses(run, "full")[0, 0][:, draws],
+            losses(run, "full")[0, 0],
             gather(
                 ((names, np.concatenate(blocks, 1)) for names, blocks in packs.items()),
                 images.attributes["groups"],
@@ -32,12 +34,12 @@ def body(run: Run) -> None:
             joined(run, "measurements", "timestep", "unlearned-"),
             weights,
             image["channels"] * image["size"] ** 2,
-            share=len(draws) / total,
+            telling,
         )
         named = found["group_score"][0].argmax(1)
         members = images["member_of"][named]
         queries = joined(run, "queries", "pixels")
-        how = dict(seed=run.seed, draws=total)
+        how = dict(seed=run.seed, draws=draws)
         within = images_within(queries, images["pixels"], members, schedule, **how)
         yield {**found, "within": within}
 
@@ -46,7 +48,7 @@ def body(run: Run) -> None:
         dict.fromkeys(METHODS, True),
         METHODS[:1],
         there=bool(measured),
-        draws=draws,
+        telling=telling if measured else [],
         weight_profile=weight_profile(weights).tolist() if measured else [],
     )
 

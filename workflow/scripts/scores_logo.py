@@ -3,14 +3,21 @@
 from collections.abc import Iterator
 
 from begat.io.artifacts import Block
+from begat.io.elbo import elbo_weights_of
 from begat.io.job import Run, main
-from begat.io.results import losses
+from begat.io.results import joined, losses
 from begat.stages.scores_logo import methods, score
 
 
 def compute(run: Run) -> Iterator[Block]:
-    without = losses(run, "logo")
-    yield score(losses(run, "full")[0, : without.shape[1]], without)
+    without, image = losses(run, "logo"), run.params["images"]
+    yield score(
+        losses(run, "full")[0, : without.shape[1]],
+        without,
+        joined(run, "measurements", "timestep", "logo-"),
+        elbo_weights_of(run.plan),
+        image["channels"] * image["size"] ** 2,
+    )
 
 
 def body(run: Run) -> None:

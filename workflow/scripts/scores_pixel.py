@@ -9,8 +9,8 @@ from begat.stages.scores_pixel import METHODS, similarity
 
 
 def compute(run: Run) -> Iterator[Block]:
-    images = run.read("images")["pixels"] / 127.5 - 1
-    yield {"score": similarity(joined(run, "queries", "pixels"), images)}
+    images, queries = run.read("images"), joined(run, "queries", "pixels")
+    yield {"score": similarity(queries, images["pixels"] / 127.5 - 1, images["copy_of"])}
 
 
 main(

@@ -152,13 +152,18 @@ def _bordered(q: int, lower: int) -> Int[np.ndarray, "row column"]:
 
 
 def hadamard_blocks(units: int, members: int) -> list[int]:
-    """Members per block of a Hadamard design with room for this many units."""
+    """Members per block of a Hadamard design with room for this many units.
+
+    Beside the mean, one column at least stays free: from what it finds follow the p-values
+    (``core.nulls.residual_directions``).
+    """
     if units < 4:
         raise BegatError(
             f"hadamard codes need at least 4 units, found {units} (with fewer some member sees "
             "none); use nested or random"
         )
-    block = next(n for n in range(4, 10_000, 4) if n > units and hadamard_matrix(n) is not None)
+    orders = (n for n in range(4, 10_000, 4) if hadamard_matrix(n) is not None)
+    block = next(n for n in orders if n > units + 1)
     if members < block or members % block:
         raise BegatError(f"{units} units need a multiple of {block} members, found {members}")
     return [block] * (members // block)

@@ -9,16 +9,18 @@ loss of all 2^n subsets; no unit needs a network call of its own.
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
+from scipy.special import stdtr
 
-from begat.core.codes import Codes
 from begat.errors import BegatError
 
 Gram = Float[np.ndarray, "query member member"]
 Losses = Float[np.ndarray, "query unit"]
+# Which members saw a unit; fractions where a direction of a regression stands in for a unit.
+Seen = Bool[np.ndarray, "unit member"] | Real[np.ndarray, "unit member"]
 
 
-def subset_weights(subset: Bool[np.ndarray, "unit member"]) -> Float[np.ndarray, "unit member"]:
+def subset_weights(subset: Seen) -> Float[np.ndarray, "unit member"]:
     """Equal weights on the members of each subset.
 
     Raises:
@@ -42,47 +44,48 @@ def member_variance(gram: Gram) -> Float[np.ndarray, " query"]:
     return (trace - gram.sum((1, 2)) / members) / (members - 1)
 
 
-def naive(gram: Gram, seen: Codes) -> Losses:
+def naive(gram: Gram, seen: Seen) -> Losses:
     """Loss of the survivors minus loss of all members: ablation as published.
 
     Every unit gains the offset s^2 (1/|survivors| - 1/n) merely because fewer networks are
     averaged, so all units seem to help; ``matched`` removes it.
     """
     everyone = np.ones((1, seen.shape[1]), bool)
-    return ensemble_loss(gram, subset_weights(~seen)) - ensemble_loss(
+    return ensemble_loss(gram, subset_weights(1 - seen)) - ensemble_loss(
         gram, subset_weights(everyone)
     )
 
 
-def matched(gram: Gram, seen: Codes) -> Losses:
+def matched(gram: Gram, seen: Seen) -> Losses:
     """Loss of the survivors minus the mean loss of random member sets of their size.
 
     That mean is, exactly, loss(all) + s^2 (1/|survivors| - 1/n).
     """
-    survivors = (~seen).sum(1)
+    survivors = (1 - seen).sum(1)
     offset = 1 / survivors - 1 / seen.shape[1]
     return naive(gram, seen) - member_variance(gram)[:, None] * offset
 
 
-def mirror(gram: Gram, seen: Codes) -> Losses:
+def mirror(gram: Gram, seen: Seen) -> Losses:
     """Loss of the members that never saw the unit minus loss of those that did.
 
     Both sides corrected to equal size, so flipping a code flips the sign.
     """
-    survivors, others = (~seen).sum(1), seen.sum(1)
-    difference = ensemble_loss(gram, subset_weights(~seen)) - ensemble_loss(
+    survivors, others = (1 - seen).sum(1), seen.sum(1)
+    difference = ensemble_loss(gram, subset_weights(1 - seen)) - ensemble_loss(
         gram, subset_weights(seen)
     )
     return difference - member_variance(gram)[:, None] * (1 / survivors - 1 / others)
 
 
-def means(gram: Gram, seen: Codes) -> Losses:
+def means(gram: Gram, seen: Seen) -> Losses:
     """Mean single-member loss of those that never saw the unit minus of those that did."""
     single = np.diagonal(gram, axis1=1, axis2=2)
-    return single @ (subset_weights(~seen) - subset_weights(seen)).T
+    return single @ (subset_weights(1 - seen) - subset_weights(seen)).T
 
 
-CONTRASTS: dict[str, Callable[[Gram, Codes], Losses]] = {  # the first stands for all
+Contrast = Callable[[Gram, Seen], Losses]
+CONTRASTS: dict[str, Contrast] = {  # the first stands for all
     "matched": matched,
     "mirror": mirror,
     "means": means,
@@ -102,3 +105,37 @@ def p_values(
         [len(o) - np.searchsorted(o, s, "left") for o, s in zip(ordered, score, strict=True)]
     )
     return (1 + at_least) / (1 + null.shape[1])
+
+
+def null_by_residuals(
+    contrast: Contrast, gram: Gram, directions: Float[np.ndarray, "direction member"]
+) -> tuple[Float[np.ndarray, " query"], Float[np.ndarray, " query"]]:
+    """Mean and standard deviation of a unit's score without effect, from unused directions.
+
+    With orthogonal codes no unit reaches into another's score, so the score of a unit without
+    effect is made by differences between members alone, as is that of any direction orthogonal to
+    all codes (``core.nulls.residual_directions``). Forwards and backwards along a direction the
+    linear part of a contrast changes its sign: half the difference is one residual of the
+    orthogonal regression, half the sum is what an average of fewer members adds, which moves all
+    units alike and hardly varies.
+    """
+    length = np.sqrt(gram.shape[-1])
+    forwards, backwards = (
+        contrast(gram, (1 + sign * length * directions) / 2) for sign in (1.0, -1.0)
+    )
+    residual = (forwards - backwards) / 2
+    return (forwards + backwards).mean(1) / 2, np.sqrt((residual**2).mean(1))
+
+
+def student_p_values(
+    score: Losses, mean: Float[np.ndarray, " query"], spread: Float[np.ndarray, " query"], free: int
+) -> Float[np.ndarray, "query unit"]:
+    """The upper tail of Student's t: small = helped, near 1 = harmed.
+
+    Args:
+        score: of units with orthogonal codes.
+        mean, spread: from ``null_by_residuals``.
+        free: how many directions the spread was estimated from.
+    """
+    away, spread = score - mean[:, None], spread[:, None]
+    return stdtr(free, -np.divide(away, spread, out=np.zeros_like(away), where=spread > 0))

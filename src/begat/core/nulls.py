@@ -1,9 +1,9 @@
-"""Codes that no unit holds: what membership alone can do to a score."""
+"""Codes and directions that no unit holds: what membership alone can do to a score."""
 
 import math
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from begat.core.codes import Codes, capacity, words
 
@@ -30,3 +30,14 @@ def unused_codes(
     drawn = np.unique(np.concatenate(parts, 1), axis=0)
     free = drawn[[code.tobytes() not in used for code in drawn]]
     return generator.permutation(free)[:count]
+
+
+def residual_directions(codes: Codes) -> Float[np.ndarray, "direction member"]:
+    """Orthonormal directions that are orthogonal to every unit's code and to their mean.
+
+    Those that an orthogonal regression of members' losses on codes leaves for its residuals; there
+    are ``members - units - 1`` if the codes are those of a Hadamard design.
+    """
+    signs = np.concatenate([np.ones((1, codes.shape[1])), 2.0 * codes - 1])
+    _, size, directions = np.linalg.svd(signs)
+    return directions[int((size > 1e-9 * size[0]).sum()) :]

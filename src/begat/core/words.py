@@ -48,7 +48,10 @@ METHODS = {
         "unlearned",
         "loss of a model made to forget the group minus loss of the full model",
     ),
-    "guda_elbo": ("unlearned, ELBO", "the same in nats of the evidence lower bound"),
+    "guda_elbo": (
+        "unlearned, ELBO",
+        "the same in nats of the evidence lower bound, over all noise levels",
+    ),
     "guda_loss_centred": (
         "unlearned, centred",
         "less each group's mean over queries: how strongly each was forgotten cancels",
@@ -63,6 +66,9 @@ METHODS = {
         "trained without the group from the same start, batches and noise as the full model",
     ),
     "logo_independent": ("retrained, independent", "trained without the group from another seed"),
+    "logo_elbo_retrained": ("retrained without, ELBO", "the truth in nats, mean over trainings"),
+    "logo_elbo_paired": ("retrained, paired, ELBO", "the paired truth in nats"),
+    "logo_elbo_independent": ("retrained, independent, ELBO", "the independent truth in nats"),
     "another_training": (
         "another training",
         "retraining with another seed: what even the truth itself reaches",

@@ -22,6 +22,7 @@ from begat.errors import BegatError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 DIGIT = "digit-"  # then its number among all
+CONDITION = "condition"  # the column of a manifest with each image's class
 Pixels = UInt8[np.ndarray, "channel y x"]
 
 
@@ -30,7 +31,8 @@ class Dataset:
     """What is known of a dataset before any image is decoded.
 
     ``membership[i]`` holds the indices into ``groups`` of image ``i`` (none, one or several);
-    ``digests[i]`` is the sha256 of the file (of the row, for digits).
+    ``digests[i]`` is the sha256 of the file (of the row, for digits); ``conditions[i]`` is what a
+    manifest's column ``condition`` says of it, and the tuple is empty where there is none.
     """
 
     names: tuple[str, ...]
@@ -38,11 +40,25 @@ class Dataset:
     membership: tuple[tuple[int, ...], ...]
     digests: tuple[str, ...]
     files: tuple[Path, ...] = ()
+    conditions: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What a conditional model may be told of an image: conditions, else groups."""
+        return tuple(sorted({*self.conditions} - {""})) if self.conditions else self.groups
+
+    @property
+    def labels(self) -> list[int]:
+        """Each image's class, as an index into ``classes``; -1 where it has none, or several."""
+        if self.conditions:
+            number = {name: i for i, name in enumerate(self.classes)}
+            return [number.get(name, -1) for name in self.conditions]
+        return [of[0] if len(of) == 1 else -1 for of in self.membership]
 
     @property
     def digest(self) -> str:
-        """One digest of all that the pixels and groups follow from."""
-        whole = [self.names, self.groups, self.membership, self.digests]
+        """One digest of all that the pixels, groups and classes follow from."""
+        whole = [self.names, self.groups, self.membership, self.digests, self.conditions]
         return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 
@@ -71,6 +87,7 @@ def _thinned(dataset: Dataset, limit: int) -> Dataset:
         membership=tuple(dataset.membership[i] for i in kept),
         digests=tuple(dataset.digests[i] for i in kept),
         files=tuple(dataset.files[i] for i in kept) if dataset.files else (),
+        conditions=tuple(dataset.conditions[i] for i in kept) if dataset.conditions else (),
     )
 
 
@@ -94,10 +111,11 @@ def _whole(params: Mapping[str, Any], root: Path) -> Dataset:
     if params["source"] == "digits":
         return _digits()
     place = watched(params["path"], root)
+    conditions: tuple[str, ...] = ()
     if place.is_dir():
         found = list(_folder(place))
     elif place.suffix == ".csv" and place.is_file():
-        found = list(_manifest(place))
+        found, conditions = list(_manifest(place)), tuple(_conditions(place))
     else:
         raise BegatError(f"{place}: expected a directory or a .csv manifest, found neither")
     if not found:
@@ -111,6 +129,7 @@ def _whole(params: Mapping[str, Any], root: Path) -> Dataset:
         membership=tuple(tuple(sorted(number[g] for g in of)) for _, _, of in found),
         digests=tuple(_file_digests(files, root / ".begat" / "digests.json")),
         files=files,
+        conditions=conditions,
     )
 
 
@@ -190,13 +209,16 @@ def _folder(place: Path) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
 
 
 def _manifest(place: Path) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
-    """Rows of ``path,group[,group...]`` under a header; paths are relative to the manifest."""
+    """Rows of ``path,group[,group...]`` under a header; paths are relative to the manifest.
+
+    A column ``condition`` is no kind of group: it is read by ``_conditions``.
+    """
     with place.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
         if "path" not in columns:
             raise BegatError(f"{place}: expected a column named path, found {', '.join(columns)}")
-        group_columns = [c for c in columns if c != "path"]
+        group_columns = [c for c in columns if c not in ("path", CONDITION)]
         seen: dict[str, int] = {}
         for row in reader:
             found = [v for k, v in row.items() if k is not None and v is not None]
@@ -222,6 +244,14 @@ def _manifest(place: Path) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
                 name,
                 tuple(label.format(column=c, value=row[c]) for c in group_columns if row[c]),
             )
+
+
+def _conditions(place: Path) -> Iterator[str]:
+    """The column ``condition`` of a manifest that ``_manifest`` has checked, if it has one."""
+    with place.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if CONDITION in (reader.fieldnames or []):
+            yield from (row[CONDITION] for row in reader)
 
 
 def _file_digests(files: tuple[Path, ...], memory: Path) -> Iterator[str]:

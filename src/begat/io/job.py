@@ -114,6 +114,7 @@ class Run:
         leading: Sequence[str],
         *,
         there: bool = True,
+        of_clusters: bool = False,
         **attributes: Any,
     ) -> None:
         """Put scores in place, or an artifact without any where nothing is asked of the method.
@@ -123,6 +124,8 @@ class Run:
             signed: the methods in their order, and whether a score's sign says helped or harmed.
             leading: the methods to look at first.
             there: whether there is anything to compute from.
+            of_clusters: whether an image's score is that of all its near-duplicates together, so
+                that each of them counts for its share where scores are summed.
             attributes: what else the artifact says of itself.
         """
         self.finish(
@@ -130,6 +133,7 @@ class Run:
             methods=list(signed) if there else [],
             signed=list(signed.values()) if there else [],
             leading=list(leading) if there else [],
+            of_clusters=of_clusters,
             **attributes,
         )
 

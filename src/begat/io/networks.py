@@ -36,7 +36,7 @@ def config_of(plan: Plan) -> UNetConfig:
             mid_attention=unet["mid_attention"],
             attention_head_dim=unet["attention_head_dim"],
             norm_num_groups=unet["norm_num_groups"],
-            classes=len(plan.dataset.groups) if unet["conditional"] else 0,
+            classes=len(plan.dataset.classes) if unet["conditional"] else 0,
         )
     except BegatError as error:
         raise BegatError(f"{plan.params['use']}: unet.{error}") from None
@@ -51,7 +51,7 @@ def schedule_of(plan: Plan) -> Schedule:
 def labels_of(run: Run) -> Int[np.ndarray, " image"] | None:
     """The class of every training image, or None for unconditional models."""
     conditional = run.params["unet"]["conditional"]
-    return run.read("images")["member_of"].argmax(0) if conditional else None
+    return run.read("images")["label"] if conditional else None
 
 
 def untrained(run: Run) -> list[Model]:

@@ -16,7 +16,6 @@ from functools import cached_property
 from typing import Any
 
 from begat.core.roster import Model
-from begat.core.telling import telling_draws
 from begat.errors import BegatError
 from begat.io.code import Code
 from begat.io.keys import Job, Name, digest, file_digest, path_of
@@ -219,16 +218,14 @@ class Plan(Request):
             yield self._job("unlearned", str(i), reads, full, groups=some, **self._forgetting)
 
     def _measurements(self) -> Iterator[Job]:
-        every = list(range(self.params["measurements"]["draws"]))
         for kind in self.kinds:
             for i, block in enumerate(self.blocks):
                 what = [("queries", str(i))], self.of_kind(kind), block
-                yield self._job("measurements", f"{kind}-{i}", *what, draws=every)
-        forgetful, telling = self._names("unlearned"), self.params["scores_guda"]["draws"]
-        few = telling_draws(len(every), telling) if telling else every
+                yield self._job("measurements", f"{kind}-{i}", *what)
+        forgetful = self._names("unlearned")
         for i, block in enumerate(self.blocks if forgetful else []):
             what = [("queries", str(i)), *forgetful], (), block
-            yield self._job("measurements", f"unlearned-{i}", *what, draws=few)
+            yield self._job("measurements", f"unlearned-{i}", *what)
 
     def _counterfactuals(self) -> Iterator[Job]:
         for kind in ("member", "group_member"):

@@ -5,7 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from begat.core.codes import ensemble_codes
+from begat.core.membership import check_exposure
 from begat.core.roster import Model, check_request, roster
+from begat.core.telling import telling_draws
 from begat.errors import BegatError
 from begat.io import datasets, params
 from begat.io.pipelines import check_pipeline
@@ -28,10 +31,24 @@ class Request:
         self.params = params.load(self.root, self.use)
         check_request(self.params["splits"], len(self.dataset.names), len(self.dataset.groups))
         datasets.check_groups(self.dataset)
+        self._check_group_members()
         if self.pipeline:
             check_pipeline(self.pipeline, self.params)
-        if self.params["unet"]["conditional"] and any(len(m) != 1 for m in self.dataset.membership):
-            raise BegatError("unet.conditional: expected exactly one group per image")
+        if self.params["unet"]["conditional"] and -1 in self.dataset.labels:
+            raise BegatError(
+                "unet.conditional: expected a column named condition in the manifest, or exactly "
+                "one group per image"
+            )
+        telling_draws(self.params["measurements"]["draws"], self.params["scores_guda"]["draws"])
+
+    def _check_group_members(self) -> None:
+        """Raise BegatError where overlapping groups would be seen by too few group members."""
+        splits, groups = self.params["splits"], self.dataset.groups
+        if not splits["group_members"] or all(len(of) < 2 for of in self.dataset.membership):
+            return
+        asked = splits["group_code"], self.params["seed"], "group_member", len(groups)
+        codes = ensemble_codes(*asked, splits["group_members"])
+        check_exposure(codes, self.dataset.membership, groups)
 
     @property
     def pipeline(self) -> Path | None:
@@ -57,13 +74,15 @@ class Request:
             return None
         found = datasets.index(self.params["queries"], self.root)
         if self.params["unet"]["conditional"]:
-            known = set(self.dataset.groups)
-            if strange := [g for g in found.groups if g not in known]:
+            if -1 in found.labels:
                 raise BegatError(
-                    f"queries.path: group {strange[0]!r} is not one of the training groups"
+                    "queries.path: expected a column named condition in the manifest, or exactly "
+                    "one group per query, as models are conditional"
                 )
-            if any(len(of) != 1 for of in found.membership):
-                raise BegatError("queries.path: a conditional model needs one group per query")
+            if strange := [c for c in found.classes if c not in self.dataset.classes]:
+                raise BegatError(
+                    f"queries.path: {strange[0]!r} is not one of the training images' classes"
+                )
         return found
 
     @cached_property
@@ -73,7 +92,7 @@ class Request:
         assert own is not None
         if not self.params["unet"]["conditional"]:
             return [-1] * len(own.names)
-        return [self.dataset.groups.index(own.groups[of[0]]) for of in own.membership]
+        return [self.dataset.classes.index(own.classes[label]) for label in own.labels]
 
     @cached_property
     def models(self) -> list[Model]:

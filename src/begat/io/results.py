@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from begat.core.membership import even_shares
 from begat.core.roster import Model
 from begat.io.job import Run
 
@@ -41,6 +42,26 @@ def image_scores(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
             p_value = scores["p_value"] if "p_value" in scores else None  # noqa: SIM401
             for i, method in enumerate(scores.attributes["methods"]):
                 found[method] = (score[i], None if p_value is None else p_value[i])
+    return found
+
+
+def additive_scores(run: Run) -> dict[str, np.ndarray]:
+    """Every method's scores of images as they may be summed over images.
+
+    Of a score of a whole cluster of near-duplicates each image has its even share.
+    """
+    shares, found = even_shares(run.read("images")["cluster"]), dict[str, np.ndarray]()
+    for scores in (s for s in run.scores() if "score" in s):
+        score = scores["score"] * (shares if scores.attributes["of_clusters"] else 1.0)
+        found |= zip(scores.attributes["methods"], score, strict=True)
+    return found
+
+
+def group_p_values(run: Run) -> dict[str, np.ndarray]:
+    """The p-values of groups, of the methods that have some."""
+    found: dict[str, np.ndarray] = {}
+    for scores in (s for s in run.scores() if "group_p_value" in s):
+        found |= zip(scores.attributes["methods"], scores["group_p_value"], strict=True)
     return found
 
 

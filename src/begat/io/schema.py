@@ -43,6 +43,7 @@ SCHEMAS: Mapping[str, Mapping[str, Array]] = {
         "sha256": _array("uint8", "image byte", "digest of the pixels"),
         "copy_of": _array("int32", "image", "first image with the same pixels"),
         "cluster": _array("int32", "image", "first image of the near-duplicates"),
+        "label": _array("int32", "image", "class, -1 for none"),
     },
     "splits": {
         "trains_on": _array("bool", "model image", "membership"),
@@ -75,7 +76,7 @@ SCHEMAS: Mapping[str, Mapping[str, Array]] = {
     "queries": {
         "pixels": _array("float32", "query channel y x", PIXEL),
         "noise": _array("float32", "query step channel y x", "standard normal"),
-        "label": _array("int32", "query", "group, -1 for none"),
+        "label": _array("int32", "query", "class, -1 for none"),
     },
     "measurements": {
         "loss": _array("float32", "model query draw", LOSS),

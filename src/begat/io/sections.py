@@ -86,7 +86,9 @@ class Unet:
     mid_attention: bool = key("self-attention at the bottom")
     attention_head_dim: int = key("channels per attention head", least=1)
     norm_num_groups: int = key("groups of the group normalisations", least=1)
-    conditional: bool = key("condition on the image's group, if it has exactly one")
+    conditional: bool = key(
+        "condition on each image's class: the manifest's column condition, or its only group"
+    )
 
 
 @dataclass
@@ -204,7 +206,9 @@ class Unlearned:
 class ScoresEnsemble:
     """Scores from encoded ensembles."""
 
-    nulls: int = key("unused codes behind each p-value", least=1)
+    nulls: int = key(
+        "unused codes behind each p-value; hadamard codes have residuals instead", least=1
+    )
 
 
 @dataclass
@@ -263,9 +267,9 @@ class ScoresGuda:
         "timesteps whose beta the schedule clips", choices=("exclude", "cap", "keep")
     )
     draws: int = key(
-        "of measurements.draws, those at middling noise, which tell such models apart; 0 = all",
+        "for the loss: of measurements.draws, those at middling noise, which tell such models "
+        "apart; 0 = all",
         least=0,
-        count=True,
     )
 
 

@@ -55,7 +55,7 @@ STAGES = {
         each="pack",
     ),
     "measurements": Stage(
-        "seed diffusion measurements scores_guda.draws",
+        "seed diffusion measurements",
         reads="models queries unlearned",
         each="kind",
     ),
@@ -91,7 +91,10 @@ STAGES = {
         "seed images.size images.channels diffusion measurements.draws scores_guda",
         reads="images queries measurements",
     ),
-    "scores_logo": Stage("", reads="measurements"),
+    "scores_logo": Stage(
+        "images.size images.channels diffusion scores_guda.variance scores_guda.clipped",
+        reads="measurements",
+    ),
     "aggregated": Stage("", reads=f"images {_SCORES}"),
     "metrics": Stage(
         "seed metrics", reads=f"images splits measurements counterfactuals {_SCORES} aggregated"

@@ -22,7 +22,8 @@ def group_rows(
     Args:
         methods: the names along the first axis of image scores.
         group_methods: of group scores.
-        scores: arrays of the ``scores`` schema.
+        scores: arrays of the ``scores`` schema, image scores as they may be summed: where they are
+            of whole clusters of near-duplicates, each image's even share.
         member_of: which image belongs to which group.
     """
     rows: dict[str, Row] = {}

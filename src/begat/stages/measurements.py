@@ -21,7 +21,6 @@ def measure(
     seed: int,
     draws: int,
     gram: bool,
-    chosen: Sequence[int] | None = None,
 ) -> dict[str, np.ndarray]:
     """Losses ``[model, query, draw]``, and with ``gram`` the models' Gram matrices.
 
@@ -31,33 +30,28 @@ def measure(
     draws and pixels of model i's error times model j's: it gives the loss of every average of the
     models exactly (``core.ensembles``).
 
-    Args:
-        chosen: which of the draws to take, None for all; they stay what they are among all.
-
     Returns:
         The arrays of the ``measurements`` schema.
     """
     images, models = torch.from_numpy(pixels), predictor.models
-    which = torch.arange(draws) if chosen is None else torch.tensor(chosen)
-    count = len(which)
-    loss = np.zeros((models, len(images), count), np.float32)
-    timestep = np.zeros((len(images), count), np.int32)
+    loss = np.zeros((models, len(images), draws), np.float32)
+    timestep = np.zeros((len(images), draws), np.int32)
     grams = np.zeros((len(images), models, models))
     shape = (images.shape[1], images.shape[2], images.shape[3])
-    several = max(1, BATCH // count)
+    several = max(1, BATCH // draws)
     for start in range(0, len(images), several):
         some = slice(start, start + several)
         generators = (torch_generator(seed, "measurements", query) for query in queries[some])
         t, noise = several_draws(generators, draws, predictor.schedule.timesteps, shape)
-        t, noise = t[:, which].flatten(), noise[:, which].flatten(0, 1)
-        noisy = diffuse(predictor.schedule, images[some].repeat_interleave(count, 0), t, noise)
-        classes = torch.from_numpy(label[some]).long().repeat_interleave(count)
+        t, noise = t.flatten(), noise.flatten(0, 1)
+        noisy = diffuse(predictor.schedule, images[some].repeat_interleave(draws, 0), t, noise)
+        classes = torch.from_numpy(label[some]).long().repeat_interleave(draws)
         condition = classes if predictor.config.classes else None
         error = torch.stack(
             [predictor.noise(m, noisy, t, condition) - noise for m in range(models)]
-        ).unflatten(1, (-1, count))
+        ).unflatten(1, (-1, draws))
         loss[:, some] = error.square().mean((3, 4, 5)).numpy()
-        timestep[some] = t.view(-1, count).numpy()
+        timestep[some] = t.view(-1, draws).numpy()
         if gram:
             flat = error.transpose(0, 1).flatten(2).double()
             grams[some] = (flat @ flat.transpose(1, 2) / flat.shape[2]).numpy()

@@ -24,7 +24,9 @@ from begat.core.statistics import (
 
 RIVAL = "pixel_rbf"  # the free rival that every method is compared with
 TRUTH = "logo_"  # how the rows begin that are the truth at group level
-GOLDS = ("logo_independent", "logo_paired", "logo_retrained")  # the first there is judges
+TRAININGS = ("independent", "paired", "retrained")  # the first there is judges
+GOLDS = tuple(f"{TRUTH}{part}{name}" for part in ("", "elbo_") for name in TRAININGS)
+ANOTHER = {"independent": "paired", "paired": "independent"}
 PUBLISHED_SCALE = (256 * 256 * 3) ** 0.5  # of pixel distances: images as 256 x 256 x 3 in 0..1
 Summary = dict[str, Any]
 Scores = Mapping[str, Float[np.ndarray, "query unit"]]
@@ -62,7 +64,7 @@ def evaluate(
     """Everything that can be said of the scores at hand.
 
     Args:
-        image_scores: method -> scores of images.
+        image_scores: method -> scores of images, as they may be summed.
         group_scores: method -> scores of groups; those called ``logo_...`` are their truth.
         truths: ``lds`` (halves of the images) and ``group_lds`` (of the groups), as far as trained.
         redrawn: ``images_redrawn`` and ``groups_redrawn``, as far as drawn.
@@ -186,7 +188,8 @@ def gold_agreement(
     """
     truth = scores[gold]
     table = {method: s for method, s in scores.items() if not method.startswith(TRUTH)}
-    other = {"logo_independent": "logo_paired", "logo_paired": "logo_independent"}.get(gold)
+    truth_in, _, training = gold.rpartition("_")
+    other = f"{truth_in}_{ANOTHER[training]}" if training in ANOTHER else ""
     table |= {"another_training": scores[other]} if other else {}
     table["query_independent"] = mean_of_others(truth, axis=0)
     values = np.stack([[measure(s, truth) for s in table.values()] for measure in METRICS.values()])

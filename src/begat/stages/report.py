@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
@@ -40,6 +40,8 @@ class Evidence:
     """Everything the page shows, as arrays and plain values.
 
     ``image_scores``: method -> (score, p-value or None), over ``[query, image]``.
+    ``group_p``: method -> p-values, over ``[query, group]``, of the methods that have some.
+    ``unlearned_classes``: the groups that hold all images of a class of a conditional model.
     ``redrawn``: ``member`` or ``group_member`` -> arrays of the ``counterfactuals`` schema.
     ``curves``: kind of model -> training loss ``[model, step]``.
     ``made``: one line per artifact: stage, name, key, seconds, device and so on.
@@ -63,6 +65,8 @@ class Evidence:
     leading: Sequence[str]
     group_score: Float[np.ndarray, "method query group"]
     group_uncertainty: Float[np.ndarray, "method query group"]
+    group_p: Mapping[str, Float[np.ndarray, "query group"]]
+    unlearned_classes: Sequence[str]
     redrawn: Mapping[str, Mapping[str, np.ndarray]]
     slots: Mapping[str, Sequence[str]]
     summary: Mapping[str, Any]
@@ -153,6 +157,7 @@ def group_row(evidence: Evidence, row: int, query: int) -> dict[str, Any]:
     centred = score - score.mean()
     scale = np.abs(centred).max() or 1.0
     power = int(np.floor(np.log10(np.abs(score).max()))) if score.any() else 0
+    p_value = evidence.group_p.get(evidence.group_methods[row])
     return {
         "method": evidence.group_methods[row],
         "leads": evidence.group_methods[row] in evidence.leading,
@@ -163,10 +168,23 @@ def group_row(evidence: Evidence, row: int, query: int) -> dict[str, Any]:
                 "spread": float(u) / 10.0**power,
                 "shade": float(c / scale),
                 "best": bool(i == score.argmax()),
+                "p": None if p_value is None else float(p_value[query, i]),
             }
             for i, (s, u, c) in enumerate(zip(score, spread, centred, strict=True))
         ],
     }
+
+
+def groups_with_a_class(
+    member_of: Bool[np.ndarray, "group image"], label: Int[np.ndarray, " image"]
+) -> list[int]:
+    """The groups that hold all images of some class.
+
+    A model trained without such a group is asked under a class it never learned, so it does badly
+    whatever the group's images gave the query.
+    """
+    classes = [label == one for one in np.unique(label[label >= 0])]
+    return [g for g, of in enumerate(member_of) if any(of[images].all() for images in classes)]
 
 
 def image_row(

@@ -1,36 +1,70 @@
 """The truth at group level: retrain without the group, and measure."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from begat.core.elbo import nats
 from begat.core.statistics import error_over_draws
 
-METHODS = ["logo_retrained", "logo_paired", "logo_independent"]
+TRAININGS = ["retrained", "paired", "independent"]
+Differences = Float[np.ndarray, "group seed query draw"]
 
 
 def methods(seeds: int) -> list[str]:
-    """The rows that so many trainings per group give."""
-    return METHODS if seeds > 1 else METHODS[:1]
+    """The rows that so many trainings per group give: in loss, then in nats."""
+    some = TRAININGS if seeds > 1 else TRAININGS[:1]
+    return [f"logo_{name}" for name in some] + [f"logo_elbo_{name}" for name in some]
 
 
 def score(
-    full: Float[np.ndarray, "seed query draw"], without: Float[np.ndarray, "group seed query draw"]
+    full: Float[np.ndarray, "seed query draw"],
+    without: Differences,
+    timestep: Int[np.ndarray, "query draw"],
+    weights: Float[np.ndarray, " timestep"],
+    dimensions: int,
 ) -> dict[str, Float[np.ndarray, "method query group"]]:
-    """Loss of the model retrained without each group minus loss of the full model.
+    """Measurement under the model retrained without each group minus that under the full model.
 
-    Mean over seeds; of the first seed, which shares initialisation, batches and noise with the full
-    model that methods look into (``paired``); and mean of the other seeds, which share nothing with
-    it (``independent``). In every seed the full model and the model without a group are paired, and
-    so are the draws they are measured by. ``group_uncertainty`` is the standard error of the mean
-    over draws, antithetic pairs counted as one; with one seed it says nothing of how another
-    training would differ.
+    In the order of ``methods``: the mean loss, and the negative ELBO in nats, of the same draws.
+    Of each the mean over seeds; of the first seed, which shares initialisation, batches and noise
+    with the full model that methods look into (``paired``); and the mean of the other seeds, which
+    share nothing with it (``independent``). In every seed the full model and the model without a
+    group are paired, and so are the draws they are measured by. ``group_uncertainty`` is the
+    standard error of the mean, from ``error_over_draws_and_seeds``.
+
+    Args:
+        full: losses of the full models.
+        without: losses of the models retrained without each group, on the same draws.
+        timestep: the draws' timesteps, from the measurements.
+        weights: of the ELBO, from ``core.elbo.elbo_weights``.
+        dimensions: pixels times channels.
     """
     difference = without - full
-    error = error_over_draws(difference)
-    seeds = difference.shape[1]
-    parts = [slice(None), slice(1), slice(1, None)][: len(methods(seeds))]
-    spread = [np.sqrt((error[:, p] ** 2).mean(1) / error[:, p].shape[1]).T for p in parts]
+    in_nats = nats(difference, weights, timestep, dimensions)
+    seeds = len(full)
+    which = [slice(None), slice(1), slice(1, None)][: len(methods(seeds)) // 2]
+    parts = [values[:, some] for values in (difference, in_nats) for some in which]
     return {
-        "group_score": np.stack([difference[:, p].mean((1, 3)).T for p in parts]),
-        "group_uncertainty": np.stack(spread),
+        "group_score": np.stack([part.mean((1, 3)).T for part in parts]),
+        "group_uncertainty": np.stack([error_over_draws_and_seeds(part).T for part in parts]),
     }
+
+
+def error_over_draws_and_seeds(
+    difference: Differences,
+) -> Float[np.ndarray, "group query"]:
+    """Standard error of the mean over draws and seeds, both of which are samples.
+
+    All seeds are measured by the same draws, so draws are crossed with seeds: the squared error of
+    the seeds' mean over draws, plus that of the draws' mean over seeds, less what both hold of the
+    noise of single cells (the analysis of variance with two random factors). It is never less than
+    the first, which is all that one seed can tell: nothing of how another training would differ.
+    """
+    seeds = difference.shape[1]
+    over_draws = error_over_draws(difference.mean(1)) ** 2
+    if seeds < 2:
+        return np.sqrt(over_draws)
+    over_seeds = difference.mean(-1).var(1, ddof=1) / seeds
+    centred = difference - difference.mean(1, keepdims=True)
+    both = (error_over_draws(centred) ** 2).sum(1) / (seeds * (seeds - 1))
+    return np.sqrt(np.maximum(over_draws + over_seeds - both, over_draws))
