@@ -29,7 +29,7 @@ class Request:
         check_request(self.params["splits"], len(self.dataset.names), len(self.dataset.groups))
         datasets.check_groups(self.dataset)
         if self.pipeline:
-            check_pipeline(self.pipeline, self.params)
+            check_pipeline(self.pipeline, self.params, len(self.dataset.groups))
         if self.params["unet"]["conditional"] and any(len(m) != 1 for m in self.dataset.membership):
             raise BegatError("unet.conditional: expected exactly one group per image")
 
