@@ -79,16 +79,17 @@ def check_pipeline(folder: Path, params: Mapping[str, Any], groups: int) -> None
     for name, (here, there) in asked.items():
         if here != there:
             raise BegatError(f"{name}: expected {there}, as in the pipeline {folder}; found {here}")
-    if network.get("out_channels") != network.get("in_channels"):
+    channels, returned = network.get("in_channels"), network.get("out_channels")
+    if returned != channels:
         raise BegatError(
-            f"{folder / NETWORK}: out_channels: expected {network.get('in_channels')}, as "
-            f"in_channels (a learned variance is not supported), found {network.get('out_channels')}"
+            f"{folder / NETWORK}: out_channels: expected {channels}, as in_channels (a learned "
+            f"variance is not supported), found {returned}"
         )
     classes = network.get("num_class_embeds")
     if classes and classes != groups:
         raise BegatError(
-            f"{folder / NETWORK}: num_class_embeds: expected {groups}, one for each group of images "
-            f"in the order of their sorted names, found {classes}"
+            f"{folder / NETWORK}: num_class_embeds: expected {groups}, one for each group of "
+            f"images in the order of their sorted names, found {classes}"
         )
 
 
