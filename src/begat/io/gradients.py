@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from begat.core.gradients import Sample
@@ -16,10 +16,11 @@ from begat.io.job import Run
 from begat.io.networks import config_of, denoiser_of, labels_of
 
 
-def training_sample(run: Run) -> Sample:
-    """All training images; their numbers are their places."""
+def training_sample(run: Run, own: Bool[np.ndarray, " image"] | None = None) -> Sample:
+    """All training images, or those that ``own`` marks; numbers are places among all."""
     pixels = run.read("images")["pixels"]
-    return Sample(pixels, labels_of(run), range(len(pixels)))
+    whole = Sample(pixels, labels_of(run), range(len(pixels)))
+    return whole if own is None or own.all() else whole.only(np.flatnonzero(own).tolist())
 
 
 def query_sample(run: Run) -> Sample:
@@ -30,8 +31,11 @@ def query_sample(run: Run) -> Sample:
     return Sample(pixels, label, range(first, first + len(pixels)))
 
 
-def draws_of(run: Run, draws: int, shared: bool = True) -> DrawsOf:
-    """The draws under which this job's gradients are taken, mirrored as in training."""
+def draws_of(run: Run, draws: int, *, shared: bool = True, mirrored: bool = True) -> DrawsOf:
+    """The draws under which this job looks at images, ``mirrored`` as they were in training.
+
+    For queries see ``core.image_draws.unmirrored``.
+    """
     image = run.params["images"]
     shape = (image["channels"], image["size"], image["size"])
     return (common_draws if shared else own_draws)(
@@ -40,7 +44,7 @@ def draws_of(run: Run, draws: int, shared: bool = True) -> DrawsOf:
         draws,
         run.params["diffusion"]["timesteps"],
         shape,
-        flip=run.params["models"]["flip"],
+        flip=mirrored and run.params["models"]["flip"],
     )
 
 
