@@ -16,13 +16,12 @@ def body(run: Run) -> None:
     norms = run.params["factors"]["norms"]
 
     def compute(run: Run) -> Iterator[Block]:
-        (model,) = run.job.models
-        images, denoiser = training_sample(run), denoiser_of(run, row_of(run, model))
+        (model,), (own,) = run.job.models, run.trains_on(run.job.models)
+        denoiser = denoiser_of(run, row_of(run, model))
         found = factors(
             denoiser,
-            images.pixels,
-            images.label,
-            run.read("images")["member_of"],
+            training_sample(run, own),
+            run.read("images")["member_of"][:, own],
             seed=run.seed,
             flip=run.params["models"]["flip"],
             **run.section("factors"),
