@@ -19,7 +19,7 @@ def body(run: Run) -> None:
                 n: scores[n] for n in ("score", "group_score", "group_uncertainty") if n in scores
             }
             of_images = scores.attributes["methods"]
-            of_groups = scores.attributes.get("group_methods", of_images)
+            of_groups = scores.attributes["group_methods"]
             rows |= group_rows(of_images, of_groups, arrays, member_of)
         methods.extend(rows)
         score, uncertainty = (np.stack(side) for side in zip(*rows.values(), strict=True))

@@ -29,6 +29,7 @@ def body(run: Run) -> None:
             queries=run.joined("queries", "pixels"),
             image_scores=run.image_scores(),
             group_methods=aggregated.attributes["methods"],
+            readings=run.readings(),
             leading=run.leading(),
             group_score=aggregated["score"],
             group_uncertainty=aggregated["uncertainty"],

@@ -42,8 +42,8 @@ def body(run: Run) -> None:
 
     run.finish_scores(
         compute,
-        dict.fromkeys(METHODS, True),
-        METHODS[:1],
+        METHODS,
+        ["guda_loss"],
         there=bool(measured),
         draws=draws,
         weight_profile=weight_profile(weights).tolist() if measured else [],

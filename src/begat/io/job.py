@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from begat.core.roster import Model
+from begat.core.words import Reading
 from begat.errors import BegatError
 from begat.io.artifacts import Artifact, Block, stored_attributes, write
 from begat.io.keys import Job, path_of
@@ -67,6 +68,14 @@ class Run:
                 for i, method in enumerate(scores.attributes["methods"]):
                     found[method] = (score[i], None if p_value is None else p_value[i])
         return found
+
+    def readings(self) -> dict[str, Reading]:
+        """How every method's scores are to be read, of images and of groups."""
+        return {
+            method: Reading(signed, scores.attributes["calibrated"])
+            for scores in self.scores()
+            for method, signed in scores.attributes["signed"].items()
+        }
 
     def leading(self) -> list[str]:
         """The methods to look at first; the others are their variants."""
@@ -151,6 +160,8 @@ class Run:
         signed: Mapping[str, bool],
         leading: Sequence[str],
         *,
+        group_signed: Mapping[str, bool] | None = None,
+        calibrated: bool = True,
         there: bool = True,
         **attributes: Any,
     ) -> None:
@@ -160,13 +171,18 @@ class Run:
             compute: makes the blocks, one row per method.
             signed: the methods in their order, and whether a score's sign says helped or harmed.
             leading: the methods to look at first.
+            group_signed: the same for scores of groups, where their methods are others.
+            calibrated: whether a score's size is that of a loss, too.
             there: whether there is anything to compute from.
             attributes: what else the artifact says of itself.
         """
+        signed, of_groups = (signed, group_signed or signed) if there else ({}, {})
         self.finish(
             compute if there else lambda run: iter(()),
-            methods=list(signed) if there else [],
-            signed=list(signed.values()) if there else [],
+            methods=list(signed),
+            group_methods=list(of_groups),
+            signed={**signed, **of_groups},
+            calibrated=calibrated,
             leading=list(leading) if there else [],
             **attributes,
         )
