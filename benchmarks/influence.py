@@ -136,12 +136,12 @@ def no_groups(sample: Sample) -> np.ndarray:
 def storage(name: str, images: int) -> None:
     """How far scores move when the queries' gradients are kept in fewer bits."""
     denoiser, sample, draws = case(CONFIGS[name], images, 4)
-    found = factors(denoiser, sample.pixels, None, no_groups(sample), seed=0, draws=2)
+    found = factors(denoiser, sample, no_groups(sample), seed=0, draws=2)
     few, variants = sample.only(range(QUERIES)), [Variant("ekfac", "relative", 0.1)]
     scores, bits = {}, {"full": 32, "half": 16, "int8": 8}
     for kind in bits:
         asked = denoiser, found, sample, few, draws, variants
-        scores[kind] = score(*asked, halves=False, storage=kind)["score"][0]  # type: ignore[arg-type]
+        scores[kind] = score(*asked, centred=False, halves=False, storage=kind)["score"][0]  # type: ignore[arg-type]
     whole = scores["full"]
     for kind, size in bits.items():
         error = np.abs(scores[kind] - whole).max() / np.abs(whole).max()
@@ -152,7 +152,7 @@ def storage(name: str, images: int) -> None:
 def stream(images: int) -> dict[str, float]:
     """Scores of 64 queries against any number of images, with factors of 64."""
     denoiser, sample, draws = case(CONFIGS["41 k"], QUERIES, 2)
-    found = factors(denoiser, sample.pixels, None, no_groups(sample), seed=0, draws=2)
+    found = factors(denoiser, sample, no_groups(sample), seed=0, draws=2)
     many = Sample(Endless(images, sample.pixels.shape[1:]), None, range(images))  # type: ignore[arg-type]
     asked = denoiser, found, many, sample, draws, [Variant("ekfac", "relative", 0.1)]
     spent = seconds(lambda: score(*asked, halves=False))  # type: ignore[arg-type]
@@ -163,7 +163,7 @@ def large(images: int, queries: int, number: int) -> dict[str, float]:
     """Factors and scores of a few images."""
     denoiser, sample, draws = case(CONFIGS["35 M, attention"], images, number)
     parts: list[dict[str, dict[str, np.ndarray]]] = []
-    given = denoiser, sample.pixels, None, no_groups(sample)
+    given = denoiser, sample, no_groups(sample)
     how = dict(seed=0, draws=number, examples=2 * number)
     first = seconds(lambda: parts.append(factors(*given, **how)))  # type: ignore[arg-type]
     of_factors, few = peak(), sample.only(range(queries))

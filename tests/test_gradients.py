@@ -8,7 +8,7 @@ from small import ATTENTIVE, CONDITIONAL, TINY, random_images, random_rows
 from begat.core.denoisers import unet_denoiser
 from begat.core.diffusion import cosine_schedule, diffuse, predicted_noise, training_target
 from begat.core.gradients import Sample, image_gradients, mean_gradient
-from begat.core.image_draws import common_draws, own_draws
+from begat.core.image_draws import common_draws, own_draws, unmirrored
 from begat.core.layers import covered_layers
 from begat.errors import BegatError
 
@@ -108,7 +108,40 @@ def test_shared_draws_are_all_images_own_and_other_draws_are_not():
     assert torch.equal(shared.noise[0], shared.noise[1])
     assert not torch.equal(own.noise[0], own.noise[1])
     assert torch.equal(own.noise[1], dealt(of=own_draws)([9]).noise[0])
-    assert dealt(draws=8, flip=True)([0]).flip.float().mean() == 0.5
+
+
+@pytest.mark.parametrize("of", [common_draws, own_draws])
+@pytest.mark.parametrize("draws", [4, 8, 12, 16, 32])
+def test_half_of_every_stretch_of_time_is_mirrored_whatever_the_number_of_draws(draws, of):
+    found = dealt(draws=draws, of=of, flip=True)([4, 9])
+    for part in range(parts := 1 if draws % 8 else 2):
+        of_part = slice(part * draws // parts, (part + 1) * draws // parts)
+        split = found.in_parts(parts)
+        for flip, noise in zip(split.flip[:, of_part], split.noise[:, of_part], strict=True):
+            assert torch.equal(flip[::2], flip[1::2])
+            torch.testing.assert_close(noise[::2], -noise[1::2])
+            assert (flip.view(-1, 4).sum(1) == 2).all()
+    plain = unmirrored(dealt(draws=draws, of=of, flip=True))([4, 9])
+    assert not plain.flip.any()
+    unflipped = dealt(draws=draws, of=of)([4, 9])
+    for one in (plain, found):
+        assert torch.equal(one.noise, unflipped.noise)
+        assert torch.equal(one.timestep, unflipped.timestep)
+
+
+@pytest.mark.parametrize("draws", [4, 8, 16])
+def test_mirroring_does_not_go_with_time(draws):
+    found = dealt(draws=draws, of=own_draws, flip=True)(range(4000))
+    means = [found.timestep[found.flip == mirrored].float().mean() for mirrored in (True, False)]
+    # 50 timesteps; of independent means of 4,000 halves of the draws five standard errors
+    assert abs(means[0] - means[1]) < 5 * 50 / 12**0.5 / (4000 * draws / 4) ** 0.5
+
+
+def test_draws_that_cannot_be_mirrored_by_halves_are_refused():
+    with pytest.raises(BegatError, match="half .* mirrored: expected a multiple of 4, found 10"):
+        dealt(draws=10, flip=True)
+    with pytest.raises(BegatError, match="12 draws .* half of them mirrored: .* multiple of 8"):
+        dealt(draws=12, flip=True)([0]).in_parts(2)
 
 
 def test_a_gradient_that_is_not_finite_is_named_with_its_draw():

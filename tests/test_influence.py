@@ -28,8 +28,10 @@ from begat.core.stored_rows import stored
 from begat.core.unet import UNetConfig
 from begat.errors import BegatError
 from begat.stages.factors import factors, left_out
-from begat.stages.scores_influence import Variant, group_score, score
+from begat.stages.scores_influence import METHODS, Variant, best, group_score, score
 from begat.stages.scores_tracin import score as tracin
+from begat.stages.scores_trak import FUNCTIONS
+from begat.stages.scores_trak import score as trak
 
 D = 4
 LIKE = torch.zeros((), dtype=torch.float64)
@@ -86,9 +88,8 @@ class Ridge:
         how = dict(centred=False, halves=False, norms=False) | how
         variant = [Variant("ekfac", "absolute", damping)]
         dealt = draws(self.number)
-        return score(self.denoiser, curvature, self.images, queries, dealt, variant, **how)[
-            "score"
-        ][0]
+        asked = self.denoiser, curvature, self.images, queries, dealt, variant
+        return score(*asked, **how)["score"][0]
 
 
 def test_the_error_of_removing_part_of_an_image_falls_as_the_square_of_the_part():
@@ -190,7 +191,7 @@ class Scored:
         pixels = random_images(images, ATTENTIVE)
         self.images = Sample(pixels, None, range(images))
         groups = GROUPS[:, :images]
-        self.factors = factors(self.denoiser, pixels, None, groups, seed=1, draws=2)
+        self.factors = factors(self.denoiser, self.images, groups, seed=1, draws=2)
 
     def draws(self, number=4, of=common_draws):
         return of(0, "scores_influence", number, 50, (3, 8, 8))
@@ -220,9 +221,9 @@ def test_the_scores_are_those_of_the_formula(scored):
     expected = []
     for variant in VARIANTS:
         if variant.structure == "gradient_dot":
-            expected.append((rows - rows.mean(0)) @ rows.T)
+            expected.append(torch.stack([rows @ rows.T, (rows - rows.mean(0)) @ rows.T]))
             continue
-        total = torch.zeros(6, 6).double()
+        total = torch.zeros(2, 6, 6).double()
         for b in blocks(layers, tensors, variant.structure):
             if b.dead:
                 continue
@@ -232,10 +233,79 @@ def test_the_scores_are_those_of_the_formula(scored):
                 rotated = torch.einsum("npi,ij->npj", rotated, b.basis_in)
             scale = b.eigenvalues.mean() if variant.kind == "relative" else 1
             g = rotated / (b.eigenvalues + variant.damping * scale).sqrt()
-            total += torch.einsum("qoi,joi->qj", g - g.mean(0), g)
+            total += torch.einsum("wqoi,joi->wqj", torch.stack([g, g - g.mean(0)]), g)
         expected.append(total)
-    found = scored.scores()["score"]
-    np.testing.assert_allclose(found, torch.stack(expected).numpy() / 6, rtol=1e-6, atol=1e-12)
+    found = scored.scores()
+    for way, values in zip(("score", "score_centred"), torch.stack(expected, 1), strict=True):
+        np.testing.assert_allclose(found[way], values.numpy() / 6, rtol=1e-6, atol=1e-12)
+
+
+def test_exactly_the_methods_that_are_not_centred_claim_a_sign(scored):
+    _, arrays = best(VARIANTS, scored.scores())
+    for signed, found in zip(METHODS.values(), arrays["score"], strict=True):
+        # over the training images as queries a centred score sums to 0, whoever helped
+        mean, largest = np.abs(found.mean(0)).max(), np.abs(found).max()
+        assert (mean < 1e-6 * largest) == (not signed)
+
+
+def test_a_score_and_its_centred_form_have_the_same_damping(scored):
+    found = scored.scores()
+    of, arrays = best(VARIANTS, found)
+    for i, variant in enumerate(of):
+        at = VARIANTS.index(variant)
+        assert found["chosen"][at]
+        np.testing.assert_array_equal(arrays["score"][i], found["score"][at])
+        np.testing.assert_array_equal(arrays["score"][i + 3], found["score_centred"][at])
+        np.testing.assert_array_equal(arrays["reliability"][i], found["reliability"][at])
+
+
+def test_only_training_images_are_mirrored(scored):
+    pixels = random_images(6, ATTENTIVE)
+    alike = Sample(np.concatenate([pixels[..., :4], pixels[..., 3::-1]], -1), None, range(6))
+    queries = Sample(random_images(2, ATTENTIVE, seed=1), None, range(6, 8))
+    found = []
+    for flip in (False, True):
+        dealt = common_draws(0, "test", 8, 50, (3, 8, 8), flip=flip)
+        asked = scored.factors, alike, queries, dealt
+        everything = score(scored.denoiser, *asked, VARIANTS)
+        of_groups = group_score(scored.denoiser, *asked, GROUPS, "relative", 0.1)
+        steps = tracin([scored.denoiser], [0.1], alike, queries, dealt)
+        family = [trak(scored.denoiser, *asked[1:], name, [0.1], seed=0) for name in FUNCTIONS]
+        found.append([*everything.values(), *of_groups.values(), steps, *family])
+        uneven = score(scored.denoiser, scored.factors, scored.images, queries, dealt, VARIANTS)
+        found[-1].append(uneven["score"])
+    *same, other = zip(*found, strict=True)
+    for plain, mirrored in same:
+        np.testing.assert_allclose(mirrored, plain, rtol=1e-7, atol=1e-13)
+    assert not np.allclose(*other, rtol=1e-3)
+
+
+def test_models_trained_on_parts_score_on_the_scale_of_the_whole(scored):
+    own = [0, 2, 5]
+    part, whole = (
+        scored.scores(images, scored.images, VARIANTS[:1], centred=False, share=share)["score"]
+        for images, share in ((scored.images.only(own), 0.5), (scored.images, 1.0))
+    )
+    np.testing.assert_allclose(part, whole[:, :, own], rtol=1e-7, atol=1e-13)
+    how = dict(seed=0, share=0.5)
+    dealt = scored.draws()
+    for method, power in (("trak", 1), ("das", 2)):
+        asked = scored.denoiser, scored.images, scored.images, dealt, method, [0.1]
+        whole, part = trak(*asked, seed=0), trak(*asked, **how)
+        np.testing.assert_allclose(part, whole * 0.5**power, rtol=1e-7)
+
+
+def test_a_group_without_any_of_the_images_has_neither_curvature_nor_score(scored):
+    groups = np.concatenate([GROUPS, np.zeros((1, 6), bool)])
+    found = factors(scored.denoiser, scored.images, groups, seed=1, draws=2)
+    for parts in found.values():
+        for name in (n for n in parts if n.startswith("group_")):
+            assert (parts[name][3] == 0).all()
+            assert np.isfinite(parts[name]).all()
+    asked = scored.denoiser, found, scored.images, scored.images, scored.draws()
+    effect = group_score(*asked, groups, "relative", 0.1)
+    assert (effect["group_score"][0, :, 3] == 0).all()
+    assert (effect["group_score"][0, :, :3] != 0).all()
 
 
 @pytest.mark.parametrize("of", [common_draws, own_draws])
@@ -252,10 +322,13 @@ def test_neither_blocks_nor_the_order_of_images_and_queries_change_a_score(score
 
 def test_halves_only_add_what_they_say_of_reliability(scored):
     with_, plain = scored.scores(), scored.scores(halves=False)
-    assert set(plain) == {"score"}
-    np.testing.assert_allclose(with_["score"], plain["score"], rtol=1e-7, atol=1e-13)
-    assert with_["reliability"].shape == (5, 6)
-    assert ((with_["reliability"] >= 0) & (with_["reliability"] <= 1)).all()
+    assert set(plain) == {"score", "score_centred"}
+    assert set(with_) == {*plain, "reliability", "reliability_centred", "chosen"}
+    for way in ("", "_centred"):
+        score, reliability = with_[f"score{way}"], with_[f"reliability{way}"]
+        np.testing.assert_allclose(score, plain[f"score{way}"], rtol=1e-7, atol=1e-13)
+        assert reliability.shape == (5, 6)
+        assert ((reliability >= 0) & (reliability <= 1)).all()
     structures = [VARIANTS[i].structure for i in np.flatnonzero(with_["chosen"])]
     assert sorted(structures) == ["ekfac", "gradient_dot", "kfac"]
 
@@ -304,8 +377,7 @@ def test_factors_of_another_network_are_refused(scored):
 
 
 def test_factors_depend_neither_on_blocks_nor_on_what_else_is_there(scored):
-    pixels = scored.images.pixels
-    again = factors(scored.denoiser, pixels, None, GROUPS, seed=1, draws=2, examples=3)
+    again = factors(scored.denoiser, scored.images, GROUPS, seed=1, draws=2, examples=3)
     for layer, parts in scored.factors.items():
         assert set(parts) == set(again[layer])
         for name in parts:
@@ -316,7 +388,7 @@ def test_factors_depend_neither_on_blocks_nor_on_what_else_is_there(scored):
 def test_the_bias_of_attentions_keys_is_dead_though_rounding_moves_it(scored):
     for dtype in (torch.float64, torch.float32):
         denoiser = scored.denoiser.with_module(scored.denoiser.module.to(dtype))
-        found = factors(denoiser, scored.images.pixels, None, GROUPS, seed=1, draws=2)
+        found = factors(denoiser, scored.images, GROUPS, seed=1, draws=2)
         left = left_out(denoiser, found, norms=True)
         names = left["dead"]
         assert not left["uncovered"]
@@ -327,9 +399,7 @@ def test_the_bias_of_attentions_keys_is_dead_though_rounding_moves_it(scored):
 
 
 def test_what_no_layer_covers_is_named_with_its_share(scored):
-    without = factors(
-        scored.denoiser, scored.images.pixels, None, GROUPS, seed=1, draws=2, norms=False
-    )
+    without = factors(scored.denoiser, scored.images, GROUPS, seed=1, draws=2, norms=False)
     left = left_out(scored.denoiser, without, norms=False)["uncovered"]
     sizes = {n: p.numel() for n, p in scored.denoiser.module.named_parameters()}
     assert set(left) == {n for n in sizes if "norm" in n}
@@ -380,6 +450,6 @@ def test_a_group_scores_as_the_sum_of_its_images_where_curvature_does_not_matter
         "absolute",
         1e6,
     )
-    far = scored.scores(variants=[Variant("ekfac", "absolute", 1e6)])["score"][0]
+    far = scored.scores(variants=[Variant("ekfac", "absolute", 1e6)], centred=False)["score"][0]
     np.testing.assert_allclose(found["group_score"][0], far @ GROUPS.T, rtol=1e-4, atol=1e-18)
     assert found["group_uncertainty"].shape == (1, 6, 3)

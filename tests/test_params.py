@@ -7,6 +7,8 @@ import yaml
 from small import ROOT
 
 from begat.core import operators
+from begat.core.diffusion import SCHEDULES
+from begat.core.sampling import sampling_timesteps
 from begat.errors import BegatError
 from begat.io import params, sections
 from begat.io.sections import SECTIONS, fields_of
@@ -79,6 +81,24 @@ def test_a_params_file_that_uses_another_gets_that_one(tmp_path):
         (dict(measurements=dict(draws=5)), "measurements.draws: expected an even number"),
         (dict(queries=dict(steps=2000)), "queries.steps: expected at most .*1000, found 2000"),
         (dict(queries=dict(drawn_by="member"), splits=dict(members=0)), "of which it asks 0"),
+        (
+            dict(diffusion=dict(schedule="linear", timesteps=400)),
+            "0.017 is\\), or cosine, found 400",
+        ),
+        (
+            dict(queries=dict(source="folder"), counterfactuals=dict(strength=0.039)),
+            "counterfactuals.strength: expected more than 0.039, the lowest of queries.steps=25",
+        ),
+        (
+            dict(models=dict(flip=True), scores_trak=dict(draws=10)),
+            "scores_trak.draws: .* of 4 with",
+        ),
+        (
+            dict(
+                models=dict(flip=True), scores_trak=dict(draws=12), scores_influence=dict(draws=12)
+            ),
+            "scores_influence.draws: expected a multiple of 8 with models.flip, .* found 12",
+        ),
         (dict(images=dict(channels=3)), "images.channels: expected 1, as digits are grey"),
         (dict(models=3), "models: expected a section of keys, found 3"),
         (dict(seed="a"), "seed: expected a whole number, found 'a'"),
@@ -92,6 +112,30 @@ def test_impossible_values_are_refused_with_key_expectation_and_finding(tmp_path
     with pytest.raises(BegatError, match=f"params.yaml: .*{message}") as error:
         params.load(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_mirrored_training_runs_with_draws_that_can_be_halved(tmp_path):
+    draws = dict(scores_trak=dict(draws=12), scores_features=dict(draws=2))
+    assert params.load(written(tmp_path, models=dict(flip=True), **draws))["models"]["flip"]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("timesteps", [2, 10, 100, 457, 1000])
+def test_the_noise_at_the_end_is_that_of_the_schedule(schedule, timesteps):
+    last = float(SCHEDULES[schedule](timesteps).alpha_bar[-1])
+    if schedule == "linear":
+        assert params.signal_left(schedule, timesteps) == pytest.approx(last, rel=1e-9)
+    assert (params.signal_left(schedule, timesteps) > 0.01) == (last > 0.01)
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "steps"), [(1000, 25), (1000, 7), (50, 20), (10, 10), (9, 2)]
+)
+def test_the_smallest_strength_leaves_a_timestep_and_a_smaller_one_none(timesteps, steps):
+    lowest = params.lowest_timestep(timesteps, steps)
+    assert sampling_timesteps(timesteps, steps)[-1] == lowest
+    assert sampling_timesteps(timesteps, steps, (lowest + 0.01) / timesteps) == [lowest]
+    assert not sampling_timesteps(timesteps, steps, lowest / timesteps)
 
 
 @pytest.mark.parametrize("word", ["yes", "on", "off", "No", "TRUE"])

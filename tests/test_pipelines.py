@@ -32,7 +32,7 @@ def pipeline(tmp_path):
 
 
 def test_a_network_taken_apart_answers_as_before(pipeline):
-    check_pipeline(pipeline, PARAMS)
+    check_pipeline(pipeline, PARAMS, 5)
     network = network_of(pipeline_row(pipeline), pipeline_config(pipeline))
     original = UNet2DModel.from_pretrained(pipeline, subfolder="unet")
     x, t = torch.randn(2, 3, 8, 8), torch.tensor([3, 40])
@@ -61,7 +61,7 @@ def test_its_digest_follows_its_weights_and_its_scheduler(pipeline):
 def test_parameters_that_say_otherwise_are_refused(pipeline, section, key, value, message):
     params = {**PARAMS, section: {**PARAMS[section], key: value}}
     with pytest.raises(BegatError, match=message):
-        check_pipeline(pipeline, params)
+        check_pipeline(pipeline, params, 5)
 
 
 def changed(path, **values):
@@ -73,13 +73,46 @@ def test_what_is_no_pipeline_or_of_another_kind_is_refused_by_name(pipeline, tmp
         pipeline_digest(tmp_path)
     changed(pipeline / "scheduler" / "scheduler_config.json", beta_schedule="sigmoid")
     with pytest.raises(BegatError, match="linear schedule .* found sigmoid"):
-        check_pipeline(pipeline, PARAMS)
+        check_pipeline(pipeline, PARAMS, 5)
     changed(pipeline / "unet" / "config.json", _class_name="UNet2DConditionModel")
     with pytest.raises(BegatError, match="expected a UNet2DModel .* found UNet2DConditionModel"):
-        check_pipeline(pipeline, PARAMS)
+        check_pipeline(pipeline, PARAMS, 5)
     (pipeline / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"no")
     with pytest.raises(BegatError, match="could not be loaded"):
         pipeline_row(pipeline)
     (pipeline / "unet" / "config.json").write_text("{")
     with pytest.raises(BegatError, match="config.json: not JSON"):
-        check_pipeline(pipeline, PARAMS)
+        check_pipeline(pipeline, PARAMS, 5)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "message"),
+    [
+        ("scheduler", "trained_betas", [0.1] * 50, "trained_betas: expected none, found one"),
+        ("scheduler", "rescale_betas_zero_snr", True, "rescale_betas_zero_snr: expected none"),
+        ("scheduler", "beta_end", 0.012, r"linear schedule .* found linear \(0.0001, 0.012\)"),
+        ("unet", "out_channels", 6, "out_channels: expected 3, as in_channels"),
+        ("unet", "class_embed_type", "timestep", "class_embed_type: expected none"),
+    ],
+)
+def test_what_would_silently_be_another_model_is_refused(pipeline, part, key, value, message):
+    name = {"scheduler": "scheduler_config.json", "unet": "config.json"}[part]
+    changed(pipeline / part / name, **{key: value})
+    with pytest.raises(BegatError, match=message):
+        check_pipeline(pipeline, PARAMS, 5)
+
+
+def test_trained_betas_really_are_another_schedule():
+    betas = [0.1] * 50
+    plain, brought = (DDPMScheduler(50, trained_betas=b).alphas_cumprod for b in (None, betas))
+    assert (plain - brought).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("groups", [4, 6])
+def test_as_many_classes_as_groups_are_expected(pipeline, groups):
+    params = {**PARAMS, "unet": {"conditional": True}}
+    changed(pipeline / "unet" / "config.json", num_class_embeds=5)
+    check_pipeline(pipeline, params, 5)
+    message = f"num_class_embeds: expected {groups}, one for each group .* sorted names, found 5"
+    with pytest.raises(BegatError, match=message):
+        check_pipeline(pipeline, params, groups)

@@ -216,6 +216,12 @@ def test_a_newton_step_reads_the_full_models_factors_asked_for_or_not(root):
         assert all(("factors", "full-0-0") in job.inputs for job in plan.jobs("unlearned"))
 
 
+def test_what_looks_into_a_member_reads_which_images_it_was_trained_on(root):
+    plan = planned(root, scores_influence__models=2, scores_trak__models=2)
+    for stage in ("factors", "scores_influence", "scores_trak"):
+        assert all(("splits", "all") in job.inputs for job in plan.jobs(stage))
+
+
 def test_planning_starts_without_torch():
     asked = "import sys, begat.io.freshness, begat.io.plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from begat.core.charts import MEASURES, answer, costs, curve_lines, drawn_dag, verdict
-from begat.core.words import sides, words
+from begat.core.words import Reading, words
 from begat.stages.report import Evidence, groups_with_a_class, page
 
 QUERIES, IMAGES, GROUPS = 3, 12, 4
@@ -49,6 +49,11 @@ def evidence(**changes):
         queries=GENERATOR.uniform(-1, 1, (QUERIES, 1, 8, 8)),
         image_scores={"ensemble_matched": (score, np.abs(score) % 1), "pixel_rbf": (score, None)},
         group_methods=methods,
+        readings={
+            "ensemble_matched": Reading(signed=True, calibrated=True),
+            "pixel_rbf": Reading(signed=False, calibrated=True),
+            "logo_retrained": Reading(signed=True, calibrated=True),
+        },
         leading=["ensemble_matched", "pixel_rbf", "logo_retrained"],
         group_score=GENERATOR.normal(size=(len(methods), QUERIES, GROUPS)),
         group_uncertainty=np.ones((len(methods), QUERIES, GROUPS)),
@@ -158,7 +163,8 @@ def test_names_and_values_are_escaped(text):
 
 def test_only_as_many_queries_and_images_are_shown_as_asked(text):
     assert text.count("<article") == 2
-    assert text.count('class="helped-row"') == 2 * 2
+    assert text.count("<details open><summary") == 2
+    assert text.count('class="helped-row"') == 2  # the pixel kernel has no sign
     assert len(re.findall(r'<image id="q\d', text)) == 2
 
 
@@ -287,17 +293,7 @@ def test_the_method_that_agrees_best_with_retraining_is_the_one_that_stands_open
             evidence(summary={**summary, "lds": {**summary["lds"], "methods": rows}}), 1, top=3
         )
         (opened,) = re.findall(r"<details open><summary[^>]*>(.*?)</summary>", text)
-        assert opened == words(method)[0]
-
-
-def test_scores_without_a_sign_do_not_claim_that_an_image_harmed():
-    assert sides("ekfac") == ("helped most", "stood most in the way")
-    assert sides("das")[0] == "weighs most"
-    assert sides("pixel_rbf_summed")[1] == "least like it"
-    score = {"pixel_rbf": (np.ones((QUERIES, IMAGES)), None)}
-    text = page(evidence(image_scores=score), queries=1, top=3)
-    assert "least like it" in text
-    assert "stood most in the way" not in text
+        assert opened.partition(" <span")[0] == words(method)[0]
 
 
 def test_groups_p_values_are_shown_with_the_scores_they_belong_to(text):
@@ -315,3 +311,34 @@ def test_groups_that_hold_a_class_are_named_with_what_that_means():
         evidence(unlearned_classes=["g & co", "b"]), queries=1, top=3
     )
     assert caveat not in page(evidence(), queries=1, top=3)
+
+
+@pytest.mark.parametrize(
+    ("reading", "said", "unsaid"),
+    [
+        (Reading(True, True), ["stood most in the way", 'class="helped-row"'], ["highest"]),
+        (Reading(True, False), ["stood most in the way", 'class="helped-row"'], ["highest"]),
+        (Reading(False, False), ["highest"], ["in the way", 'class="helped-row"']),
+    ],
+)
+def test_a_score_claims_no_more_than_its_artifact_says(reading, said, unsaid):
+    rows = evidence(
+        image_scores={"ekfac": (np.ones((QUERIES, IMAGES)), None)},
+        group_methods=["ekfac", "ekfac_summed"],
+        group_score=np.ones((2, QUERIES, GROUPS)),
+        group_uncertainty=np.ones((2, QUERIES, GROUPS)),
+        readings={"ekfac": reading},
+        leading=["ekfac"],
+        summary={},
+    )
+    text = page(rows, queries=1, top=3).split("<article")[1].split("</article>")[0]
+    assert all(text.count(words) for words in said)
+    assert not any(words in text for words in unsaid)
+    remarks = re.findall(r'<span class="small">([^<]*only)</span>', text)
+    assert remarks == [reading.remark] * (3 if reading.remark else 0)
+
+
+def test_a_centred_score_is_described_as_one_that_only_compares():
+    assert words("ekfac_centred")[0] == "influence, EK-FAC, centred"
+    assert "average training image" in words("kfac_centred")[1]
+    assert words("guda_loss_centred")[0] == "unlearned, centred"

@@ -10,11 +10,21 @@ from begat.core.codes import hadamard_codes, nested_codes
 from begat.core.diffusion import cosine_schedule
 from begat.core.elbo import elbo_weights
 from begat.core.ensembles import CONTRASTS
-from begat.core.membership import even_shares
+from begat.core.membership import even_shares, mean_over_trained
 from begat.core.statistics import lds, removed_sum
+from begat.core.words import Reading
 from begat.errors import BegatError
+from begat.io.gradients import training_sample
 from begat.io.job import Run
-from begat.stages import aggregated, scores_ensemble, scores_logo, scores_pixel
+from begat.stages import (
+    aggregated,
+    scores_ensemble,
+    scores_guda,
+    scores_influence,
+    scores_logo,
+    scores_pixel,
+    scores_trak,
+)
 
 UNITS, MEMBERS, QUERIES = 30, 10, 4
 
@@ -291,3 +301,47 @@ def test_rows_are_named_by_method_and_way():
     assert list(other) == ["a", "c", "a_summed", "b"]
     images_only = aggregated.group_rows(names, names, {"score": scores["score"]}, member_of)
     assert list(images_only) == names
+
+
+def test_a_units_mean_is_over_the_models_that_were_trained_on_it():
+    trained_on = np.array([[1, 1, 1, 0], [0, 1, 0, 0]], bool)
+    values = [np.array([[1.0, 2.0, 3.0]]), np.array([[4.0]])]
+    assert mean_over_trained(values, trained_on).tolist() == [[1, 3, 3, 0]]
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_model_is_looked_into_with_the_images_it_was_trained_on(conditional):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 1, 2, 2), dtype=np.uint8)
+    groups = np.arange(6) % 3 == np.arange(3)[:, None]
+    run = Run.__new__(Run)
+    run.params = {"unet": {"conditional": conditional}}
+    run.read = lambda stage: {"pixels": pixels, "member_of": groups}
+    own = np.array([0, 1, 0, 0, 1, 1], bool)
+    found = training_sample(run, own)
+    assert list(found.number) == [1, 4, 5]  # their draws stay their own
+    np.testing.assert_array_equal(found.pixels, pixels[own])
+    assert (found.label is None) != conditional
+    assert not conditional or found.label.tolist() == [1, 1, 2]
+    for everything in (None, np.ones(6, bool)):
+        assert list(training_sample(run, everything).number) == list(range(6))
+
+
+def test_how_scores_are_to_be_read_is_what_their_artifacts_say():
+    stored = [
+        {"signed": {"a": True, "b": False}, "calibrated": False},
+        {"signed": {"c": True}, "calibrated": True},
+    ]
+    scores = [SimpleNamespace(attributes=attributes) for attributes in stored]
+    found = Run.readings(SimpleNamespace(scores=lambda: scores))
+    assert found == {
+        "a": Reading(True, False),
+        "b": Reading(False, False),
+        "c": Reading(True, True),
+    }
+    assert [found[name].remark for name in "abc"] == ["sign and order only", "order only", ""]
+
+
+def test_scores_less_a_mean_and_kernels_of_other_functions_claim_no_sign():
+    of_methods = scores_influence.METHODS | scores_trak.SIGNED | scores_guda.METHODS
+    unsigned = {name for name, signed in of_methods.items() if not signed}
+    assert unsigned == {name for name in of_methods if name.endswith("_centred")} | {"dtrak", "das"}

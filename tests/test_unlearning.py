@@ -5,7 +5,7 @@ import pytest
 import torch
 from small import CONDITIONAL, TINY, random_images, random_rows
 
-from begat.core.diffusion import cosine_schedule, diffuse
+from begat.core.diffusion import cosine_schedule, diffuse, training_target
 from begat.core.operators import Forgetting
 from begat.core.pairs import Pairs
 from begat.core.unet import parameter_shapes
@@ -245,35 +245,78 @@ def test_the_fisher_information_is_the_mean_square_of_single_gradients():
     torch.testing.assert_close(found[0], torch.stack(squares).mean(0), rtol=1e-3, atol=1e-8)
 
 
+def double(batch, rows=slice(None)):
+    image, noise = batch.image[rows].double(), batch.noise[rows].double()
+    return Noised(image, batch.timestep[rows], noise, None, batch.first[rows])
+
+
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_a_small_newton_step_changes_the_loss_as_its_influence_says(prediction):
     pack, pairs = pack_of(prediction=prediction), pairs_of()
-
-    def double(batch, rows=slice(None)):
-        image, noise = batch.image[rows].double(), batch.noise[rows].double()
-        return Noised(image, batch.timestep[rows], noise, None, batch.first[rows])
-
     sizes = torch.from_numpy(MEMBERS.sum(1))
     gradient = group_gradient(
         pack.network, pack.weights, [double(pairs.at(i)[1]) for i in range(3)]
     )
     query = double(pairs.single(1), slice(1))
-    own = group_gradient(pack.network, pack.full, [query])[0]
 
     def loss(rows):
-        noisy = diffuse(SCHEDULE, query.image, query.timestep, query.noise).expand(3, 1, 1, 8, 8)
-        with torch.no_grad():
-            found = pack.network.noise(rows, noisy, query.timestep.expand(3, 1), None)
+        noisy = diffuse(SCHEDULE, query.image, query.timestep, query.noise)
+        noisy, timestep = noisy.expand(len(rows), 1, 1, 8, 8), query.timestep.expand(len(rows), 1)
+        found = pack.network.noise(rows, noisy, timestep, None)
         return (found - query.noise).square().mean(dim=(1, 2, 3, 4))
+
+    leaf = pack.full.clone().requires_grad_()
+    (own,) = torch.autograd.grad(loss(leaf).sum(), [leaf])
 
     def step_of(size):
         return newton(pack.full, gradient, sizes, 20, lambda rows: size * rows)
 
     assert torch.equal(step_of(0.0), pack.full.expand(3, -1))
-    influence = (step_of(1.0) - pack.full) @ own
+    influence = (step_of(1.0) - pack.full) @ own[0]
     for size, close in ((1e-2, 0.2), (1e-4, 2e-3)):
         found = (loss(step_of(size)) - loss(step_of(0.0))) / size
         torch.testing.assert_close(found, influence, rtol=close, atol=0)
+
+
+class Linear(Network):
+    """Fixed features of the noisy image and a linear layer: all its losses are quadratic."""
+
+    def features(self, noisy):
+        generator = torch.Generator().manual_seed(0)
+        mix = torch.randn(noisy[0, 0].numel(), 5, generator=generator, dtype=torch.float64)
+        return torch.tanh(noisy.flatten(2) @ mix)
+
+    def output(self, rows, noisy, timestep, label):
+        weight = rows.unflatten(1, (-1, 5))
+        return torch.einsum("gpf,gbf->gbp", weight, self.features(noisy)).view_as(noisy)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_a_newton_step_is_exact_where_the_loss_that_was_trained_is_quadratic(prediction):
+    n, gone, pixels = 20, 4, 4
+    network = Linear(TINY, SCHEDULE, prediction)
+    generator = torch.Generator().manual_seed(1)
+    image, noise = torch.randn(2, 1, n, 1, 2, 2, generator=generator, dtype=torch.float64)
+    timestep = torch.randint(5, 45, (1, n), generator=generator)
+    target = training_target(SCHEDULE, prediction, image, timestep, noise).flatten(2)[0]
+    features = network.features(diffuse(SCHEDULE, image, timestep, noise))[0]
+
+    def trained(some):
+        weight = torch.linalg.lstsq(features[some], target[some]).solution.T
+        return weight.flatten()[None]
+
+    left = features[gone:].T @ features[gone:] * 2 / pixels / n
+
+    def precondition(rows):
+        return (rows.unflatten(1, (pixels, -1)) @ torch.linalg.inv(left)).flatten(1)
+
+    full, retrained = trained(slice(None)), trained(slice(gone, None))
+    parts = (image, timestep, noise)
+    batch = Noised(*(part[:, :gone] for part in parts), None, torch.arange(gone)[None])
+    gradient = group_gradient(network, full, [batch])
+    found = newton(full, gradient, torch.tensor([gone]), n, precondition)
+    torch.testing.assert_close(found, retrained, rtol=1e-9, atol=1e-11)
+    assert (full - retrained).norm() > 0.1 * full.norm()
 
 
 def test_a_newton_step_is_an_operator_and_a_start():

@@ -11,12 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from begat.core.words import sides
+from begat.core.words import Reading
 from begat.errors import BegatError
 from begat.io.freshness import why
 from begat.io.job import Run
 from begat.io.plan import Plan
-from begat.io.results import image_scores
+from begat.io.results import image_scores, readings
 from begat.io.store import Store
 
 commands = typer.Typer(
@@ -56,7 +56,7 @@ def top(
     count: Annotated[int, typer.Option("-n", help="Units on each side.")] = 5,
     use: Use = None,
 ) -> None:
-    """Show the most helpful and most harmful units of a query, by method."""
+    """Show the units with the highest and the lowest scores for a query, by method."""
     plan = Plan(Path.cwd(), use)
     results = Run(plan, plan.job("report", "all"))
     names, tables = _group_scores(results) if groups else _image_scores(results)
@@ -65,10 +65,11 @@ def top(
     asked = len(next(iter(tables.values()))[0])
     if not 0 <= query < asked:
         raise BegatError(f"--query {query}: expected a number from 0 to {asked - 1}")
+    how = readings(results)
     for name in [method] if method else tables:
         score, p_value = (None if t is None else t[query] for t in tables[name])
         assert score is not None
-        _print_top(name, names, score, p_value, count)
+        _print_top(name, how[name.removesuffix("_summed")], names, score, p_value, count)
 
 
 def _image_scores(
@@ -89,11 +90,17 @@ def _group_scores(
 
 
 def _print_top(
-    method: str, names: list[str], score: np.ndarray, p_value: np.ndarray | None, count: int
+    method: str,
+    reading: Reading,
+    names: list[str],
+    score: np.ndarray,
+    p_value: np.ndarray | None,
+    count: int,
 ) -> None:
     order = np.argsort(-score, kind="stable")
-    table = Table(title=method, title_justify="left", title_style="bold")
-    for side in sides(method):
+    title = f"{method} ({reading.remark})" if reading.remark else method
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for side in reading.sides:
         table.add_column(side)
         table.add_column("score", justify="right")
         if p_value is not None:

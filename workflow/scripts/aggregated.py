@@ -21,7 +21,7 @@ def body(run: Run) -> None:
             if "score" in scores:
                 arrays["score"] = np.stack([additive[m] for m in scores.attributes["methods"]])
             of_images = scores.attributes["methods"]
-            of_groups = scores.attributes.get("group_methods", of_images)
+            of_groups = scores.attributes["group_methods"]
             rows |= group_rows(of_images, of_groups, arrays, member_of)
         methods.extend(rows)
         score, uncertainty = (np.stack(side) for side in zip(*rows.values(), strict=True))

@@ -7,6 +7,7 @@ from begat.io.artifacts import Block
 from begat.io.gradients import training_sample
 from begat.io.job import Run, main
 from begat.io.trained import denoiser_of, row_of
+from begat.io.results import trains_on
 from begat.stages.factors import factors, left_out
 
 
@@ -16,13 +17,12 @@ def body(run: Run) -> None:
     norms = run.params["factors"]["norms"]
 
     def compute(run: Run) -> Iterator[Block]:
-        (model,) = run.job.models
-        images, denoiser = training_sample(run), denoiser_of(run, row_of(run, model))
+        (model,), (own,) = run.job.models, trains_on(run, run.job.models)
+        denoiser = denoiser_of(run, row_of(run, model))
         found = factors(
             denoiser,
-            images.pixels,
-            images.label,
-            run.read("images")["member_of"],
+            training_sample(run, own),
+            run.read("images")["member_of"][:, own],
             seed=run.seed,
             flip=run.params["models"]["flip"],
             **run.section("factors"),

@@ -7,7 +7,7 @@ import numpy as np
 from begat.io.artifacts import Block, text_of
 from begat.io.job import Run, main
 from begat.io.records import provenance
-from begat.io.results import group_p_values, image_scores, joined, leading
+from begat.io.results import group_p_values, image_scores, joined, leading, readings
 from begat.stages.report import Evidence, groups_with_a_class, page
 
 
@@ -32,6 +32,7 @@ def body(run: Run) -> None:
             queries=joined(run, "queries", "pixels"),
             image_scores=image_scores(run),
             group_methods=aggregated.attributes["methods"],
+            readings=readings(run),
             leading=leading(run),
             group_score=aggregated["score"],
             group_uncertainty=aggregated["uncertainty"],

@@ -18,7 +18,7 @@ def compute(run: Run) -> Iterator[Block]:
     asked, samples = run.params["scores_features"], (query_sample(run), training_sample(run))
     if asked["network"] == "full":
         denoiser = denoiser_of(run, row_of(run, run.job.models[0]))
-        draws = draws_of(run, asked["draws"])
+        draws = draws_of(run, asked["draws"], mirrored=False)
         features = [own_features(denoiser, sample, draws) for sample in samples]
     else:
         network = named_network(asked["network"], run.root, run.device)

@@ -45,8 +45,8 @@ def body(run: Run) -> None:
 
     run.finish_scores(
         compute,
-        dict.fromkeys(METHODS, True),
-        METHODS[:1],
+        METHODS,
+        ["guda_loss"],
         there=bool(measured),
         telling=telling if measured else [],
         weight_profile=weight_profile(weights).tolist() if measured else [],

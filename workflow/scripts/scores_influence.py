@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from begat.core.membership import groups_seen, mean_over_trained
 from begat.io.artifacts import Block
 from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
 from begat.io.trained import denoiser_of, row_of
+from begat.io.results import trains_on
 from begat.stages.scores_influence import (
     GROUP_METHODS,
     METHODS,
@@ -23,30 +25,35 @@ def body(run: Run) -> None:
     chosen: dict[str, Any] = {}
 
     def compute(run: Run) -> Iterator[Block]:
-        asked = run.params["scores_influence"]
+        asked, trained_on = run.params["scores_influence"], trains_on(run, run.job.models)
         wanted = variants(asked["damping"], asked["dampings"])
-        member_of = run.read("images")["member_of"]
-        samples = training_sample(run), query_sample(run)
-        draws = draws_of(run, asked["draws"], asked["shared"])
+        member_of, queries = run.read("images")["member_of"], query_sample(run)
+        draws = draws_of(run, asked["draws"], shared=asked["shared"])
+        seen = groups_seen(member_of, trained_on).T
         found = []
-        for model in run.job.models:
+        for model, own, groups in zip(run.job.models, trained_on, seen, strict=True):
             factors = run.read("factors", model.name)
             denoiser = denoiser_of(run, row_of(run, model))
-            what = (denoiser, factors.layers(), *samples, draws)
-            how = {"norms": factors.attributes["norms"], "centred": asked["centred"]}
-            best_of, arrays = best(wanted, score(*what, wanted, storage=asked["storage"], **how))
+            what = denoiser, factors.layers(), training_sample(run, own), queries, draws
+            norms = factors.attributes["norms"]
+            how = {"norms": norms, "storage": asked["storage"], "share": own.mean()}
+            best_of, arrays = best(wanted, score(*what, wanted, **how))
             chosen[model.name] = [variant.name for variant in best_of]
-            damping = best_of[0].damping
-            arrays |= group_score(*what, member_of, asked["damping"], damping, **how)
-            found.append(arrays)
-        yield {name: np.mean([f[name] for f in found], 0) for name in found[0]}
+            damping = asked["damping"], best_of[0].damping
+            of_groups = group_score(*what, member_of[:, own], *damping, norms=norms)
+            found.append(arrays | {name: v[..., groups] for name, v in of_groups.items()})
+        for name in ("score", "group_score", "group_uncertainty"):
+            units = trained_on if name == "score" else seen
+            yield {name: mean_over_trained([arrays[name] for arrays in found], units)}
+        yield {"reliability": np.mean([arrays["reliability"] for arrays in found], 0)}
 
     run.finish_scores(
         compute,
-        dict.fromkeys(METHODS, True),
-        METHODS[:1],
+        METHODS,
+        ["ekfac"],
+        group_signed=GROUP_METHODS,
+        calibrated=False,
         there=bool(run.job.models),
-        group_methods=GROUP_METHODS,
         chosen=chosen,
     )
 

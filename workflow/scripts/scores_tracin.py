@@ -29,6 +29,10 @@ def compute(run: Run) -> Iterator[Block]:
 main(
     "scores_tracin",
     lambda run: run.finish_scores(
-        compute, dict.fromkeys(METHODS, True), METHODS[:1], there=bool(run.job.models)
+        compute,
+        dict.fromkeys(METHODS, True),
+        METHODS[:1],
+        calibrated=False,
+        there=bool(run.job.models),
     ),
 )

@@ -4,27 +4,32 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from begat.core.membership import mean_over_trained
 from begat.io.artifacts import Block
 from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
 from begat.io.trained import denoiser_of, row_of
+from begat.io.results import trains_on
 from begat.stages.scores_trak import SIGNED, score
 
 
 def compute(run: Run) -> Iterator[Block]:
-    asked = run.params["scores_trak"]
-    what = training_sample(run), query_sample(run), draws_of(run, asked["draws"])
+    asked, trained_on = run.params["scores_trak"], trains_on(run, run.job.models)
+    queries, draws = query_sample(run), draws_of(run, asked["draws"])
     how = {"seed": run.seed, "projection": asked["projection"] or None}
     found = []
-    for model in run.job.models:
-        denoiser = denoiser_of(run, row_of(run, model))
+    for model, own in zip(run.job.models, trained_on, strict=True):
+        what = denoiser_of(run, row_of(run, model)), training_sample(run, own), queries, draws
+        how["share"] = own.mean()
         found.append(
-            [score(denoiser, *what, method, [asked["damping"]], **how)[0] for method in SIGNED]
+            np.stack([score(*what, method, [asked["damping"]], **how)[0] for method in SIGNED])
         )
-    yield {"score": np.mean(found, 0)}
+    yield {"score": mean_over_trained(found, trained_on)}
 
 
 main(
     "scores_trak",
-    lambda run: run.finish_scores(compute, SIGNED, ["trak", "dtrak"], there=bool(run.job.models)),
+    lambda run: run.finish_scores(
+        compute, SIGNED, ["trak", "dtrak"], calibrated=False, there=bool(run.job.models)
+    ),
 )

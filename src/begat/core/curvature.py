@@ -138,7 +138,8 @@ def eigenvalues(
         denoiser, layers, sample, draws: see ``core.gradients.image_gradients``.
         fake: the output gradients.
         bases: what ``eigenbases`` returned.
-        groups: how much each image counts in each group; without it all count once.
+        groups: how much each image counts in each group; without it all count once. Eigenvalues of
+            a group without images are 0.
         examples: noisy images per network call.
     """
     number = draws(sample.number[:1]).number
@@ -152,7 +153,7 @@ def eigenvalues(
                 for total, value in zip(totals, values, strict=True):
                     for name, part in value.items():
                         total[layer.name][name] += part
-    scale = counts.sum(1) * number
+    scale = (counts.sum(1) * number).where(counts.any(1), 1)
     return [
         {n: {k: (v / s).to(denoiser.like) for k, v in part.items()} for n, part in total.items()}
         for total, s in zip(totals, scale, strict=True)

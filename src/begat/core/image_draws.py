@@ -6,7 +6,7 @@ draws' noise common to both sides of a product; with the mean gradient taken off
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -36,17 +36,19 @@ class Draws:
         """The same draws, ordered so that equal runs of them are ``parts`` independent lists.
 
         An antithetic pair stays in one part, and neighbouring strata of time go to different
-        parts, so that each part is stratified as well.
+        parts, so that each part is stratified as well, and half mirrored where all are.
 
         Raises:
             BegatError: the pairs cannot be dealt out evenly.
         """
         if parts == 1 or parts == self.number:
             return self
-        if self.number % (2 * parts):
+        multiple = (4 if self.flip.any() else 2) * parts
+        if self.number % multiple:
             raise BegatError(
-                f"{self.number} draws cannot be split into {parts} parts of whole antithetic pairs:"
-                f" expected a multiple of {2 * parts}"
+                f"{self.number} draws cannot be split into {parts} parts of whole antithetic pairs"
+                f"{', half of them mirrored' if self.flip.any() else ''}: expected a multiple of "
+                f"{multiple}"
             )
         order = torch.arange(self.number).view(-1, parts, 2).transpose(0, 1).flatten()
         return Draws(self.timestep[:, order], self.noise[:, order], self.flip[:, order])
@@ -58,10 +60,44 @@ DrawsOf = Callable[[Sequence[int]], Draws]
 def _draws(
     generators: Iterable[torch.Generator], draws: int, timesteps: int, shape: Shape, flip: bool
 ) -> Draws:
-    """Images' draws; with ``flip`` half of them mirrored, whole fours of draws in turn."""
+    """Images' draws; with ``flip`` half of them, in every stretch of time, mirrored."""
+    generators = list(generators)
     timestep, noise = several_draws(generators, draws, timesteps, shape)
-    mirrored = (torch.arange(draws) // 4 % 2 == 1) & flip
-    return Draws(timestep, noise, mirrored.expand(len(timestep), -1))
+    mirrored = torch.zeros(timestep.shape, dtype=torch.bool)
+    if flip:
+        mirrored = torch.stack([_mirrored(generator, draws) for generator in generators])
+    return Draws(timestep, noise, mirrored)
+
+
+def _mirrored(generator: torch.Generator, draws: int) -> Bool[Tensor, " draw"]:
+    """Which draws are mirrored: of four antithetic pairs the outer or the inner two, by a coin.
+
+    Pairs stay whole and neighbours in time differ, also within either of ``in_parts`` two parts, so
+    that mirroring goes neither with time nor with noise. (Mirroring one of each pair instead, which
+    any number of draws allows, leaves up to 1.8 times the variance in gradients: the pair's noise
+    no longer cancels; tried on digits.)
+
+    Raises:
+        BegatError: the pairs cannot be halved.
+    """
+    if draws % 4:
+        raise BegatError(
+            f"half of the draws' antithetic pairs are mirrored: expected a multiple of 4, found "
+            f"{draws}"
+        )
+    outer = torch.rand(-(-draws // 8), generator=generator) < 0.5
+    pairs = torch.stack([outer, ~outer, ~outer, outer], 1).flatten()[: draws // 2]
+    return pairs.repeat_interleave(2)
+
+
+def unmirrored(draws: DrawsOf) -> DrawsOf:
+    """The same draws without mirroring: for queries, whose loss is measured as they are."""
+
+    def of(images: Sequence[int]) -> Draws:
+        found = draws(images)
+        return replace(found, flip=torch.zeros_like(found.flip))
+
+    return of
 
 
 def common_draws(

@@ -20,7 +20,7 @@ from begat.core.gradients import (
     passes,
     width,
 )
-from begat.core.image_draws import DrawsOf
+from begat.core.image_draws import DrawsOf, unmirrored
 from begat.core.kronecker import Block, preconditioned
 from begat.core.layers import Layer
 from begat.core.statistics import correlation
@@ -40,24 +40,26 @@ def query_gradients(
     parts: int = 1,
     centre: Sample | None = None,
     examples: int = EXAMPLES,
-) -> Float[Tensor, "part query parameter"]:
-    """The queries' gradients; with ``centre`` those of their loss beyond the images' mean loss.
+) -> Float[Tensor, "part row parameter"]:
+    """The queries' gradients, a row each; with ``centre`` one more row, the mean over its images.
 
-    Taking off the mean training gradient removes what the shared draws do to all images alike. It
-    changes every query's scores by the same amount for a given image. The mean is taken over at
-    most ``CENTRE`` images spread evenly over ``centre``: all of them would cost another pass, and
-    the error of the mean is 1/512 of the spread between images.
+    Queries are measured as they are, so nothing is mirrored here. A score less that of the last row
+    says how much more an image does for a query than for the average image: what the shared draws
+    do to all images alike is gone, and so is the sign's meaning. The mean is taken over at most
+    ``CENTRE`` images spread evenly over ``centre``: all of them would cost another pass, and the
+    error of the mean is 1/512 of the spread between images.
     """
-    gradients = denoiser.like.new_empty(parts, len(queries), width(layers))
-    asked = denoiser, layers, queries, draws, (measurement,)
+    like, plain = denoiser.like, unmirrored(draws)
+    gradients = like.new_empty(parts, len(queries) + (centre is not None), width(layers))
+    asked = denoiser, layers, queries, plain, (measurement,)
     for some, (rows,) in image_gradients(*asked, parts=parts, examples=examples):
         gradients[:, some] = rows
-    if centre is None:
-        return gradients
-    spread = np.unique(np.linspace(0, len(centre) - 1, min(CENTRE, len(centre))).round())
-    few = centre.only([int(i) for i in spread])
-    mean = mean_gradient(denoiser, layers, few, draws, measurement, parts=parts, examples=examples)
-    return gradients.sub_(mean)
+    if centre is not None:
+        spread = np.unique(np.linspace(0, len(centre) - 1, min(CENTRE, len(centre))).round())
+        few = centre.only([int(i) for i in spread])
+        of_mean = denoiser, layers, few, plain, measurement
+        gradients[:, len(queries) :] = mean_gradient(*of_mean, parts=parts, examples=examples)
+    return gradients
 
 
 def products_with_all(

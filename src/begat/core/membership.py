@@ -1,4 +1,4 @@
-"""Which models were trained on any image of a unit, and which images are one unit."""
+"""Which models were trained on any image of a unit, and which images are one unit; means over models."""
 
 from collections.abc import Iterable, Sequence
 
@@ -51,3 +51,18 @@ def even_shares(cluster: Int[np.ndarray, " image"]) -> Float[np.ndarray, " image
     """
     _, unit, size = np.unique(cluster, return_inverse=True, return_counts=True)
     return 1 / size[unit]
+
+
+def mean_over_trained(
+    values: Sequence[Float[np.ndarray, "*row own"]], trained_on: Bool[np.ndarray, "model unit"]
+) -> Float[np.ndarray, "*row unit"]:
+    """Each unit's mean over the models that were trained on it, 0 where none was.
+
+    Args:
+        values: of each model, for the units it was trained on, in their order.
+        trained_on: which these are.
+    """
+    total = np.zeros((*values[0].shape[:-1], trained_on.shape[1]))
+    for rows, own in zip(values, trained_on, strict=True):
+        total[..., own] += rows
+    return total / np.maximum(trained_on.sum(0), 1)

@@ -8,7 +8,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from begat.core.diffusion import Prediction, Schedule, diffuse, predicted_noise
+from begat.core.diffusion import (
+    Prediction,
+    Schedule,
+    diffuse,
+    predicted_noise,
+    training_target,
+)
 from begat.core.operators import Forgetting, Half, mean_square, objective
 from begat.core.packs import unflatten
 from begat.core.targets import Images, Scene
@@ -58,6 +64,16 @@ class Network:
     schedule: Schedule
     prediction: Prediction
 
+    def output(
+        self,
+        rows: Rows,
+        noisy: Images,
+        timestep: Int[Tensor, "group batch"],
+        label: Int[Tensor, "group batch"] | None,
+    ) -> Images:
+        """What each model returns for its own batch: the noise, or v."""
+        return unet(unflatten(rows, self.config), self.config, noisy, timestep, label)
+
     def noise(
         self,
         rows: Rows,
@@ -66,15 +82,21 @@ class Network:
         label: Int[Tensor, "group batch"] | None,
     ) -> Images:
         """The noise that each model sees in its own batch."""
-        output = unet(unflatten(rows, self.config), self.config, noisy, timestep, label)
+        output = self.output(rows, noisy, timestep, label)
         return predicted_noise(self.schedule, self.prediction, output, noisy, timestep)
 
     def gradient(self, rows: Rows, batch: Noised) -> Rows:
-        """Gradient of each model's denoising loss on its own batch."""
+        """Gradient of the loss that each model was trained on, on its own batch.
+
+        That of the noise loss would not fit the curvature of a model that predicts v: the two
+        losses differ by a factor that depends on time.
+        """
         leaf = rows.detach().requires_grad_()
-        noisy = diffuse(self.schedule, batch.image, batch.timestep, batch.noise)
-        found = self.noise(leaf, noisy, batch.timestep, batch.label)
-        return torch.autograd.grad(mean_square(found - batch.noise).sum(), [leaf])[0]
+        seen = batch.image, batch.timestep, batch.noise
+        noisy = diffuse(self.schedule, *seen)
+        target = training_target(self.schedule, self.prediction, *seen)
+        output = self.output(leaf, noisy, batch.timestep, batch.label)
+        return torch.autograd.grad(mean_square(output - target).sum(), [leaf])[0]
 
 
 class PackUnlearning(PackOptimiser):
@@ -213,14 +235,14 @@ def reached(curve: Float[Tensor, "group step"], goal: float) -> Bool[Tensor, " g
 
 
 def group_gradient(network: Network, rows: Rows, batches: Iterable[Noised]) -> Rows:
-    """The gradient of each group's denoising loss at its row, mean over batches."""
+    """The gradient of each group's training loss at its row, mean over batches."""
     return torch.stack([network.gradient(rows, batch) for batch in batches]).mean(0)
 
 
 def diagonal_fisher(
     network: Network, full: Float[Tensor, "1 parameter"], batches: Iterable[Noised]
 ) -> Float[Tensor, "1 parameter"]:
-    """Mean squared gradient of single images' denoising losses at the full model's weights.
+    """Mean squared gradient of single images' training losses at the full model's weights.
 
     Every image is a pack member of its own, a copy of the full model with a batch of one.
     """
@@ -241,7 +263,9 @@ def newton(
     """Every group's weights after one Newton step away from its images.
 
     ``theta + (1/N) G^-1 sum_{j in group} grad loss_j``: what an influence function takes
-    retraining without the group to do, to first order.
+    retraining without the group to do, to first order. Gradient and curvature are of the loss that
+    was trained; with the curvature that is left without the group (``kronecker.without``) the step
+    is exact for a quadratic loss.
 
     Args:
         full: theta.

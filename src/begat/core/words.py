@@ -1,4 +1,6 @@
-"""The methods in plain words, for whoever has not read the papers."""
+"""The methods in plain words, for whoever has not read the papers, and how to read their scores."""
+
+from dataclasses import dataclass
 
 METHODS = {
     "ensemble_naive": (
@@ -79,21 +81,44 @@ METHODS = {
         "what retraining says of all other queries: right on average, blind to this one",
     ),
 }
-LIKE = "most like it", "least like it"
-SIDES = {  # of scores that say how much, but not which way
-    "das": ("weighs most", "weighs least"),
-    **dict.fromkeys(("features_cosine", "pixel_rbf", "pixel_cosine", "pixel_nearest"), LIKE),
+VARIANTS = {  # endings of names: what they add to the name and to the description
+    "_summed": ("images summed", "image scores summed over the group"),
+    "_centred": (
+        "centred",
+        "less what the image does for an average training image: above 0 means more than that",
+    ),
 }
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a method's scores are to be read, as its artifact says.
+
+    Attributes:
+        signed: the sign says whether the unit helped or harmed.
+        calibrated: the size is that of a loss, too.
+    """
+
+    signed: bool
+    calibrated: bool
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """What the highest and the lowest scores mean."""
+        return ("helped most", "stood most in the way") if self.signed else ("highest", "lowest")
+
+    @property
+    def remark(self) -> str:
+        """What alone is meant, in a few words; nothing where sign and size both are."""
+        if not self.signed:
+            return "order only"
+        return "" if self.calibrated else "sign and order only"
 
 
 def words(method: str) -> tuple[str, str]:
     """A method's name and description in plain words."""
-    if method.endswith("_summed"):
-        name, says = words(method.removesuffix("_summed"))
-        return f"{name}, images summed", f"{says}; image scores summed over the group"
+    for ending, (added, meaning) in VARIANTS.items():
+        if method.endswith(ending) and method not in METHODS:
+            name, says = words(method.removesuffix(ending))
+            return f"{name}, {added}", f"{says}; {meaning}"
     return METHODS.get(method, (method.replace("_", " "), ""))
-
-
-def sides(method: str) -> tuple[str, str]:
-    """What the highest and the lowest scores of a method mean."""
-    return SIDES.get(method.removesuffix("_summed"), ("helped most", "stood most in the way"))

@@ -113,6 +113,8 @@ class Run:
         signed: Mapping[str, bool],
         leading: Sequence[str],
         *,
+        group_signed: Mapping[str, bool] | None = None,
+        calibrated: bool = True,
         there: bool = True,
         of_clusters: bool = False,
         **attributes: Any,
@@ -123,15 +125,20 @@ class Run:
             compute: makes the blocks, one row per method.
             signed: the methods in their order, and whether a score's sign says helped or harmed.
             leading: the methods to look at first.
+            group_signed: the same for scores of groups, where their methods are others.
+            calibrated: whether a score's size is that of a loss, too.
             there: whether there is anything to compute from.
             of_clusters: whether an image's score is that of all its near-duplicates together, so
                 that each of them counts for its share where scores are summed.
             attributes: what else the artifact says of itself.
         """
+        signed, of_groups = (signed, group_signed or signed) if there else ({}, {})
         self.finish(
             compute if there else lambda run: iter(()),
-            methods=list(signed) if there else [],
-            signed=list(signed.values()) if there else [],
+            methods=list(signed),
+            group_methods=list(of_groups),
+            signed={**signed, **of_groups},
+            calibrated=calibrated,
             leading=list(leading) if there else [],
             of_clusters=of_clusters,
             **attributes,

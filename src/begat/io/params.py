@@ -6,6 +6,7 @@ Snakemake, DVC), so what they would read differently is refused here.
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from begat.errors import BegatError
 from begat.io.sections import SECTIONS, Params, fields_of
 
 DEFAULT_FILE = "params.yaml"
+MOST_SIGNAL = 0.01  # of an image's variance at the end of the forward process
 
 
 def explained(known: dataclasses.Field[Any]) -> str:
@@ -186,6 +188,21 @@ def _check(file: str, name: str, value: Any, known: dataclasses.Field[Any]) -> N
         raise BegatError(f"{file}: {name}: expected {expected}, found {one}")
 
 
+def lowest_timestep(timesteps: int, steps: int) -> int:
+    """The last of ``core.sampling.sampling_timesteps``, without torch."""
+    return round(timesteps - (steps - 1) * (timesteps / steps)) - 1
+
+
+def signal_left(schedule: str, timesteps: int) -> float:
+    """The last alpha_bar of ``core.diffusion.SCHEDULES``, without torch; cosine's is as good as 0.
+
+    Sampling starts from pure noise, so a process that does not end there is sampled wrongly.
+    """
+    if schedule == "cosine":
+        return 0.0
+    return math.prod(1 - 1e-4 - i * (0.02 - 1e-4) / (timesteps - 1) for i in range(timesteps))
+
+
 def _check_together(file: str, params: dict[Any, Any]) -> None:
     """What no single key can say: values that exclude one another."""
 
@@ -203,15 +220,18 @@ def _check_together(file: str, params: dict[Any, Any]) -> None:
     draws = params["measurements"]["draws"]
     if draws % 2:
         refuse("measurements.draws", "an even number (draws come in antithetic pairs)", draws)
-    for section, multiple in (
-        ("factors", 2),
-        ("scores_influence", 4),
-        ("scores_trak", 2),
-        ("scores_tracin", 2),
-        ("scores_features", 2),
+    flip = params["models"]["flip"]
+    for section, multiple, mirrored in (
+        ("factors", 2, flip),
+        ("scores_influence", 4, flip),
+        ("scores_trak", 2, flip),
+        ("scores_tracin", 2, flip),
+        ("scores_features", 2, False),
     ):
+        multiple *= 1 + mirrored
         if params[section]["draws"] % multiple:
-            refuse(f"{section}.draws", f"a multiple of {multiple}", params[section]["draws"])
+            why = " with models.flip, as half of the pairs are mirrored" if mirrored else ""
+            refuse(f"{section}.draws", f"a multiple of {multiple}{why}", params[section]["draws"])
     tracin = params["scores_tracin"]["models"]
     if tracin > params["splits"]["full"]:
         refuse("scores_tracin.models", "at most splits.full", tracin)
@@ -227,6 +247,19 @@ def _check_together(file: str, params: dict[Any, Any]) -> None:
     steps, timesteps = params["queries"]["steps"], params["diffusion"]["timesteps"]
     if steps > timesteps:
         refuse("queries.steps", f"at most diffusion.timesteps={timesteps}", steps)
+    strength = params["counterfactuals"]["strength"]
+    last = lowest_timestep(timesteps, steps)
+    if params["queries"]["source"] == "folder" and strength * timesteps <= last:
+        most = f"more than {last / timesteps:.4g}, the lowest of queries.steps={steps} timesteps"
+        refuse("counterfactuals.strength", most, strength)
+    signal = signal_left(params["diffusion"]["schedule"], timesteps)
+    if signal > MOST_SIGNAL:
+        refuse(
+            "diffusion.timesteps",
+            f"so many that diffusion.schedule={params['diffusion']['schedule']} ends in noise "
+            f"(at most {MOST_SIGNAL} of the image's variance left; {signal:.2g} is), or cosine",
+            timesteps,
+        )
     drawn_by = params["queries"]["drawn_by"]
     source = params["splits"]["full" if drawn_by == "full" else f"{drawn_by}s"]
     if params["queries"]["source"] == "generated" and not source:

@@ -30,8 +30,12 @@ def pipeline_digest(folder: Path) -> str:
     return digest([[p.name, file_digest(p)] for p in files if p.is_file()])
 
 
-def check_pipeline(folder: Path, params: Mapping[str, Any]) -> None:
-    """Raise BegatError where the pipeline is not of a supported kind, or other than ``params``."""
+def check_pipeline(folder: Path, params: Mapping[str, Any], groups: int) -> None:
+    """Raise BegatError where the pipeline is not of a supported kind, or other than ``params``.
+
+    A conditional network must have as many classes as there are ``groups``; that class k is the
+    k-th of the groups' sorted names cannot be checked.
+    """
     network = pipeline_config(folder)
     scheduler = _config(folder, "scheduler", "scheduler_config.json")
     if network.get("_class_name") != SUPPORTED:
@@ -45,6 +49,14 @@ def check_pipeline(folder: Path, params: Mapping[str, Any]) -> None:
         raise BegatError(
             f"{folder / 'scheduler'}: expected a squaredcos_cap_v2 or a linear schedule from 1e-4 "
             f"to 0.02, found {scheduler.get('beta_schedule')} {betas}"
+        )
+    for key in ("trained_betas", "rescale_betas_zero_snr"):  # either replaces the schedule above
+        if scheduler.get(key):
+            raise BegatError(f"{folder / 'scheduler'}: {key}: expected none, found one")
+    if network.get("class_embed_type"):
+        raise BegatError(
+            f"{folder / NETWORK}: class_embed_type: expected none, as classes are numbers, found "
+            f"{network['class_embed_type']}"
         )
     size = network.get("sample_size")
     asked = {
@@ -67,6 +79,18 @@ def check_pipeline(folder: Path, params: Mapping[str, Any]) -> None:
     for name, (here, there) in asked.items():
         if here != there:
             raise BegatError(f"{name}: expected {there}, as in the pipeline {folder}; found {here}")
+    channels, returned = network.get("in_channels"), network.get("out_channels")
+    if returned != channels:
+        raise BegatError(
+            f"{folder / NETWORK}: out_channels: expected {channels}, as in_channels (a learned "
+            f"variance is not supported), found {returned}"
+        )
+    classes = network.get("num_class_embeds")
+    if classes and classes != groups:
+        raise BegatError(
+            f"{folder / NETWORK}: num_class_embeds: expected {groups}, one for each group of "
+            f"images in the order of their sorted names, found {classes}"
+        )
 
 
 def _ours(words: Mapping[str, str], theirs: str | None) -> str | None:

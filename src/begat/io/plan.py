@@ -199,7 +199,8 @@ class Plan(Request):
         asked = self._asked("scores_influence")
         stepped = self.of_kind("full")[: "newton" in self._forgetting.values()]
         for model in (*(m for m in stepped if m not in asked), *asked):
-            yield self._job("factors", model.name, [("images", "all")], (model,))
+            what = [("images", "all")], (model,)
+            yield self._job("factors", model.name, *what, splits=(model,))
 
     @property
     def _forgetting(self) -> dict[str, Any]:
@@ -247,12 +248,12 @@ class Plan(Request):
 
     def _scores_influence(self) -> Iterator[Job]:
         models = self._asked("scores_influence")
-        yield self._by_gradients(
-            "scores_influence", models, [("factors", model.name) for model in models]
-        )
+        factors = [("factors", model.name) for model in models]
+        yield self._by_gradients("scores_influence", models, factors, splits=models)
 
     def _scores_trak(self) -> Iterator[Job]:
-        yield self._by_gradients("scores_trak", self._asked("scores_trak"))
+        models = self._asked("scores_trak")
+        yield self._by_gradients("scores_trak", models, splits=models)
 
     def _scores_tracin(self) -> Iterator[Job]:
         yield self._by_gradients("scores_tracin", self._asked("scores_tracin"))

@@ -33,7 +33,7 @@ class Request:
         datasets.check_groups(self.dataset)
         self._check_group_members()
         if self.pipeline:
-            check_pipeline(self.pipeline, self.params)
+            check_pipeline(self.pipeline, self.params, len(self.dataset.classes))
         if self.params["unet"]["conditional"] and -1 in self.dataset.labels:
             raise BegatError(
                 "unet.conditional: expected a column named condition in the manifest, or exactly "

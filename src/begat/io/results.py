@@ -6,6 +6,7 @@ import numpy as np
 
 from begat.core.membership import even_shares
 from begat.core.roster import Model
+from begat.core.words import Reading
 from begat.io.job import Run
 
 
@@ -63,6 +64,15 @@ def group_p_values(run: Run) -> dict[str, np.ndarray]:
     for scores in (s for s in run.scores() if "group_p_value" in s):
         found |= zip(scores.attributes["methods"], scores["group_p_value"], strict=True)
     return found
+
+
+def readings(run: Run) -> dict[str, Reading]:
+    """How every method's scores are to be read, of images and of groups."""
+    return {
+        method: Reading(signed, scores.attributes["calibrated"])
+        for scores in run.scores()
+        for method, signed in scores.attributes["signed"].items()
+    }
 
 
 def leading(run: Run) -> list[str]:

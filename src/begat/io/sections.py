@@ -115,7 +115,10 @@ class Models:
     ema: float = key("decay of the moving average of weights", least=0, most=0.99999)
     snapshots: int = key("states kept along the training, for scores_tracin", least=0)
     dropout: float = key("dropout in the residual blocks", least=0, most=0.9)
-    flip: bool = key("mirror half of the images")
+    flip: bool = key(
+        "mirror half of the images; draws per gradient must then be multiples of 4"
+        " (scores_influence: 8)"
+    )
     pack: int = key("models trained side by side in one job", least=1, count=True)
 
 
@@ -220,7 +223,6 @@ class ScoresInfluence:
     )
     draws: int = key("draws of (timestep, noise) per gradient; a multiple of 4", least=4)
     shared: bool = key("one list of draws for all images and queries, not one for each")
-    centred: bool = key("take the mean training gradient off the queries'; for shared draws")
     damping: str = key("relative to each block's mean eigenvalue, or not", choices=KINDS)
     dampings: list[float] = key(
         "the one that two halves of the draws agree on best is taken", least=0

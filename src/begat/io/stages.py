@@ -46,7 +46,7 @@ STAGES = {
     "factors": Stage(
         "seed unet.conditional diffusion models.flip factors "
         "unlearned.operator unlearned.start scores_influence.models",
-        reads="images models",
+        reads="images splits models",
         each="model",
     ),
     "unlearned": Stage(
@@ -71,18 +71,18 @@ STAGES = {
     ),
     "scores_influence": Stage(
         "seed unet.conditional images.size images.channels diffusion models.flip scores_influence",
-        reads="images models queries factors",
+        reads="images splits models queries factors",
     ),
     "scores_trak": Stage(
         "seed unet.conditional images.size images.channels diffusion models.flip scores_trak",
-        reads="images models queries",
+        reads="images splits models queries",
     ),
     "scores_tracin": Stage(
         "seed unet.conditional images.size images.channels diffusion models scores_tracin",
         reads="images models queries",
     ),
     "scores_features": Stage(
-        "seed unet.conditional images.size images.channels diffusion models.flip scores_features",
+        "seed unet.conditional images.size images.channels diffusion scores_features",
         reads="images models queries",
         data=True,
     ),

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool
 
 from begat.core.curvature import (
     Weight,
@@ -25,8 +25,7 @@ Arrays = dict[str, dict[str, np.ndarray]]
 
 def factors(
     denoiser: Denoiser,
-    pixels: UInt8[np.ndarray, "image channel y x"],
-    label: Int[np.ndarray, " image"] | None,
+    images: Sample,
     member_of: Bool[np.ndarray, "group image"],
     *,
     seed: int,
@@ -48,8 +47,8 @@ def factors(
 
     Args:
         denoiser: the network.
-        pixels, label: the images it was trained on.
-        member_of: which images each group has.
+        images: what it was trained on.
+        member_of: which of them each group has; a group without any has no curvature.
         seed: the root seed.
         draws: for each image and pass; even.
         norms: cover normalisation layers too, as dense blocks.
@@ -63,8 +62,7 @@ def factors(
     layers = covered_layers(denoiser.module, norms=norms)
     if not layers:
         raise BegatError("factors: the network has no convolution or linear layer to cover")
-    sample = Sample(pixels, label, range(len(pixels)))
-    shape: Shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
+    shape: Shape = (images.pixels.shape[1], images.pixels.shape[2], images.pixels.shape[3])
     times = denoiser.schedule.timesteps
 
     def dealt(step: str) -> DrawsOf:
@@ -73,18 +71,18 @@ def factors(
     covariance = covariances(
         denoiser,
         layers,
-        sample,
+        images,
         dealt("covariances"),
         fake_gradients(seed, "factors/covariances"),
         sharing=sharing,
         examples=examples,
     )
     found = eigenbases(covariance, denoiser.like)
-    every = np.concatenate([np.ones((1, len(pixels)), bool), member_of])
+    every = np.concatenate([np.ones((1, len(images)), bool), member_of])
     values, *of_groups = eigenvalues(
         denoiser,
         layers,
-        sample,
+        images,
         dealt("eigenvalues"),
         fake_gradients(seed, "factors/eigenvalues"),
         found,

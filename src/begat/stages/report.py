@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from begat.core.charts import charts, costs, curve_lines, drawn_dag, logo_tables
-from begat.core.words import sides, words
+from begat.core.words import Reading, words
 
 THUMBNAIL = 64  # px; larger images are shown at this size
 
@@ -46,6 +46,7 @@ class Evidence:
     ``curves``: kind of model -> training loss ``[model, step]``.
     ``made``: one line per artifact: stage, name, key, seconds, device and so on.
     ``edges``: (stage, stage it reads).
+    ``readings``: how every method's scores, of images or of groups, are to be read.
     ``leading``: the methods to look at first; the others are their variants.
     ``within``: share of each image in the group that unlearning names first, if it was asked.
     ``weight_profile``: share of the ELBO's weight in equal stretches of time, if it was.
@@ -62,6 +63,7 @@ class Evidence:
         str, tuple[Float[np.ndarray, "query image"], Float[np.ndarray, "query image"] | None]
     ]
     group_methods: Sequence[str]
+    readings: Mapping[str, Reading]
     leading: Sequence[str]
     group_score: Float[np.ndarray, "method query group"]
     group_uncertainty: Float[np.ndarray, "method query group"]
@@ -98,7 +100,6 @@ def page(evidence: Evidence, queries: int, top: int) -> str:
     return environment.get_template("report.html").render(
         e=evidence,
         words=words,
-        sides=sides,
         zip=zip,
         cards=[card(evidence, query, top, gallery) for query in shown],
         agreement=list(charts(evidence.summary)),
@@ -122,9 +123,10 @@ def card(evidence: Evidence, query: int, top: int, gallery: Gallery) -> dict[str
         "images": [
             {
                 "method": method,
+                "reading": evidence.readings[method],
                 "open": method == most_trusted(evidence),
-                "helpful": image_row(evidence, method, query, top, gallery, -1),
-                "harmful": image_row(evidence, method, query, top, gallery, +1),
+                "highest": image_row(evidence, method, query, top, gallery, -1),
+                "lowest": image_row(evidence, method, query, top, gallery, +1),
             }
             for method in evidence.image_scores
         ],
@@ -157,10 +159,12 @@ def group_row(evidence: Evidence, row: int, query: int) -> dict[str, Any]:
     centred = score - score.mean()
     scale = np.abs(centred).max() or 1.0
     power = int(np.floor(np.log10(np.abs(score).max()))) if score.any() else 0
-    p_value = evidence.group_p.get(evidence.group_methods[row])
+    method = evidence.group_methods[row]
+    p_value = evidence.group_p.get(method)
     return {
-        "method": evidence.group_methods[row],
-        "leads": evidence.group_methods[row] in evidence.leading,
+        "method": method,
+        "remark": evidence.readings[method.removesuffix("_summed")].remark,
+        "leads": method in evidence.leading,
         "power": power,
         "cells": [
             {
@@ -190,7 +194,7 @@ def groups_with_a_class(
 def image_row(
     evidence: Evidence, method: str, query: int, top: int, gallery: Gallery, order: int
 ) -> list[dict[str, Any]]:
-    """The most helpful (order -1) or most harmful (+1) training images of a query."""
+    """The training images with a query's highest (order -1) or lowest (+1) scores."""
     score, p_value = evidence.image_scores[method]
     chosen = np.argsort(order * score[query], kind="stable")[:top]
     return [

@@ -14,7 +14,12 @@ from begat.core.statistics import error_over_draws
 from begat.core.targets import likelihoods
 from begat.errors import BegatError
 
-METHODS = ["guda_loss", "guda_elbo", "guda_loss_centred", "guda_elbo_centred"]
+METHODS = {  # and whether the sign says helped or harmed: less the mean it says more or less so
+    "guda_loss": True,
+    "guda_elbo": True,
+    "guda_loss_centred": False,
+    "guda_elbo_centred": False,
+}
 Losses = Float[np.ndarray, "group query draw"]
 
 

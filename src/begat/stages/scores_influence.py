@@ -4,6 +4,11 @@ score[query, image] = g_q^T (H + d)^-1 g_image / N, where g_q is the gradient of
 as this package measures it (noise space), g_image that of the loss the model was trained on, H
 the curvature of the latter's mean and d a damping (arXiv 2410.13850; derivation of the sign:
 the weights that minimise the sum without the image are, to first order, H^-1 g_image / N away).
+A group's score is the sum over its images. Signs mean what they mean for every score, sizes are
+not calibrated: the model is no minimum and its loss no quadratic.
+
+``..._centred`` are the same less the score of the average training image in the query's place:
+which images do more for this query than for others. They only rank.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,8 +35,9 @@ from begat.core.layers import Layer, covered_layers
 from begat.core.stored_rows import Storage, StoredRows, stored
 from begat.errors import BegatError
 
-METHODS = ["ekfac", "kfac", "gradient_dot"]
-GROUP_METHODS = ["ekfac_downdated"]
+STRUCTURES = ("ekfac", "kfac", "gradient_dot")
+METHODS = {**dict.fromkeys(STRUCTURES, True), **{f"{s}_centred": False for s in STRUCTURES}}
+GROUP_METHODS = {"ekfac_downdated": True}  # like METHODS: whether the sign says helped or harmed
 Curvatures = Mapping[str, Mapping[str, np.ndarray]]
 
 
@@ -63,24 +69,29 @@ def score(
     centred: bool = True,
     halves: bool = True,
     storage: Storage = "full",
+    share: float = 1.0,
     examples: int = EXAMPLES,
 ) -> dict[str, np.ndarray]:
-    """``score[variant, query, image]``; with ``halves`` also ``reliability[variant, query]``.
+    """``score[variant, query, image]``, with ``centred`` also ``score_centred``, of the same shape.
 
-    One pass over the images serves all variants. Kept in memory are the queries' gradients, one
-    row per variant and half of the draws.
+    With ``halves`` each comes with its ``reliability[variant, query]``, and ``chosen[variant]``
+    marks the damping of each structure. One pass over the images serves all variants. Kept in
+    memory are the queries' gradients, one row per variant and half of the draws, and one more of
+    each for centring.
 
     Args:
         denoiser: the network.
         curvature: what ``stages.factors`` made of it.
         images: what it was trained on.
         queries: the images asked about.
-        draws: of images and queries alike, see ``core.image_draws``.
+        draws: of images and queries alike, the latter without mirroring.
         variants: what to compute.
         norms: as the factors were made.
-        centred: take the mean training gradient off the queries'; meant for shared draws.
+        centred: score the average training image in the query's place too, see above.
         halves: estimate from two halves of the draws how far the draws can be trusted.
         storage: how the queries' rows are kept.
+        share: these images' share of all those in question. Scores are brought to the size of the
+            whole, so that models trained on more or fewer images can be averaged.
         examples: noisy images per network call, for speed only.
 
     Raises:
@@ -101,15 +112,22 @@ def score(
         examples=examples,
     )
     kept = _preconditioned(denoiser, layers, curvature, gradients, variants, storage)
+    rows = gradients.shape[1]
     del gradients  # as large as what is kept
     products = products_with_all(
         denoiser, layers, images, draws, "training", kept, examples=examples
     )
-    products = products.reshape(parts, parts, len(variants), len(queries), len(images))
-    found = {"score": products.mean((0, 1)) / len(images)}
+    products = products.reshape(parts, parts, len(variants), rows, len(images))
+    ways = {"": products[..., : len(queries), :]}
+    if centred:
+        ways["_centred"] = ways[""] - products[..., len(queries) :, :]
+    found = {}
+    for way, values in ways.items():
+        found[f"score{way}"] = values.mean((0, 1)) * (share / len(images))
+        if halves:
+            found[f"reliability{way}"] = split_half_reliability(values[0, 0], values[1, 1])
     if halves:
-        found["reliability"] = split_half_reliability(products[0, 0], products[1, 1])
-        found["chosen"] = _chosen(variants, products[0, 0], products[1, 1])
+        found["chosen"] = _chosen(variants, ways[""][0, 0], ways[""][1, 1])
     return found
 
 
@@ -124,35 +142,27 @@ def group_score(
     damping: float,
     *,
     norms: bool = True,
-    centred: bool = True,
     examples: int = EXAMPLES,
 ) -> dict[str, Float[np.ndarray, "method query group"]]:
     """Scores of whole groups by EK-FAC, the curvature down-dated by each group's own.
 
     Sums of image scores take every image's effect at the full model; here the curvature that the
-    group itself contributed is taken off first (``core.influence.group_scores``). The uncertainty
-    is half the difference between two halves of the draws.
+    group itself contributed is taken off first (``core.influence.group_scores``). A group without
+    any of the images scores 0. The uncertainty is half the difference between two halves of the
+    draws.
 
     Args:
         member_of: which images each group has.
         kind, damping: as in ``Variant``.
-        denoiser, curvature, images, queries, draws, norms, centred, examples: as in ``score``.
+        denoiser, curvature, images, queries, draws, norms, examples: as in ``score``.
     """
     layers = covered_layers(denoiser.module, norms=norms)
-    asked = query_gradients(
-        denoiser,
-        layers,
-        queries,
-        draws,
-        "noise",
-        parts=2,
-        centre=images if centred else None,
-        examples=examples,
-    )
+    asked = query_gradients(denoiser, layers, queries, draws, "noise", parts=2, examples=examples)
     tensors = _tensors(curvature, denoiser.like)
     whole = blocks(layers, tensors, "ekfac")
     found = np.zeros((2, 2, len(queries), len(member_of)))
-    for group, members in enumerate(member_of):
+    for group in np.flatnonzero(member_of.any(1)).tolist():
+        members = member_of[group]
         share = float(members.mean())
         few = images.only([int(i) for i in np.flatnonzero(members)])
         step = mean_gradient(denoiser, layers, few, draws, "training", parts=2, examples=examples)
@@ -190,12 +200,18 @@ def variants(kind: str, dampings: Sequence[float]) -> list[Variant]:
 def best(
     wanted: Sequence[Variant], found: Mapping[str, np.ndarray]
 ) -> tuple[list[Variant], dict[str, Float[np.ndarray, "method query ..."]]]:
-    """The variant chosen for each of ``METHODS``, and its arrays."""
+    """The variant chosen for each of ``STRUCTURES``, and the arrays of ``METHODS``.
+
+    A score and its centred form have the same damping.
+    """
     at = [
-        next(i for i, v in enumerate(wanted) if v.structure == method and found["chosen"][i])
-        for method in METHODS
+        next(i for i, v in enumerate(wanted) if v.structure == structure and found["chosen"][i])
+        for structure in STRUCTURES
     ]
-    arrays = {name: found[name][at] for name in ("score", "reliability")}
+    arrays = {
+        name: np.concatenate([found[name][at], found[f"{name}_centred"][at]])
+        for name in ("score", "reliability")
+    }
     return [wanted[i] for i in at], arrays
 
 

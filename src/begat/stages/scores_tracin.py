@@ -29,7 +29,6 @@ def score(
     draws: DrawsOf,
     *,
     norms: bool = True,
-    centred: bool = False,
     examples: int = EXAMPLES,
 ) -> Float[np.ndarray, "method query image"]:
     """``score[method, query, image]``: steps times products of gradients, summed, over N.
@@ -39,9 +38,8 @@ def score(
         learning_rates: the size of a step at each.
         images: what it was trained on.
         queries: the images asked about.
-        draws: of images and queries alike.
+        draws: of images and queries alike, the latter without mirroring.
         norms: differentiate in normalisation layers too.
-        centred: take the mean training gradient off the queries'.
         examples: noisy images per network call, for speed only.
 
     Raises:
@@ -54,15 +52,7 @@ def score(
         if seen > len(rates):
             break
         layers = covered_layers(denoiser.module, norms=norms)
-        (asked,) = query_gradients(
-            denoiser,
-            layers,
-            queries,
-            draws,
-            "noise",
-            centre=images if centred else None,
-            examples=examples,
-        )
+        (asked,) = query_gradients(denoiser, layers, queries, draws, "noise", examples=examples)
         stream = image_gradients(denoiser, layers, images, draws, ("training",), examples=examples)
         for some, (rows,) in stream:
             product = (asked @ rows[0].T).cpu().numpy() * rates[seen - 1]

@@ -9,13 +9,13 @@ from jaxtyping import Float
 
 from begat.core.denoisers import Denoiser
 from begat.core.gradients import EXAMPLES, Sample, image_gradients, image_losses, width
-from begat.core.image_draws import DrawsOf
+from begat.core.image_draws import DrawsOf, unmirrored
 from begat.core.kernels import das, weights
 from begat.core.layers import Layer, covered_layers
 from begat.core.projections import Projection
 
 Method = Literal["trak", "dtrak", "das"]
-SIGNED = {"trak": True, "dtrak": True, "das": False}  # das returns magnitudes
+SIGNED = {"trak": True, "dtrak": False, "das": False}  # see core.kernels: the others only rank
 # what is differentiated on the images' side and on the queries'
 FUNCTIONS = {"trak": ("training", "noise"), "dtrak": ("square", "square"), "das": ("mean", "mean")}
 
@@ -31,6 +31,7 @@ def score(
     seed: int,
     projection: int | None = None,
     norms: bool = False,
+    share: float = 1.0,
     examples: int = EXAMPLES,
 ) -> Float[np.ndarray, "variant query image"]:
     """``score[variant, query, image]``, a variant for each damping; see ``core.kernels`` for signs.
@@ -42,12 +43,15 @@ def score(
         denoiser: the network.
         images: what it was trained on.
         queries: the images asked about.
-        draws: of images and queries alike; the published methods use the same timesteps.
+        draws: of images and queries alike, the latter without mirroring; the published methods use
+            the same timesteps.
         method: see ``core.kernels``.
         dampings: multiples of the kernel's mean eigenvalue.
         seed: the root seed of the projection.
         projection: numbers to keep of each gradient, None for all.
         norms: differentiate in normalisation layers too.
+        share: these images' share of all those in question; weights are brought to the size of the
+            whole, so that models trained on more or fewer images can be averaged.
         examples: noisy images per network call, for speed only.
 
     Raises:
@@ -58,11 +62,17 @@ def score(
     if projection is not None:
         project = Projection(seed, "scores_trak", width(layers), projection)
 
-    def features(sample: Sample, function: str) -> Float[np.ndarray, "image feature"]:
-        return _features(denoiser, layers, sample, draws, method, function, project, examples)
+    def features(
+        sample: Sample, dealt: DrawsOf, function: str
+    ) -> Float[np.ndarray, "image feature"]:
+        return _features(denoiser, layers, sample, dealt, method, function, project, examples)
 
     of_images, of_queries = FUNCTIONS[method]
-    found = weights(features(images, of_images), features(queries, of_queries), dampings)
+    found = share * weights(
+        features(images, draws, of_images),
+        features(queries, unmirrored(draws), of_queries),
+        dampings,
+    )
     if method == "das":
         found = das(found, image_losses(denoiser, images, draws, examples=examples).numpy())
     return found
