@@ -41,6 +41,12 @@ def test_a_small_example_by_hand():
     assert rbo(SCORE, GOLD) == pytest.approx(0.1 * (0 + 0.9 * 1 / 2 + 0.81 * 2 / 3 + 0.729 * 4 / 4))
 
 
+def test_equal_values_share_their_ranks():
+    first, last = shared_ranks(np.array([[2.0, 5.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]]))
+    assert first.tolist() == [[2, 1, 2, 4], [1, 1, 1, 1]]
+    assert last.tolist() == [[3, 1, 3, 4], [4, 4, 4, 4]]
+
+
 def test_pairs_are_weighted_by_how_far_gold_tells_them_apart():
     # pairs touching a: ab 1 wrong, ac 2 right, ad 4 wrong
     assert wpra(SCORE, GOLD, m=1) == pytest.approx(2 / 7)

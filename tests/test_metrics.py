@@ -24,7 +24,7 @@ from begat.core.statistics import lds
 from begat.core.subset_agreement import subset_agreement
 from begat.stages.metrics import Redrawn, Truth, evaluate, headline
 
-HOW = dict(seed=0, resamples=60)
+HOW = dict(seed=0, resamples=50)
 
 
 def subsets(effect, count=24, seeds=2, noise=0.3, seed=0):
@@ -129,17 +129,17 @@ def claims_allowed(trials, level=0.05):
 @pytest.mark.parametrize(("groups", "halves"), [(10, 10), (10, 30), (5, 10)])
 def test_scores_that_know_nothing_are_seldom_called_better_than_chance(groups, halves):
     generator = np.random.default_rng(groups + halves)
-    trials, queries, said, small = 50, 8, [], 0
+    trials, queries, said, small = 40, 8, [], 0
     for trial in range(trials):
         removed, measured = subsets(
-            effects_of_groups(generator, queries, groups), halves, seed=trial
+            effects_of_groups(generator, queries, groups), halves, seeds=1, seed=trial
         )
         scores = {
             "a": effects_of_groups(generator, queries, groups),
             "pixel_rbf": effects_of_groups(generator, queries, groups),
         }
         found, _ = subset_agreement(
-            image_forecasts(scores), removed, measured, name="group_lds", seed=trial, resamples=39
+            image_forecasts(scores), removed, measured, name="group_lds", seed=trial, resamples=19
         )
         row = found["methods"]["a"]
         said.append(verdict({"method": "a", **row}))
@@ -151,16 +151,16 @@ def test_scores_that_know_nothing_are_seldom_called_better_than_chance(groups, h
 
 def test_nor_are_they_where_each_group_was_left_out():
     generator = np.random.default_rng(4)
-    trials, said, p_values = 50, [], []
+    trials, said, p_values = 40, [], []
     for trial in range(trials):
         names = ("logo_independent", "a", "pixel_rbf")
         scores = {name: effects_of_groups(generator, 12, 10) for name in names}
-        found, _ = gold_agreement(scores, "logo_independent", seed=trial, resamples=39)
+        found, _ = gold_agreement(scores, "logo_independent", seed=trial, resamples=19)
         row = found["spearman"]["a"]
         said.append(verdict({"method": "a", **row}))
         p_values.append(row["p"])
     assert sum(p <= 0.05 for p in p_values) <= claims_allowed(trials)
-    assert np.mean(p_values) == pytest.approx(0.5, abs=0.17)
+    assert np.mean(p_values) == pytest.approx(0.5, abs=0.19)
     assert sum(words.startswith("better") for words in said) <= claims_allowed(trials)
     assert sum("level" not in words for words in said) <= claims_allowed(trials)
 
@@ -191,7 +191,7 @@ def test_where_groups_are_of_unequal_size_their_size_is_a_rival():
     noisy = effect + 15 * generator.normal(size=effect.shape)
     groups = {"method": noisy, "logo_retrained": effect}
     truths = {"group_lds": Truth(removed, measured)}
-    images = np.zeros((len(sizes), 1, 2, 2))
+    images = np.zeros((sizes.sum(), 1, 2, 2))
     summary, tables = evaluate({}, groups, member_of, truths, {}, images, **HOW)
     for rows in (summary["group_lds"]["methods"], summary["logo"]["logo_retrained"]["spearman"]):
         assert rows["group_size"]["value"] > 0.8
@@ -235,7 +235,7 @@ def test_disjoint_groups_are_predicted_alike_by_groups_and_by_images():
 
 def test_gold_agrees_with_itself_and_random_scores_are_right_one_time_in_k():
     generator = np.random.default_rng(0)
-    gold = generator.normal(size=(400, 8))
+    gold = generator.normal(size=(200, 8))
     noise = generator.normal(size=gold.shape)
     scores = {"gold": gold, "noise": noise, "logo_paired": gold, "logo_independent": noise}
     found, per_query = gold_agreement(scores, "logo_paired", **HOW)
@@ -243,7 +243,7 @@ def test_gold_agrees_with_itself_and_random_scores_are_right_one_time_in_k():
     assert not [method for method in found["mrr"] if method.startswith("logo")]
     assert found["spearman"]["gold"]["value"] == pytest.approx(1)
     assert found["top1"]["gold"]["value"] == 1
-    assert found["top1"]["noise"]["value"] == pytest.approx(1 / 8, abs=0.05)
+    assert found["top1"]["noise"]["value"] == pytest.approx(1 / 8, abs=0.08)
     np.testing.assert_allclose(per_query["gold"], 1)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import rankdata
 
 from begat.core.statistics import spearman
 
@@ -23,8 +22,16 @@ DEEPEST = 350  # its weight below this depth is less than float64's rounding
 
 def shared_ranks(values: Table) -> tuple[Ranks, Ranks]:
     """The first and the last of the ranks that each unit could have; without ties the same."""
-    first, last = (rankdata(-values, which, axis=1) for which in ("min", "max"))
-    return first.astype(int), last.astype(int)
+    order = np.argsort(-values, axis=1, kind="stable")
+    ordered, places = np.take_along_axis(values, order, 1), np.arange(1, values.shape[1] + 1)
+    edge = np.ones((len(values), 1), bool)
+    differs = ordered[:, 1:] != ordered[:, :-1]
+    starts, ends = np.concatenate([edge, differs], 1), np.concatenate([differs, edge], 1)
+    first, last = np.zeros((2, *values.shape), int)
+    np.put_along_axis(first, order, np.maximum.accumulate(np.where(starts, places, 0), 1), 1)
+    back = np.where(ends, places, len(places))[:, ::-1]
+    np.put_along_axis(last, order, np.minimum.accumulate(back, 1)[:, ::-1], 1)
+    return first, last
 
 
 def expected(values: Table, worth: PerRank) -> Table:
@@ -105,11 +112,6 @@ def rbo(score: Table, gold: Table) -> PerQuery:
     return (1 - PERSISTENCE) * total
 
 
-def rbo_normalised(score: Table, gold: Table) -> PerQuery:
-    """Rank-biased overlap over its maximum, 1 - p^K."""
-    return rbo(score, gold) / (1 - PERSISTENCE ** score.shape[1])
-
-
 def wpra(score: Table, gold: Table, m: int = 3) -> PerQuery:
     """Weighted pairwise agreement: share of the weight of pairs that are ordered rightly.
 
@@ -135,7 +137,6 @@ METRICS: dict[str, Callable[[Table, Table], PerQuery]] = {
     "ndcg_exp": lambda score, gold: ndcg(score, gold, exponential_gain),
     "ndcg_lin": lambda score, gold: ndcg(score, gold, linear_gain),
     "rbo": rbo,
-    "rbo_normalised": rbo_normalised,
     "wpra": wpra,
     "spearman": spearman,
 }

@@ -9,18 +9,19 @@ from jaxtyping import Bool, Float
 from begat.core.statistics import Measured, Predicted, removed_sum
 
 MemberOf = Bool[np.ndarray, "group image"]
-Scores = Mapping[str, Float[np.ndarray, "query unit"]]
+ImageScores = Mapping[str, Float[np.ndarray, "query image"]]
+GroupScores = Mapping[str, Float[np.ndarray, "query group"]]
 Removed = Bool[np.ndarray, "subset unit"]
 Forecast = Callable[[Removed], Predicted]
 
 
-def image_forecasts(scores: Scores) -> dict[str, Forecast]:
+def image_forecasts(scores: ImageScores) -> dict[str, Forecast]:
     """What every method predicts for subsets that lack some images."""
     return {method: forecast_of(score) for method, score in scores.items()}
 
 
 def group_forecasts(
-    group_scores: Scores, image_scores: Scores, member_of: MemberOf
+    group_scores: GroupScores, image_scores: ImageScores, member_of: MemberOf
 ) -> dict[str, Forecast]:
     """What every method predicts for subsets that lack some groups, and what group sizes do.
 

@@ -1,13 +1,12 @@
 """Agreement of many methods' group scores with leaving each group out of training."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from begat.core.agreement import METRICS
-from begat.core.forecasts import mean_of_others
+from begat.core.forecasts import GroupScores, mean_of_others
 from begat.core.intervals import compared, half_samples, shuffles
 from begat.core.seeds import numpy_generator
 
@@ -18,11 +17,10 @@ REFERENCES = {
     "minus_size": "group_size",
     "minus_blind": "query_independent",
 }
-Scores = Mapping[str, Float[np.ndarray, "query group"]]
 
 
 def gold_agreement(
-    scores: Scores, gold: str, *, seed: int, resamples: int
+    scores: GroupScores, gold: str, *, seed: int, resamples: int
 ) -> tuple[dict[str, Any], dict[str, Float[np.ndarray, " query"]]]:
     """Agreement of group scores with the real leave-one-group-out called ``gold``.
 
@@ -57,7 +55,7 @@ def gold_agreement(
     return summary, {method: ranks(score, truth) for method, score in table.items()}
 
 
-def _judged(scores: Scores, gold: str) -> dict[str, Float[np.ndarray, "query group"]]:
+def _judged(scores: GroupScores, gold: str) -> dict[str, Float[np.ndarray, "query group"]]:
     """The methods, none of which is a truth, and the yardsticks that this truth allows."""
     table = {method: s for method, s in scores.items() if not method.startswith(TRUTH)}
     what, _, which = gold.rpartition("_")

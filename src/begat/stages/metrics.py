@@ -8,7 +8,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from begat.core.agreement import chance
-from begat.core.forecasts import Scores, group_forecasts, group_sizes, image_forecasts
+from begat.core.forecasts import (
+    GroupScores,
+    ImageScores,
+    MemberOf,
+    group_forecasts,
+    group_sizes,
+    image_forecasts,
+)
 from begat.core.gold_agreement import gold_agreement
 from begat.core.removals import Units, false_attribution, nearest_images, radius
 from begat.core.statistics import Measured
@@ -43,9 +50,9 @@ class Redrawn:
 
 
 def evaluate(
-    image_scores: Scores,
-    group_scores: Scores,
-    member_of: Bool[np.ndarray, "group image"],
+    image_scores: ImageScores,
+    group_scores: GroupScores,
+    member_of: MemberOf,
     truths: Mapping[str, Truth],
     redrawn: Mapping[str, Redrawn],
     training: Float[np.ndarray, "image channel y x"],
