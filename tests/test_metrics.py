@@ -122,8 +122,8 @@ def effects_of_groups(generator, queries, groups):
 
 
 def claims_allowed(trials, level=0.05):
-    """How many false claims no sound test exceeds, but once in ten thousand runs."""
-    return binom.ppf(0.9999, trials, level)
+    """How many false claims a sound test makes at most, but once in a hundred times."""
+    return binom.ppf(0.99, trials, level)
 
 
 @pytest.mark.parametrize(("groups", "halves"), [(10, 10), (10, 30), (5, 10)])
