@@ -12,8 +12,8 @@ from begat.core.agreement import (
     linear_gain,
     mrr,
     ndcg,
-    ranks,
     rbo,
+    shared_ranks,
     top1,
     top3,
     wpra,
@@ -25,7 +25,7 @@ SCORE = np.array([[0.3, 0.9, 0.1, 0.5]])
 
 
 def test_a_small_example_by_hand():
-    assert ranks(SCORE).tolist() == [[3, 1, 4, 2]]
+    assert shared_ranks(SCORE)[0].tolist() == [[3, 1, 4, 2]]
     assert top1(SCORE, GOLD) == 0
     assert top3(SCORE, GOLD) == pytest.approx(2 / 3)  # a, b of a, b, c
     assert mrr(SCORE, GOLD) == pytest.approx(1 / 3)
@@ -39,6 +39,12 @@ def test_a_small_example_by_hand():
     )
     # overlaps at depths 1..4: {b}/{a}: 0, {b,d}/{a,b}: 1, {b,d,a}/{a,b,c}: 2, all: 4
     assert rbo(SCORE, GOLD) == pytest.approx(0.1 * (0 + 0.9 * 1 / 2 + 0.81 * 2 / 3 + 0.729 * 4 / 4))
+
+
+def test_equal_values_share_their_ranks():
+    first, last = shared_ranks(np.array([[2.0, 5.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]]))
+    assert first.tolist() == [[2, 1, 2, 4], [1, 1, 1, 1]]
+    assert last.tolist() == [[3, 1, 3, 4], [4, 4, 4, 4]]
 
 
 def test_pairs_are_weighted_by_how_far_gold_tells_them_apart():
@@ -85,3 +91,36 @@ def test_random_orders_reach_what_chance_says(units):
         found = metric(score, gold)
         error = 5 * found.std() / len(found) ** 0.5
         assert abs(found.mean() - chance(units)[name]) < error, name
+
+
+def test_ties_are_worth_what_all_orders_of_the_tied_units_reach_in_the_mean():
+    generator = np.random.default_rng(3)
+    score = np.array([[2.0, 2.0, 1.0, 2.0, 1.0]])
+    gold = np.array([[0.1, 0.5, 0.5, 0.2, 0.9]])
+    some = 4000
+    near = [values + 1e-9 * generator.normal(size=(some, 5)) for values in (score, gold)]
+    for name, metric in METRICS.items():
+        if name == "spearman":  # ties at their mean rank, which is not linear in the ranks
+            continue
+        values = metric(*near)
+        error = 5 * values.std() / some**0.5 + 1e-8
+        assert abs(metric(score, gold)[0] - values.mean()) < error, name
+
+
+def test_a_score_that_ties_all_units_reaches_chance_whichever_unit_is_best():
+    for best in (0, 4):
+        gold = np.arange(5.0)[None]
+        gold[0, best] = 9
+        for name, metric in METRICS.items():
+            assert metric(gold * 0, gold)[0] == pytest.approx(chance(5)[name]), name
+
+
+def test_thousands_of_units_overflow_nothing():
+    gold = np.random.default_rng(0).normal(size=(2, 1100))
+    score = gold + np.random.default_rng(1).normal(size=gold.shape)
+    for name, level in chance(1100).items():
+        found = METRICS[name](score, gold)
+        assert np.isfinite(found).all(), name
+        assert np.isfinite(level), name
+        assert METRICS[name](gold, gold) == pytest.approx(1, abs=1e-9), name
+    assert chance(1100)["ndcg_exp"] < chance(1100)["ndcg_lin"]

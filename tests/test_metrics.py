@@ -2,23 +2,29 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
-from begat.core.charts import logo_tables
-from begat.stages.metrics import (
-    PUBLISHED_SCALE,
-    Redrawn,
-    Truth,
-    evaluate,
-    false_attribution,
-    gold_agreement,
-    headline,
+from begat.core.charts import charts, logo_tables, verdict
+from begat.core.forecasts import (
+    forecast_of,
+    group_forecasts,
+    image_forecasts,
     mean_of_others,
-    nearest_unit,
-    radius,
-    subset_agreement,
+    query_independent,
 )
+from begat.core.gold_agreement import gold_agreement
+from begat.core.removals import (
+    PUBLISHED_SCALE,
+    false_attribution,
+    groups_of,
+    nearest_images,
+    radius,
+)
+from begat.core.statistics import lds
+from begat.core.subset_agreement import subset_agreement
+from begat.stages.metrics import Redrawn, Truth, evaluate, headline
 
-HOW = dict(seed=0, resamples=60)
+HOW = dict(seed=0, resamples=50)
 
 
 def subsets(effect, count=24, seeds=2, noise=0.3, seed=0):
@@ -41,27 +47,195 @@ def test_good_scores_beat_chance_and_the_rival_and_random_ones_do_not():
         "opposite": -effect,
         "pixel_rbf": np.random.default_rng(2).normal(size=effect.shape),
     }
-    found, per_query = subset_agreement(scores, removed, measured, name="lds", **HOW)
+    found, per_query = subset_agreement(
+        image_forecasts(scores), removed, measured, name="lds", **HOW
+    )
     rows = found["methods"]
     assert rows["good"]["low"] > 0.8
     assert rows["good"]["p"] < 0.02
     assert rows["good"]["minus_pixel"]["low"] > 0
+    assert rows["good"]["minus_pixel"]["p"] < 0.02
     assert rows["opposite"]["high"] < -0.8
     assert abs(rows["random"]["value"]) < 3 * rows["random"]["error"] + 0.1
-    assert found["ceiling"] > 0.9
+    assert found["ceiling"]["value"] > 0.9
+    assert found["ceiling"]["low"] > 0.7
     assert rows["good"]["value"] == pytest.approx(per_query["good"].mean())
 
 
-def test_one_seed_has_no_ceiling():
+def test_one_seed_has_no_ceiling_and_no_forecast_by_other_seeds():
     removed, measured = subsets(np.random.default_rng(1).normal(size=(5, 6)), seeds=1)
     found, _ = subset_agreement({}, removed, measured, name="lds", **HOW)
     assert "ceiling" not in found
-    assert set(found["methods"]) == {"random", "query_independent"}
+    assert set(found["methods"]) == {"random"}
+
+
+@pytest.mark.parametrize(("queries", "halves"), [(1, 12), (12, 3), (2, 1)])
+def test_few_queries_or_halves_have_values_but_no_interval_and_no_verdict(queries, halves):
+    effect = np.random.default_rng(1).normal(size=(queries, 12))
+    removed, measured = subsets(effect, count=halves)
+    forecasts = image_forecasts({"good": effect, "pixel_rbf": -effect})
+    found, _ = subset_agreement(forecasts, removed, measured, name="lds", **HOW)
+    row = found["methods"]["good"]
+    assert row["low"] is None
+    assert row["minus_pixel"]["high"] is None
+    assert verdict({"method": "good", **row}) == ""
+    (chart,) = charts({"lds": found}, ["good"])
+    assert chart["answer"].startswith("Too few queries")
+
+
+def losses_without_effect(generator, halves, seeds, queries):
+    """Losses that no removal changes; a model that came out badly is bad for all queries."""
+    common = generator.normal(size=(halves, seeds, 1))
+    return common + 0.3 * generator.normal(size=(halves, seeds, queries))
+
+
+def test_a_forecast_that_is_the_same_for_every_query_knows_nothing_of_its_judges():
+    generator = np.random.default_rng(0)
+    values = []
+    for _ in range(40):
+        measured = losses_without_effect(generator, 12, 2, 20)
+        blind = query_independent(measured)
+        values.append(np.mean([lds(blind[s], measured[:, [s]]).mean() for s in (0, 1)]))
+    assert abs(np.mean(values)) < 4 * np.std(values) / len(values) ** 0.5
+    assert np.std(values) > 0.1  # as one truth for all queries makes it, not 20 of them
+
+
+def test_methods_are_compared_with_that_forecast_on_the_same_truth():
+    generator = np.random.default_rng(0)
+    effect = generator.normal(size=(1, 12)) + 0.1 * generator.normal(size=(20, 12))
+    removed, measured = subsets(effect, noise=1.5)
+    found, per_query = subset_agreement(
+        image_forecasts({"good": effect}), removed, measured, name="lds", **HOW
+    )
+    single = np.mean([lds(removed @ effect.T, measured[:, [s]]).mean() for s in (0, 1)])
+    rows = found["methods"]
+    other = rows["query_independent"]["value"]
+    assert rows["good"]["minus_blind"]["value"] == pytest.approx(single - other)
+    assert rows["good"]["value"] > single  # the mean of two seeds is less noisy
+    assert other == pytest.approx(per_query["query_independent"].mean())
+    assert "p" not in rows["query_independent"]
+
+
+def effects_of_groups(generator, queries, groups):
+    """Effects that queries have in common."""
+    return generator.normal(size=(1, groups)) + 0.3 * generator.normal(size=(queries, groups))
+
+
+def claims_allowed(trials, level=0.05):
+    """How many false claims a sound test makes at most, but once in a hundred times."""
+    return binom.ppf(0.99, trials, level)
+
+
+@pytest.mark.parametrize(("groups", "halves"), [(10, 10), (10, 30), (5, 10)])
+def test_scores_that_know_nothing_are_seldom_called_better_than_chance(groups, halves):
+    generator = np.random.default_rng(groups + halves)
+    trials, queries, said, small = 40, 8, [], 0
+    for trial in range(trials):
+        removed, measured = subsets(
+            effects_of_groups(generator, queries, groups), halves, seeds=1, seed=trial
+        )
+        scores = {
+            "a": effects_of_groups(generator, queries, groups),
+            "pixel_rbf": effects_of_groups(generator, queries, groups),
+        }
+        found, _ = subset_agreement(
+            image_forecasts(scores), removed, measured, name="group_lds", seed=trial, resamples=19
+        )
+        row = found["methods"]["a"]
+        said.append(verdict({"method": "a", **row}))
+        small += row["p"] <= 0.05
+    assert small <= claims_allowed(trials)
+    assert sum(words.startswith("better") for words in said) <= claims_allowed(trials)
+    assert sum("level" not in words for words in said) <= claims_allowed(trials)
+
+
+def test_nor_are_they_where_each_group_was_left_out():
+    generator = np.random.default_rng(4)
+    trials, said, p_values = 40, [], []
+    for trial in range(trials):
+        names = ("logo_independent", "a", "pixel_rbf")
+        scores = {name: effects_of_groups(generator, 12, 10) for name in names}
+        found, _ = gold_agreement(scores, "logo_independent", seed=trial, resamples=19)
+        row = found["spearman"]["a"]
+        said.append(verdict({"method": "a", **row}))
+        p_values.append(row["p"])
+    assert sum(p <= 0.05 for p in p_values) <= claims_allowed(trials)
+    assert np.mean(p_values) == pytest.approx(0.5, abs=0.19)
+    assert sum(words.startswith("better") for words in said) <= claims_allowed(trials)
+    assert sum("level" not in words for words in said) <= claims_allowed(trials)
+
+
+def test_perfect_scores_have_an_lds_of_one_and_every_verdict():
+    effect = np.random.default_rng(1).normal(size=(8, 10))
+    removed, measured = subsets(effect, noise=0)
+    scores = {"a": effect, "pixel_rbf": np.random.default_rng(2).normal(size=effect.shape)}
+    found, _ = subset_agreement(image_forecasts(scores), removed, measured, name="group_lds", **HOW)
+    row = found["methods"]["a"]
+    assert row["value"] == pytest.approx(1)
+    assert found["ceiling"]["value"] == pytest.approx(1, abs=0.01)
+    assert verdict({"method": "a", **row}) == "better than chance, beats the pixel kernel"
+
+
+def unequal_groups():
+    """Groups of 2 to 40 images, and of each image the group."""
+    sizes = np.array([2, 3, 5, 8, 12, 17, 23, 28, 34, 40])
+    of_image = np.repeat(np.arange(10), sizes)
+    return sizes, of_image == np.arange(10)[:, None]
+
+
+def test_where_groups_are_of_unequal_size_their_size_is_a_rival():
+    generator = np.random.default_rng(0)
+    sizes, member_of = unequal_groups()
+    effect = sizes * (1 + 0.05 * generator.normal(size=(8, 10)))
+    removed, measured = subsets(effect)
+    noisy = effect + 15 * generator.normal(size=effect.shape)
+    groups = {"method": noisy, "logo_retrained": effect}
+    truths = {"group_lds": Truth(removed, measured)}
+    images = np.zeros((sizes.sum(), 1, 2, 2))
+    summary, tables = evaluate({}, groups, member_of, truths, {}, images, **HOW)
+    for rows in (summary["group_lds"]["methods"], summary["logo"]["logo_retrained"]["spearman"]):
+        assert rows["group_size"]["value"] > 0.8
+        assert rows["method"]["minus_size"]["value"] < 0
+    assert "group_size" in tables["group_lds"]
+    for chart in charts(summary, ["method"]):
+        if chart["name"] != "logo_top1":
+            assert "The size of a group, which knows no model, is" in chart["answer"]
+
+
+def test_groups_of_several_kinds_are_summed_over_the_images_that_are_lacked():
+    generator = np.random.default_rng(0)
+    images, queries = 120, 6
+    kinds = [generator.integers(0, 4, images), generator.integers(0, 4, images)]
+    member_of = np.concatenate([kind == np.arange(4)[:, None] for kind in kinds])
+    effect = generator.random((queries, images)) * 10 ** generator.normal(size=images)
+    removed = np.zeros((12, 8), bool)
+    for row in removed:
+        row[generator.permutation(8)[:3]] = True
+    gone = removed.astype(int) @ member_of > 0
+    measured = (gone @ effect.T)[:, None]
+    summed = effect @ member_of.T
+    scores = {"both": generator.normal(size=summed.shape), "both_summed": summed, "one": summed}
+    forecasts = group_forecasts(scores, {"both": effect, "one": effect}, member_of)
+    reached = {m: lds(forecast(removed), measured).mean() for m, forecast in forecasts.items()}
+    assert reached["one"] == reached["both_summed"] == pytest.approx(1)
+    assert abs(reached["both"]) < 0.9
+    assert lds(removed @ summed.T, measured).mean() < 0.95  # as the sums of groups would reach
+    np.testing.assert_array_equal(forecasts["group_size"](removed)[:, 0], gone.sum(1))
+
+
+def test_disjoint_groups_are_predicted_alike_by_groups_and_by_images():
+    generator = np.random.default_rng(0)
+    _, member_of = unequal_groups()
+    effect = generator.normal(size=(3, member_of.shape[1]))
+    removed = generator.random((5, 10)) < 0.5
+    np.testing.assert_allclose(
+        forecast_of(effect @ member_of.T)(removed), forecast_of(effect, member_of)(removed)
+    )
 
 
 def test_gold_agrees_with_itself_and_random_scores_are_right_one_time_in_k():
     generator = np.random.default_rng(0)
-    gold = generator.normal(size=(400, 8))
+    gold = generator.normal(size=(200, 8))
     noise = generator.normal(size=gold.shape)
     scores = {"gold": gold, "noise": noise, "logo_paired": gold, "logo_independent": noise}
     found, per_query = gold_agreement(scores, "logo_paired", **HOW)
@@ -69,7 +243,7 @@ def test_gold_agrees_with_itself_and_random_scores_are_right_one_time_in_k():
     assert not [method for method in found["mrr"] if method.startswith("logo")]
     assert found["spearman"]["gold"]["value"] == pytest.approx(1)
     assert found["top1"]["gold"]["value"] == 1
-    assert found["top1"]["noise"]["value"] == pytest.approx(1 / 8, abs=0.05)
+    assert found["top1"]["noise"]["value"] == pytest.approx(1 / 8, abs=0.08)
     np.testing.assert_allclose(per_query["gold"], 1)
 
 
@@ -78,7 +252,9 @@ def test_each_training_in_nats_is_a_truth_of_its_own_and_the_loss_leads():
     groups = ("logo_independent", "logo_paired", "logo_elbo_independent", "logo_elbo_paired")
     scores = {name: generator.normal(size=(40, 8)) for name in groups}
     scores |= {"guda_loss": scores["logo_paired"], "guda_elbo": scores["logo_elbo_paired"]}
-    summary, tables = evaluate({}, scores, {}, {}, np.zeros((1, 1, 8, 8)), **HOW)
+    summary, tables = evaluate(
+        {}, scores, np.eye(8, dtype=bool), {}, {}, np.zeros((1, 1, 8, 8)), **HOW
+    )
     found = summary["logo"]
     assert found["judge"] == "logo_independent"
     for gold, right, wrong in (
@@ -101,18 +277,55 @@ def test_the_mean_of_the_others_leaves_oneself_out():
     )
 
 
+def test_no_row_of_truth_is_judged_as_a_method_nor_judges_unasked():
+    generator = np.random.default_rng(0)
+    kinds = ("retrained", "paired", "independent", "elbo_paired", "elbo_independent")
+    scores = {f"logo_{kind}": generator.normal(size=(6, 5)) for kind in kinds}
+    scores["method"] = generator.normal(size=(6, 5))
+    images = np.zeros((5, 1, 2, 2))
+    summary, _ = evaluate({}, scores, np.eye(5, dtype=bool), {}, {}, images, **HOW)
+    yardsticks = {"group_size", "another_training", "query_independent"}
+    assert summary["logo"]["judge"] == "logo_independent"
+    assert set(summary["logo"]["logo_independent"]["spearman"]) == {"method"} | yardsticks
+    assert set(summary["logo"]["logo_retrained"]["spearman"]) == {"method", "group_size"}
+    elbo, _ = gold_agreement(scores, "logo_elbo_paired", **HOW)
+    assert elbo["top1"]["another_training"]["value"] == pytest.approx(
+        (scores["logo_elbo_independent"].argmax(1) == scores["logo_elbo_paired"].argmax(1)).mean()
+    )
+
+
+def test_what_is_the_same_for_every_group_left_out_comes_from_other_seeds():
+    generator = np.random.default_rng(0)
+    paired, independent = generator.normal(size=(2, 6, 5))
+    scores = {"logo_independent": independent, "logo_paired": paired}
+    _, ranks = gold_agreement(scores, "logo_independent", **HOW)
+    expected, _ = gold_agreement(
+        {**scores, "by_hand": mean_of_others(paired, axis=0)}, "logo_independent", **HOW
+    )
+    values = expected["spearman"]
+    assert values["query_independent"]["value"] == values["by_hand"]["value"]
+    assert ranks["query_independent"].mean() == pytest.approx(values["by_hand"]["value"])
+
+
+def rate(blamed, without, removed):
+    """The false attribution rate where every image is in one unit."""
+    return false_attribution(blamed[:, None], without[:, :, None], removed, **HOW)
+
+
 def test_an_attributor_blind_to_its_input_has_a_rate_of_one():
     removed = np.tile(np.arange(5), (40, 1))
     blamed = np.arange(40) % 5
     blind = np.repeat(blamed[:, None], 5, 1)
-    assert false_attribution(blamed, blind, removed, **HOW)["value"] == 1
+    found = rate(blamed, blind, removed)
+    assert found["value"] == 1
+    assert found["low"] == found["high"] == 1
 
 
 def test_one_that_never_names_an_absent_unit_has_a_rate_of_zero():
     removed = np.tile(np.arange(5), (40, 1))
     blamed = np.arange(40) % 5
     without = np.where(removed == blamed[:, None], (blamed[:, None] + 1) % 5, blamed[:, None])
-    found = false_attribution(blamed, without, removed, **HOW)
+    found = rate(blamed, without, removed)
     assert found["value"] == 0
     assert found["without_another"] == 1
 
@@ -121,7 +334,71 @@ def test_queries_whose_nearest_image_belongs_to_no_unit_are_left_out():
     removed = np.tile(np.arange(3), (4, 1))
     blamed = np.array([0, -1, 1, 2])
     without = np.where(removed == blamed[:, None], -1, blamed[:, None])
-    assert false_attribution(blamed, without, removed, **HOW)["value"] == 0
+    assert rate(blamed, without, removed)["value"] == 0
+
+
+def test_a_rate_without_a_denominator_is_undefined_not_zero():
+    removed = np.tile(np.arange(3), (5, 1))
+    blamed = np.array([0, 1, 2, 0, 1])
+    always = np.where(removed == blamed[:, None], blamed[:, None], (blamed[:, None] + 1) % 3)
+    found = rate(blamed, always, removed)
+    assert found["value"] is None
+    assert found["without_it"] == 1
+    none = rate(np.full(5, -1), always, removed)
+    assert none["value"] is none["low"] is none["without_it"] is None
+
+
+def test_the_rates_interval_is_that_of_a_ratio():
+    generator = np.random.default_rng(0)
+    removed = np.tile(np.arange(2), (60, 1))
+    blamed = np.zeros(60, int)
+
+    def draw():
+        without = np.where(generator.random((60, 2)) < [0.3, 0.6], 0, 1)
+        return rate(blamed, without, removed)
+
+    found = [draw() for _ in range(60)]
+    values = [one["value"] for one in found]
+    assert np.mean(values) == pytest.approx(0.5, abs=0.06)
+    assert np.mean([one["error"] for one in found]) == pytest.approx(np.std(values), rel=0.3)
+
+
+def test_an_image_of_several_groups_blames_each_and_is_compared_with_none_of_them():
+    member_of = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1]], bool)
+    units = groups_of(member_of)
+    assert units.tolist() == [[0, 2], [1, 2], [0, 3]]
+    removed = np.tile(np.arange(4), (4, 1))
+    # image 0 of groups 0 and 2 is blamed; without 0 group 2 is blamed through image 1, without 2
+    # group 0 through image 2; without 1 or 3 image 0 again
+    without = np.tile([1, 0, 2, 0], (4, 1))
+    found = false_attribution(units[np.zeros(4, int)], units[without], removed, **HOW)
+    assert found["value"] == 0
+    without[:, 2] = 1  # an image of group 2, which is not its first
+    found = false_attribution(units[np.zeros(4, int)], units[without], removed, **HOW)
+    assert found["value"] == 0.5
+    assert found["without_another"] == 1
+
+
+def test_slots_of_units_chosen_as_helpful_are_no_yardstick():
+    generator = np.random.default_rng(0)
+    queries, images = 6, 10
+    training = 5 * generator.normal(size=(images, 1, 2, 2))
+    unit = np.tile([7, 0, 3], (queries, 1)).astype(np.int32)  # helpful 1, nearest, random
+    pixels = np.repeat(training[None, [9, 0, 0]], queries, 0)  # only the helpful one moves it
+    drawn = Redrawn(
+        factual=np.repeat(training[:1], queries, 0),
+        pixels=pixels,
+        unit=unit,
+        distance=np.ones(unit.shape),
+        units=np.arange(images)[:, None],
+        helpful=1,
+    )
+    summary, _ = evaluate(
+        {}, {}, np.zeros((0, images), bool), {}, {"images_redrawn": drawn}, training, **HOW
+    )
+    far = summary["images_redrawn"]["false_attribution"]["pixel_nearest"]
+    assert far["without_another"] == 1
+    assert far["value"] == 1
 
 
 def test_the_radius_is_the_mean_farthest_distance_and_knows_its_null():
@@ -135,11 +412,10 @@ def test_the_radius_is_the_mean_farthest_distance_and_knows_its_null():
     assert "null" not in radius(distance, distance[:, :0], **HOW)
 
 
-def test_the_nearest_unit_is_that_of_the_nearest_image():
+def test_the_nearest_image_is_found_for_every_slot():
     training = np.random.default_rng(0).normal(size=(6, 1, 2, 2))
-    unit = np.array([0, 0, 3, 3, 4, -1])
-    found = nearest_unit(training[None, ::-1] + 1e-3, training, unit)
-    assert found.tolist() == [[-1, 4, 3, 3, 0, 0]]
+    found = nearest_images(training[None, ::-1] + 1e-3, training)
+    assert found.tolist() == [[5, 4, 3, 2, 1, 0]]
 
 
 def test_everything_together_and_the_headline():
@@ -154,11 +430,13 @@ def test_everything_together_and_the_headline():
         generator.normal(size=(6, 8, 1, 2, 2)),
         unit,
         generator.random((6, 8)),
-        np.arange(10) % 4,
+        np.arange(10)[:, None] % 4,
+        helpful=0,
     )
     summary, tables = evaluate(
         {"ensemble_matched": effect, "pixel_rbf": effect},
         {"ensemble_matched": groups, "pixel_rbf": groups, "logo_retrained": groups},
+        np.arange(10) % 4 == np.arange(4)[:, None],
         truths,
         {"groups_redrawn": redrawn},
         training,
@@ -170,3 +448,18 @@ def test_everything_together_and_the_headline():
     assert set(brief["group_lds"]) == {"ensemble_matched", "logo_retrained", "ceiling"}
     assert brief["logo_top1"] == {"ensemble_matched": 1.0}
     assert set(brief["groups_redrawn"]) == {"radius", "false_attribution"}
+
+
+def test_what_has_no_value_is_no_headline():
+    undefined = {"value": None, "error": None, "low": None, "high": None}
+    summary = {
+        "lds": {"methods": {"a": {"value": 0.5, "low": None}}, "ceiling": {"value": 0.7}},
+        "images_redrawn": {
+            "radius": {"value": 0.1},
+            "false_attribution": {"pixel_nearest": undefined},
+        },
+    }
+    assert headline(summary, ["a", "b"]) == {
+        "lds": {"a": 0.5, "ceiling": 0.7},
+        "images_redrawn": {"radius": 0.1},
+    }

@@ -18,6 +18,9 @@ def interval(value, error=0.1, **more):
     return {"value": value, "low": value - error, "high": value + error, "error": error, **more}
 
 
+NO_INTERVAL = {"value": 0.5, "error": None, "low": None, "high": None}
+
+
 def evidence(**changes):
     methods = ["ensemble_matched", "ensemble_matched_summed", "pixel_rbf", "logo_retrained"]
     score = GENERATOR.normal(size=(QUERIES, IMAGES))
@@ -31,11 +34,17 @@ def evidence(**changes):
         for kind, slots in (("group_member", 2 * GROUPS), ("member", GROUPS))
     }
     rows = {
-        "ensemble_matched": interval(0.6, p=0.01, minus_pixel=interval(0.01)),
+        "ensemble_matched": interval(0.6, p=0.01, minus_pixel=interval(0.01, p=0.9)),
         "pixel_rbf": interval(0.5, p=0.01),
-        "random": interval(0.0, p=0.5, minus_pixel=interval(-0.4)),
+        "random": interval(0.0, p=0.5, minus_pixel=interval(-0.4, p=0.01)),
     }
-    truth = {"methods": rows, "subsets": 8, "seeds": 2, "ceiling": 0.9, "seed_correlation": 0.6}
+    truth = {
+        "methods": rows,
+        "subsets": 8,
+        "seeds": 2,
+        "ceiling": interval(0.9),
+        "seed_correlation": 0.6,
+    }
     far = interval(0.4, without_it=0.3, without_another=0.8)
     distances = {"radius": interval(0.2), "published": {"value": 44.0}}
     drawn = {"false_attribution": {"pixel_nearest": far}, **distances}
@@ -212,28 +221,104 @@ def test_large_pictures_are_shown_small():
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (interval(0.6, p=0.01, minus_pixel=interval(0.5)), "better than chance, beats the pixel"),
-        (interval(0.6, p=0.01, minus_pixel=interval(0.0)), "better than chance, level with"),
         (
-            interval(0.05, p=0.01, minus_pixel=interval(-0.5)),
-            "perhaps better than chance, below the pixel",
+            interval(0.6, p=0.01, minus_pixel=interval(0.5, p=0.01)),
+            "better than chance, beats the pixel kernel",
         ),
-        (interval(0.6, p=0.2), "no better than chance"),
+        (
+            interval(0.6, p=0.01, minus_pixel=interval(0.5, p=0.1)),
+            "better than chance, level with the pixel kernel",
+        ),
+        (
+            interval(0.6, p=0.01, minus_pixel=interval(0.0, p=0.01)),
+            "better than chance, level with the pixel kernel",
+        ),
+        (
+            interval(0.05, p=0.01, minus_pixel=interval(-0.5, p=0.01)),
+            "perhaps better than chance, below the pixel kernel",
+        ),
+        (interval(0.6, p=0.2), "not clear of chance"),
+        (NO_INTERVAL | {"p": 0.01, "minus_pixel": NO_INTERVAL | {"p": 0.01}}, ""),
     ],
 )
-def test_verdicts_claim_what_the_intervals_carry(row, said):
-    assert verdict({"method": "m", **row}).startswith(said)
+def test_verdicts_claim_what_intervals_and_shuffled_names_carry(row, said):
+    assert verdict({"method": "m", **row}) == said
+
+
+def test_a_verdict_on_a_share_is_against_the_share_by_chance():
+    row = {"method": "m", **interval(0.3, p=0.01)}
+    assert verdict(row, 0.1) == "better than chance"
+    assert verdict(row, 0.25) == "perhaps better than chance"
 
 
 def test_answers_admit_what_is_not_known():
     unsure = [{"method": "m", **interval(0.05, p=0.3)}]
-    assert answer(unsure, 0.0).startswith("Not that these numbers could tell")
-    sure = [{"method": "m", **interval(0.5, p=0.01)}]
-    assert answer(sure, 0.0) == "Yes, all of them; m best, at 0.50."
-    assert answer([*unsure, *sure], 0.0).startswith("1 of 2 do")
-    blind = [*sure, {"method": "query_independent", **interval(0.7)}]
-    assert "nothing here may be claimed of a single query" in answer(blind, 0.0)
-    assert answer([], 0.0) == "No method to judge."
+    assert answer(unsure, 0.0, ["m"]).startswith("Not that these numbers could tell")
+    by_shuffling = [{"method": "m", **interval(0.5, p=0.3)}]
+    assert answer(by_shuffling, 0.0, ["m"]).startswith("Not that these numbers could tell")
+    sure = [{"method": "n", **interval(0.5, p=0.01)}]
+    assert answer(sure, 0.0, ["n"]) == "Yes, all of them; n best, at 0.50."
+    assert answer([*unsure, *sure], 0.0, ["m", "n"]).startswith("1 of 2 do")
+    assert answer([], 0.0, []) == "No method to judge."
+    assert answer([{"method": "m", **NO_INTERVAL, "p": 0.1}], 0.0, ["m"]).startswith("Too few")
+
+
+def test_variants_and_the_truth_are_not_counted_as_methods():
+    sure = interval(0.5, p=0.01)
+    rows = [
+        {"method": name, **sure, "value": value}
+        for name, value in (("m", 0.5), ("m_summed", 0.6), ("logo_paired", 0.9), ("random", 0.8))
+    ]
+    assert answer(rows, 0.0, ["m", "logo_paired"]) == "Yes, all of them; m best, at 0.50."
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        (0.2, " It does better than a forecast that is the same for every query (0.30 against"),
+        (0.05, " It cannot be told from a forecast that is the same for every query (0.15"),
+        (-0.2, "better still (-0.10 against 0.10 on the same truth), so nothing here may be"),
+    ],
+)
+def test_what_may_be_said_of_a_single_query_follows_from_the_comparison_on_one_truth(
+    difference, said
+):
+    blind = {"method": "query_independent", **interval(0.1)}
+    rows = [{"method": "m", **interval(0.5, p=0.01, minus_blind=interval(difference))}, blind]
+    assert said in answer(rows, 0.0, ["m"])
+    unsure = [{"method": "m", **interval(0.5, p=0.3, minus_blind=interval(difference))}, blind]
+    assert said not in answer(unsure, 0.0, ["m"])
+
+
+def test_the_size_of_groups_is_named_unless_a_method_surely_does_better():
+    size = {"method": "group_size", **interval(0.4, p=0.01)}
+
+    def answered(p, difference):
+        row = interval(0.5, p=p, minus_size=interval(difference, p=0.01))
+        return answer([{"method": "m", **row}, size], 0.0, ["m"])
+
+    assert "size" not in answered(0.01, 0.3)
+    assert "is level with that, at 0.40" in answered(0.01, 0.05)
+    assert "is above that, at 0.40" in answered(0.01, -0.3)
+    assert "is level with that" in answered(0.5, 0.0)
+
+
+def test_a_page_without_intervals_claims_nothing():
+    def blank(value):
+        if isinstance(value, dict):
+            bare = {k: blank(v) for k, v in value.items()}
+            return bare | dict.fromkeys({"error", "low", "high"} & set(value))
+        return value
+
+    summary = blank(evidence().summary)
+    undefined = dict(NO_INTERVAL, value=None, without_it=None, without_another=None)
+    summary["images_redrawn"]["false_attribution"] = {"pixel_nearest": undefined}
+    text = page(evidence(summary=summary), queries=1, top=3)
+    Checked().feed(text)
+    assert "undefined" in text
+    assert "None" not in text.split('id="believe"')[1].split('id="training"')[0]
+    for claim in ("better than chance", "the pixel kernel</text>", "moves pictures further"):
+        assert claim not in text
 
 
 def test_methods_have_words_and_unknown_ones_their_names():
@@ -288,7 +373,7 @@ def test_images_of_the_group_named_first_are_shown_with_their_shares():
 def test_the_method_that_agrees_best_with_retraining_is_the_one_that_stands_open():
     summary = evidence().summary
     for method in ("ensemble_matched", "pixel_rbf"):
-        rows = {**summary["lds"]["methods"], method: interval(0.8)}
+        rows = {**summary["lds"]["methods"], method: interval(0.8, p=0.01)}
         text = page(
             evidence(summary={**summary, "lds": {**summary["lds"], "methods": rows}}), 1, top=3
         )

@@ -89,6 +89,20 @@ def test_asking_for_more_models_leaves_the_others_as_they_were():
         np.testing.assert_array_equal(more["trains_on"][j], arrays["trains_on"][i])
 
 
+def test_no_two_halves_are_alike_even_if_all_there_are_are_drawn():
+    for seed in range(5):
+        models, arrays = encoded(group_halves=10, half_seeds=1, seed=seed)
+        halves = rows(models, arrays, "group_half")
+        assert len(np.unique(halves, axis=0)) == 10
+        fewer, first = encoded(group_halves=6, half_seeds=1, seed=seed)
+        np.testing.assert_array_equal(rows(fewer, first, "group_half"), halves[:6])
+
+
+def test_near_duplicates_may_leave_too_few_halves_that_differ():
+    with pytest.raises(BegatError, match="splits.halves: expected at most 6, .* 2 of 4 units"):
+        encoded(cluster=(np.arange(IMAGES) // 10).astype(np.int32), members=0, halves=7)
+
+
 def test_codes_as_published_depend_on_how_many_members_there_are():
     recipes = [
         [m.recipe for m in roster({**REQUEST, "code": "random", "members": n}, GROUPS, 4)]
@@ -128,6 +142,11 @@ def test_other_seeds_make_other_splits():
         (dict(group_members=6), 5, "splits.group_members: 5 units need a multiple of 8"),
         (dict(), 0, "splits.group_members: expected 0, as there are only 0 units"),
         (dict(group_members=0), 1, r"splits.logo: expected 0, as the dataset has 1 group"),
+        (
+            dict(group_halves=11),
+            5,
+            "splits.group_halves: expected at most 10, the number of ways to keep 2 of 5 units",
+        ),
         (dict(logo=2), 5, "splits.full: expected at least splits.logo=2 seeds"),
     ],
 )

@@ -7,8 +7,8 @@ from begat.core.codes import code_blocks
 from begat.core.membership import groups_seen
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
-from begat.io.trained import predictor_of
 from begat.io.results import trains_on
+from begat.io.trained import predictor_of
 from begat.stages.counterfactuals import image_slots, redraw, without_groups, without_images
 
 

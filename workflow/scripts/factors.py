@@ -6,8 +6,8 @@ from typing import Any
 from begat.io.artifacts import Block
 from begat.io.gradients import training_sample
 from begat.io.job import Run, main
-from begat.io.trained import denoiser_of, row_of
 from begat.io.results import trains_on
+from begat.io.trained import denoiser_of, row_of
 from begat.stages.factors import factors, left_out
 
 

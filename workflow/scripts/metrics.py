@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from begat.core.membership import groups_seen
+from begat.core.removals import groups_of
 from begat.io.artifacts import Artifact, Block
 from begat.io.job import Run, main
 from begat.io.results import additive_scores, first_seeds, joined, leading, losses, trains_on
@@ -25,22 +26,12 @@ def compute(run: Run, summary: dict[str, Any], methods: list[str]) -> Iterator[B
     if first["group_half"]:
         removed = ~groups_seen(images["member_of"], trains_on(run, first["group_half"])).T
         truths["group_lds"] = Truth(removed, losses(run, "group_half").mean(-1))
-    in_group = images["member_of"]
-    units = {
-        "group_member-": np.where(in_group.any(0), in_group.argmax(0), -1),
-        "member-": images["cluster"],
-    }
     found, tables = evaluate(
         additive_scores(run),
         dict(zip(aggregated.attributes["methods"], aggregated["score"], strict=True)),
+        images["member_of"],
         truths,
-        {
-            name: Redrawn(
-                *(joined(run, "counterfactuals", array, kind) for array in REDRAWN), units[kind]
-            )
-            for name, kind in (("groups_redrawn", "group_member-"), ("images_redrawn", "member-"))
-            if run.reads("counterfactuals", kind)
-        },
+        dict(redrawn(run)),
         images["pixels"] / 127.5 - 1,
         seed=run.seed,
         **run.section("metrics"),
@@ -50,6 +41,17 @@ def compute(run: Run, summary: dict[str, Any], methods: list[str]) -> Iterator[B
     missing = np.full(aggregated["score"].shape[1], np.nan)
     for table in ("lds", "group_lds", "logo_spearman") if methods else ():
         yield {table: np.stack([tables.get(table, {}).get(m, missing) for m in methods])}
+
+
+def redrawn(run: Run) -> Iterator[tuple[str, Redrawn]]:
+    images = run.read("images")
+    units = {"group_member-": groups_of(images["member_of"]), "member-": images["cluster"][:, None]}
+    for name, kind in (("groups_redrawn", "group_member-"), ("images_redrawn", "member-")):
+        if drawn := run.reads("counterfactuals", kind):
+            arrays = {array: joined(run, "counterfactuals", array, kind) for array in REDRAWN}
+            reasons = drawn[0].attributes["slots"] if kind == "member-" else []
+            helpful = sum(reason.startswith("helpful") for reason in reasons)
+            yield name, Redrawn(**arrays, units=units[kind], helpful=helpful)
 
 
 def body(run: Run) -> None:

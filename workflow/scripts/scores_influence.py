@@ -9,8 +9,8 @@ from begat.core.membership import groups_seen, mean_over_trained
 from begat.io.artifacts import Block
 from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
-from begat.io.trained import denoiser_of, row_of
 from begat.io.results import trains_on
+from begat.io.trained import denoiser_of, row_of
 from begat.stages.scores_influence import (
     GROUP_METHODS,
     METHODS,

@@ -8,7 +8,14 @@ from jaxtyping import Float
 
 from begat.core.words import words
 
-YARDSTICKS = ("random", "query_independent", "another_training")
+YARDSTICKS = ("random", "group_size", "query_independent", "another_training")
+TRUTH = "logo_"  # how the rows begin that are the truth
+LEVEL = 0.05  # of p-values in verdicts
+CLEAR, UNCLEAR, UNKNOWN = "better than chance", "perhaps better than chance", "not clear of chance"
+BESIDE = {1: "beats", 0: "level with", -1: "below"}
+BOUNDS = ("ceiling", "seed_correlation", "subsets", "seeds")
+CORRELATION = "rank correlation"
+Row = dict[str, Any]
 MEASURES = {  # of agreement with leave-one-group-out, in the order of their table
     "top1": "top 1",
     "top3": "top 3",
@@ -30,89 +37,134 @@ GOLDS |= {
 }
 
 
-def charts(summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    """The agreement with retraining as rows of dots and intervals, with what bounds them."""
-    if "lds" in summary:
-        yield _chart(
-            "lds", "Images: do the scores predict retraining on random halves?", summary["lds"]
-        )
-    if "group_lds" in summary:
-        title = "Groups: do the scores predict retraining on random halves of the groups?"
-        yield _chart("group_lds", title, summary["group_lds"])
+def charts(summary: Mapping[str, Any], leading: Sequence[str]) -> Iterable[dict[str, Any]]:
+    """The agreement with retraining as rows of dots and intervals, with what bounds them.
+
+    ``leading``: the methods to look at first; the answers leave their variants out.
+    """
+    for name, units, title in (
+        ("lds", "images", "Images: do the scores predict retraining on random halves?"),
+        ("group_lds", "groups", "Groups: do the scores predict retraining on random halves?"),
+    ):
+        if name in summary:
+            found = summary[name]
+            chart = _chart(name, title, found["methods"], leading)
+            chart |= {bound: found.get(bound) for bound in BOUNDS}
+            blind = "query_independent" in found["methods"]
+            yield chart | {"over": f"halves of the {units}", "blind": blind}
     if "logo" in summary:
         judged, chances = summary["logo"][summary["logo"]["judge"]], summary["logo"]["chance"]
-        for part, title in (
-            ("spearman", "Groups: do the scores rank them as retraining without each does?"),
-            ("top1", "Groups: is the most helpful one the right one?"),
+        for part, title, unit in (
+            ("spearman", "Groups: do they rank as retraining without each does?", CORRELATION),
+            ("top1", "Groups: is the most helpful one the right one?", "share"),
         ):
-            chance = chances[part]
-            chart = _chart(f"logo_{part}", title, {"methods": judged[part]})
-            chart |= {"chance": chance, "answer": answer(chart["rows"], chance)}
-            yield {**chart, "unit": "share" if part == "top1" else chart["unit"]}
+            chart = _chart(f"logo_{part}", title, judged[part], leading, chances[part])
+            yield chart | {"unit": unit, "over": "groups"}
 
 
-def _chart(name: str, title: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    rows = [{"method": method, **row} for method, row in found["methods"].items()]
+def _chart(
+    name: str,
+    title: str,
+    methods: Mapping[str, Any],
+    leading: Sequence[str],
+    chance: float = 0.0,
+) -> dict[str, Any]:
+    rows: list[Row] = [{"method": method, **row} for method, row in methods.items()]
     for row in rows:
-        row["verdict"] = verdict(row)
+        row["verdict"] = verdict(row, chance)
+    ends = [row["value"] if row["low"] is None else row["low"] for row in rows]
     return {
         "name": name,
         "title": title,
-        "answer": answer(rows, 0.0),
-        "unit": "rank correlation",
-        "chance": 0.0,
-        "ceiling": found.get("ceiling"),
-        "seed_correlation": found.get("seed_correlation"),
-        "subsets": found.get("subsets"),
-        "seeds": found.get("seeds"),
-        "low": min(-0.2, *(row["low"] for row in rows)),
+        "answer": answer(rows, chance, leading),
+        "unit": CORRELATION,
+        "chance": chance,
+        **dict.fromkeys(BOUNDS),
+        "blind": False,
+        "low": min(-0.2, *ends),
         "rows": rows,
     }
 
 
-def verdict(row: Mapping[str, Any]) -> str:
-    """What the numbers allow one to say of a method, in a few words."""
+def verdict(row: Row, chance: float = 0.0) -> str:
+    """What the numbers allow one to say of a method, in a few words.
+
+    Nothing without an interval. With one, a method is clear of chance or of its rival where the
+    interval is and shuffled names of units would hardly do as well.
+    """
     if row["method"] in YARDSTICKS:
         return "yardstick"
-    said = []
-    if "p" in row:
-        shuffled, apart = row["p"] <= 0.05, row["low"] > 0
-        sure = "better than chance" if apart else "perhaps better than chance"
-        said.append(sure if shuffled else "no better than chance")
+    if row["low"] is None:
+        return ""
+    said = [CLEAR if _clear(row, chance) else UNCLEAR if row["p"] <= LEVEL else UNKNOWN]
     if "minus_pixel" in row:
-        rival = row["minus_pixel"]
-        if rival["low"] > 0:
-            said.append("beats the pixel kernel")
-        elif rival["high"] < 0:
-            said.append("below the pixel kernel")
-        else:
-            said.append("level with the pixel kernel")
+        said.append(f"{BESIDE[_side(row['minus_pixel'])]} the pixel kernel")
     return ", ".join(said)
 
 
-def answer(rows: Sequence[Mapping[str, Any]], chance: float) -> str:
-    """The answer to a chart's question, as far as its intervals carry one."""
-    methods = [row for row in rows if row["method"] not in YARDSTICKS]
-    blind = next((row for row in rows if row["method"] == "query_independent"), None)
+def _clear(row: Row, chance: float) -> bool:
+    return row["low"] is not None and row["low"] > chance and row["p"] <= LEVEL
+
+
+def _side(difference: Row) -> int:
+    """1 where a difference is surely positive, -1 where surely negative, 0 where unknown."""
+    low, high = difference["low"], difference["high"]
+    if low is None or difference.get("p", 0) > LEVEL:
+        return 0
+    return int(low > 0) - int(high < 0)
+
+
+def answer(rows: Sequence[Row], chance: float, leading: Sequence[str]) -> str:
+    """The answer to a chart's question, as far as its intervals carry one.
+
+    Counted are the leading methods: their variants are no further evidence, and rows that are the
+    truth are no methods.
+    """
+    methods = [r for r in rows if r["method"] in leading and not r["method"].startswith(TRUTH)]
     if not methods:
         return "No method to judge."
+    if any(row["low"] is None for row in methods):
+        return "Too few queries, halves or groups to say: an interval needs four of each."
     best = max(methods, key=lambda row: row["value"])
-    sure = [row for row in methods if row["low"] > chance and row.get("p", 0) <= 0.05]
+    sure = [row for row in methods if _clear(row, chance)]
     if not sure:
-        said = "Not that these numbers could tell: no method's interval is clear of chance."
-    elif len(sure) == len(methods):
-        said = f"Yes, all of them; {words(best['method'])[0]} best, at {best['value']:.2f}."
+        said = "Not that these numbers could tell: no method is clear of chance."
     else:
-        said = (
-            f"{len(sure)} of {len(methods)} do; {words(best['method'])[0]} best, at "
-            f"{best['value']:.2f}."
-        )
-    if blind and blind["value"] > best["value"]:
-        said += (
-            " A forecast that is the same for every query does better still, so nothing here may "
-            "be claimed of a single query."
-        )
+        share = "Yes, all of them" if sure == methods else f"{len(sure)} of {len(methods)} do"
+        said = f"{share}; {words(best['method'])[0]} best, at {best['value']:.2f}."
+    yardsticks = {row["method"]: row for row in rows}
+    size, blind = yardsticks.get("group_size"), yardsticks.get("query_independent")
+    if size and (sure or _clear(size, chance)):
+        said += _beside_size(best, size)
+    if blind and sure:
+        said += _beside_blind(best, blind)
     return said
+
+
+def _beside_size(best: Row, size: Row) -> str:
+    """What the size of groups alone reaches, unless the best method surely does better."""
+    side = _side(best["minus_size"])
+    if side > 0:
+        return ""
+    return (
+        f" The size of a group, which knows no model, is {'above' if side else 'level with'} "
+        f"that, at {size['value']:.2f}."
+    )
+
+
+def _beside_blind(best: Row, blind: Row) -> str:
+    """Whether the best method knows more of a query than holds for all; on the same truth."""
+    other, difference = blind["value"], best["minus_blind"]
+    compared = f"({other + difference['value']:.2f} against {other:.2f} on the same truth)"
+    forecast = "a forecast that is the same for every query"
+    if (side := _side(difference)) > 0:
+        return f" It does better than {forecast} {compared}."
+    if side < 0:
+        return (
+            f" {forecast.capitalize()} does better still {compared}, so nothing here may be "
+            "claimed of a single query."
+        )
+    return f" It cannot be told from {forecast} {compared}."
 
 
 def curve_lines(

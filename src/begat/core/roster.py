@@ -5,6 +5,7 @@ themselves. How many models of a kind there are is not part of it (unless a code
 makes it so), so asking for more leaves the recipes of the others as they were.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,11 @@ def roster(splits: Mapping[str, Any], groups: int, pack: int) -> list[Model]:
     return models
 
 
+def half_size(units: int, kept: float) -> int:
+    """How many of the units a half keeps: at least one, and never all."""
+    return min(max(round(kept * units), 1), units - 1)
+
+
 def check_request(splits: Mapping[str, Any], images: int, groups: int) -> None:
     """Raise BegatError where these splits cannot be made of so many images and groups."""
     if splits["full"] < splits["logo"]:
@@ -102,4 +108,17 @@ def check_request(splits: Mapping[str, Any], images: int, groups: int) -> None:
             raise BegatError(
                 f"splits.{kind}: expected 0, as the dataset has {groups} group(s) and removing one "
                 "must leave another"
+            )
+    for kind, units in (("halves", images), ("group_halves", groups)):
+        check_halves(kind, splits[kind], units, splits["kept"])
+
+
+def check_halves(kind: str, count: int, units: int, kept: float) -> None:
+    """Raise BegatError where so many halves cannot all differ."""
+    if count > units:  # at least so many differ
+        size = half_size(units, kept)
+        if count > (ways := math.comb(units, size)):
+            raise BegatError(
+                f"splits.{kind}: expected at most {ways}, the number of ways to keep {size} of "
+                f"{units} units; found {count}"
             )

@@ -1,9 +1,7 @@
-"""Agreement between scores and retraining: rank correlations, their ceilings and their spread."""
-
-from collections.abc import Callable, Sequence
+"""Rank correlation between what scores predict and what retraining measures."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from scipy.stats import rankdata
 
 Predicted = Float[np.ndarray, "subset query"]
@@ -39,10 +37,13 @@ def error_over_draws(values: Float[np.ndarray, "*rest draw"]) -> Float[np.ndarra
 
 
 def removed_sum(
-    score: Float[np.ndarray, "query unit"], removed: Float[np.ndarray, "subset unit"]
+    score: Float[np.ndarray, "query unit"], removed: Shaped[np.ndarray, "subset unit"]
 ) -> Predicted:
-    """The loss a score predicts for each subset: the sum of the removed units' scores."""
-    return removed @ score.T
+    """The loss a score predicts for each subset: the sum of the removed units' scores.
+
+    ``removed`` is true, or a weight, where the subset lacks the unit.
+    """
+    return removed.astype(score.dtype) @ score.T
 
 
 def lds(predicted: Predicted, measured: Measured) -> Float[np.ndarray, " query"]:
@@ -58,60 +59,3 @@ def reliability(measured: Measured) -> float:
     seeds = measured.shape[1]
     pairs = [(i, j) for i in range(seeds) for j in range(i)]
     return float(np.mean([correlation(measured[:, i].T, measured[:, j].T) for i, j in pairs]))
-
-
-def ceiling(measured: Measured) -> float:
-    """What a perfect predictor of the expected loss would score against these seeds' mean.
-
-    With one seed's reliability r, the mean of n seeds has reliability nr / (1 + (n-1) r)
-    (Spearman-Brown), and the expectation correlates with it as the square root of that.
-    """
-    r, n = max(reliability(measured), 0.0), measured.shape[1]
-    return float(np.sqrt(n * r / (1 + (n - 1) * r)))
-
-
-def half_samples(
-    statistic: Callable[..., Float[np.ndarray, "*shape"]],
-    sizes: Sequence[int],
-    generator: np.random.Generator,
-    resamples: int,
-) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "resample *shape"]]:
-    """A statistic of crossed axes, and its deviations on halves drawn without replacement.
-
-    ``statistic`` takes the indices kept on each axis (subsets and queries, say). All axes are
-    halved at once, because all queries share the same subset models and all subsets the same
-    queries; halves without replacement keep ties out, which a bootstrap would make. A half
-    deviates from the whole as the whole does from what endless data would give, so the root mean
-    square deviation is a standard error. Statistics of several methods share their halves: the
-    deviations of their differences are those of paired comparisons.
-    """
-
-    def half(n: int) -> np.ndarray:
-        return generator.permutation(n)[: max(n // 2, min(n, 2))]
-
-    whole = statistic(*[np.arange(n) for n in sizes])
-    halves = [statistic(*[half(n) for n in sizes]) for _ in range(resamples)]
-    return whole, np.stack(halves) - whole
-
-
-def interval(value: float, deviations: Float[np.ndarray, " resample"]) -> dict[str, float]:
-    """The value with its standard error and 95 % interval, from ``half_samples``."""
-    error = float(np.sqrt(np.mean(deviations**2)))
-    return {
-        "value": float(value),
-        "error": error,
-        "low": float(value) - 1.96 * error,
-        "high": float(value) + 1.96 * error,
-    }
-
-
-def permutation_p(
-    predicted: Predicted, measured: Measured, generator: np.random.Generator, permutations: int
-) -> float:
-    """How often shuffled subsets agree at least as well: one shuffle for all queries at once."""
-    found = lds(predicted, measured).mean()
-    shuffled = [
-        lds(predicted[generator.permutation(len(predicted))], measured).mean()
-        for _ in range(permutations)
-    ]
-    return float((1 + np.sum(np.array(shuffled) >= found)) / (1 + permutations))

@@ -76,9 +76,10 @@ METHODS = {
         "retraining with another seed: what even the truth itself reaches",
     ),
     "random": ("random", "random numbers: what no knowledge gives"),
+    "group_size": ("group size", "the number of images that go: knows neither model nor query"),
     "query_independent": (
         "same for every query",
-        "what retraining says of all other queries: right on average, blind to this one",
+        "what retraining with other seeds says of all other queries: blind to this one",
     ),
 }
 VARIANTS = {  # endings of names: what they add to the name and to the description

@@ -279,7 +279,7 @@ class ScoresGuda:
 class Metrics:
     """How scores are held against retraining."""
 
-    resamples: int = key("halves of queries and subsets drawn for each interval", least=10)
+    resamples: int = key("halves drawn for each interval, shuffles for each p-value", least=20)
 
 
 @dataclass

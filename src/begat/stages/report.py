@@ -102,7 +102,7 @@ def page(evidence: Evidence, queries: int, top: int) -> str:
         words=words,
         zip=zip,
         cards=[card(evidence, query, top, gallery) for query in shown],
-        agreement=list(charts(evidence.summary)),
+        agreement=list(charts(evidence.summary, evidence.leading)),
         logo=list(logo_tables(evidence.summary.get("logo", {}))),
         redrawn=evidence.summary,
         curves=curve_lines(evidence.curves),

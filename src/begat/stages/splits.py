@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int
 
 from begat.core.codes import ensemble_codes
 from begat.core.membership import check_exposure
-from begat.core.roster import Model
+from begat.core.roster import Model, check_halves, half_size
 from begat.core.seeds import numpy_generator
 from begat.errors import BegatError
 
@@ -33,8 +33,8 @@ def encode(
     would leave the other. An image of several groups is trained on where *all* its groups are.
 
     Raises:
-        BegatError: an impossible number of codes, a model with nothing to train on, a group that
-            fewer members of the group-coded ensemble would train on than its code says.
+        BegatError: an impossible number of codes or halves, a model with nothing to train on, a
+            group that fewer members of the group-coded ensemble would train on than its code says.
     """
     _, unit = np.unique(cluster, return_inverse=True)
     units, groups = int(unit.max()) + 1, len(member_of)
@@ -47,6 +47,11 @@ def encode(
         )
         membership = [np.flatnonzero(of).tolist() for of in member_of.T]
         check_exposure(codes["group_member_code"], membership, group_names)
+
+    halves = {
+        kind: _halves(seed, kind, sum(m.kind == kind and not m.seed for m in models), size, kept)
+        for kind, size in (("half", units), ("group_half", groups))
+    }
 
     def images_with(groups_on: Bool[np.ndarray, " group"]) -> Bool[np.ndarray, " image"]:
         return ~member_of[~groups_on].any(0)
@@ -62,9 +67,9 @@ def encode(
             case "group_member":
                 return images_with(codes["group_member_code"][:, model.index])
             case "half":
-                return _half(seed, model, units, kept)[unit]
+                return halves["half"][model.index][unit]
             case "group_half":
-                return images_with(_half(seed, model, groups, kept))
+                return images_with(halves["group_half"][model.index])
         raise AssertionError(model.kind)
 
     trains_on = np.stack([row(model) for model in models])
@@ -72,13 +77,29 @@ def encode(
     return {"trains_on": trains_on, **codes}
 
 
-def _half(seed: int, model: Model, units: int, kept: float) -> Bool[np.ndarray, " unit"]:
-    """A random subset of fixed size; the same for every seed of this half."""
-    size = min(max(round(kept * units), 1), units - 1)
-    chosen = np.zeros(units, bool)
-    generator = numpy_generator(seed, "splits", model.kind, model.index)
-    chosen[generator.permutation(units)[:size]] = True
-    return chosen
+def _halves(
+    seed: int, kind: str, count: int, units: int, kept: float
+) -> list[Bool[np.ndarray, " unit"]]:
+    """Distinct random subsets of one size.
+
+    Each is the first of its own drawings that no earlier one is equal to, so the earlier ones do
+    not depend on how many there are.
+
+    Raises:
+        BegatError: there are fewer such subsets (near-duplicates leave fewer units than images).
+    """
+    check_halves("halves" if kind == "half" else "group_halves", count, units, kept)
+    size = half_size(units, kept)
+    halves: list[np.ndarray] = []
+    drawn: set[bytes] = set()
+    for index in range(count):
+        generator = numpy_generator(seed, "splits", kind, index)
+        while len(drawn) == index:
+            half = np.zeros(units, bool)
+            half[generator.permutation(units)[:size]] = True
+            drawn.add(half.tobytes())
+        halves.append(half)
+    return halves
 
 
 def _check(trains_on: Bool[np.ndarray, "model image"], models: Sequence[Model]) -> None:

@@ -1,0 +1,68 @@
+"""The noise ceiling is what a perfect predictor reaches, whatever the queries are like."""
+
+import numpy as np
+import pytest
+
+from begat.core.ceilings import attainable, ceiling, reliabilities
+from begat.core.forecasts import forecast_of
+from begat.core.statistics import lds
+from begat.core.subset_agreement import subset_agreement
+
+QUERIES = 60
+KINDS = {
+    "equal": np.full(QUERIES, 1.0),
+    "half clear, half noise": np.where(np.arange(QUERIES) % 2, 3.0, 0.0),
+    "all degrees": np.linspace(0, 2, QUERIES),
+}
+
+
+def simulated(generator, signal, subsets, seeds):
+    """What a perfect predictor knows, and the losses measured."""
+    effect = generator.normal(size=(subsets, len(signal))) * signal
+    return effect, effect[:, None] + generator.normal(size=(subsets, seeds, len(signal)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("subsets", "seeds"), [(12, 2), (24, 3)])
+def test_a_perfect_predictor_reaches_the_ceiling(kind, subsets, seeds):
+    generator = np.random.default_rng(0)
+    reached = attainable(subsets, generator)
+    pairs = []
+    for _ in range(20):
+        effect, measured = simulated(generator, KINDS[kind], subsets, seeds)
+        pairs.append((lds(effect, measured).mean(), ceiling(measured, reached)))
+    perfect, bound = np.mean(pairs, 0)
+    assert bound == pytest.approx(perfect, abs=0.08)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_many_subsets_the_ceiling_is_closer(kind):
+    generator = np.random.default_rng(1)
+    effect, measured = simulated(generator, KINDS[kind], 200, 4)
+    bound = ceiling(measured, attainable(200, generator))
+    assert bound == pytest.approx(lds(effect, measured).mean(), abs=0.05)
+
+
+def test_the_interval_of_the_ceiling_holds_the_perfect_predictor():
+    generator = np.random.default_rng(2)
+    inside = []
+    for _ in range(12):
+        removed = np.zeros((16, 40), bool)
+        for row in removed:
+            row[generator.permutation(40)[:20]] = True
+        effect = generator.normal(size=(QUERIES, 40)) * KINDS["half clear, half noise"][:, None]
+        losses = removed @ effect.T / 3
+        measured = losses[:, None] + generator.normal(size=(16, 2, QUERIES))
+        forecasts = {"perfect": forecast_of(effect)}
+        found, _ = subset_agreement(forecasts, removed, measured, name="lds", seed=0, resamples=20)
+        bound = found["ceiling"]
+        inside.append(bound["low"] < found["methods"]["perfect"]["value"] < bound["high"])
+    assert sum(inside) >= 10
+
+
+def test_losses_without_noise_or_without_signal_are_at_the_ends():
+    losses = np.random.default_rng(0).normal(size=(10, 1, 5))
+    exact = np.repeat(losses, 3, axis=1)
+    assert reliabilities(exact)[-1] == pytest.approx(1, abs=1e-3)
+    constant = np.ones((10, 3, 5))
+    assert ceiling(constant, attainable(10, np.random.default_rng(0))) < 0.2
