@@ -8,7 +8,13 @@ from begat.core.membership import groups_seen
 from begat.io import networks
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
-from begat.stages.counterfactuals import image_slots, redraw, without_groups, without_images
+from begat.stages.counterfactuals import (
+    drawn_by_all,
+    image_slots,
+    redraw,
+    without_groups,
+    without_images,
+)
 
 
 def compute(run: Run) -> Iterator[Block]:
@@ -24,13 +30,16 @@ def compute(run: Run) -> Iterator[Block]:
         strength=asked["strength"],
         **{k: run.params["queries"][k] for k in ("sampler", "steps", "clip")},
     )
+    names = [model.name for model in run.job.models]
+    by_all = drawn_by_all(draw, queries["pixels"], queries.attributes["drawn_by"], names)
     if run.job.models[0].kind == "group_member":
         seen = groups_seen(images["member_of"], trains_on)
         blocks = code_blocks(run.params["splits"]["group_code"], *seen.shape)
-        yield without_groups(draw, seen, blocks, numbers, seed=run.seed)
+        yield without_groups(draw, by_all, seen, blocks, seed=run.seed)
         return
     yield without_images(
         draw,
+        by_all,
         measured["gram"],
         trains_on.T,
         images["cluster"],

@@ -37,10 +37,10 @@ def measure(
     Returns:
         The arrays of the ``measurements`` schema.
     """
-    images, models = torch.from_numpy(pixels), predictor.models
+    images, models = torch.from_numpy(pixels).to(predictor.dtype), predictor.models
     which = torch.arange(draws) if chosen is None else torch.tensor(chosen)
     count = len(which)
-    loss = np.zeros((models, len(images), count), np.float32)
+    loss = np.zeros((models, len(images), count), images.numpy().dtype)
     timestep = np.zeros((len(images), count), np.int32)
     grams = np.zeros((len(images), models, models))
     shape = (images.shape[1], images.shape[2], images.shape[3])
@@ -49,7 +49,7 @@ def measure(
         some = slice(start, start + several)
         generators = (torch_generator(seed, "measurements", query) for query in queries[some])
         t, noise = several_draws(generators, draws, predictor.schedule.timesteps, shape)
-        t, noise = t[:, which].flatten(), noise[:, which].flatten(0, 1)
+        t, noise = t[:, which].flatten(), noise[:, which].flatten(0, 1).to(images)
         noisy = diffuse(predictor.schedule, images[some].repeat_interleave(count, 0), t, noise)
         classes = torch.from_numpy(label[some]).long().repeat_interleave(count)
         condition = classes if predictor.config.classes else None
