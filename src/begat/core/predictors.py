@@ -59,7 +59,8 @@ class Predictor:
 
     def network(self, model: int) -> Network:
         """One model as a function of noisy images, timesteps and labels, all on the device."""
-        weights = unflatten(self.rows[model : model + 1].to(self.device), self.config)
+        row = self.rows[model : model + 1].to(self.device, copy=True)  # every row begins aligned
+        weights = unflatten(row, self.config)
 
         def ask(noisy: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
             classes = None if label is None else label[None]
