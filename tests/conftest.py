@@ -3,7 +3,7 @@
 import os
 
 os.environ.update(OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1")
-THREADS = int(os.environ.setdefault("OMP_NUM_THREADS", "1"))  # before any library reads it
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook
 
@@ -15,7 +15,7 @@ from small import CONFIGS  # noqa: E402
 
 from begat.core.unet import UNetConfig  # noqa: E402
 
-torch.set_num_threads(THREADS)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(params=CONFIGS, ids=str)

@@ -7,6 +7,8 @@ from begat.core.draws import shared_draws
 from begat.core.noise import torch_generator
 from begat.errors import BegatError
 
+pytestmark = pytest.mark.numerics
+
 
 def test_draws_come_in_antithetic_pairs_one_in_each_stratum_of_time():
     t, noise = shared_draws(torch_generator(0, "q"), 32, 1000, (1, 4, 4))

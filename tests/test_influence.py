@@ -31,6 +31,8 @@ from begat.stages.factors import factors, left_out
 from begat.stages.scores_influence import Variant, group_score, score
 from begat.stages.scores_tracin import score as tracin
 
+pytestmark = pytest.mark.numerics
+
 D = 4
 LIKE = torch.zeros((), dtype=torch.float64)
 

@@ -58,6 +58,7 @@ def test_one_seed_has_no_ceiling():
     assert set(found["methods"]) == {"random", "query_independent"}
 
 
+@pytest.mark.numerics
 def test_gold_agrees_with_itself_and_random_scores_are_right_one_time_in_k():
     generator = np.random.default_rng(0)
     gold = generator.normal(size=(400, 8))
@@ -72,6 +73,7 @@ def test_gold_agrees_with_itself_and_random_scores_are_right_one_time_in_k():
     np.testing.assert_allclose(per_query["gold"], 1)
 
 
+@pytest.mark.numerics
 def test_the_mean_of_the_others_leaves_oneself_out():
     np.testing.assert_allclose(
         mean_of_others(np.array([[1.0, 2.0, 6.0]]), axis=1), [[4.0, 3.5, 1.5]]

@@ -8,6 +8,8 @@ from begat.core.ensembles import CONTRASTS
 from begat.errors import BegatError
 from begat.stages import aggregated, scores_ensemble, scores_logo, scores_pixel
 
+pytestmark = pytest.mark.numerics
+
 UNITS, MEMBERS, QUERIES = 30, 10, 4
 
 

@@ -16,6 +16,8 @@ from begat.core.statistics import (
     spearman,
 )
 
+pytestmark = pytest.mark.numerics
+
 
 def simulated(generator, subsets, seeds, queries, signal, noise):
     effect = generator.normal(size=(subsets, 1, queries)) * signal

@@ -92,6 +92,7 @@ def test_training_steps_are_those_of_separate_diffusers_models(config, predictio
                 torch.testing.assert_close(found[name][k], value, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.numerics
 def test_clipping_limits_each_models_own_norm():
     gradient = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]]).double()
     found = clipped(gradient, 1.0).norm(dim=1)

@@ -132,6 +132,7 @@ def test_a_group_does_not_depend_on_its_pack_or_its_order(streams):
             np.testing.assert_allclose(rows, expected, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.numerics
 def test_batches_hold_only_what_they_may_and_share_their_timesteps():
     pairs = pairs_of(streams=["one"] * 3)
     images = pairs.images

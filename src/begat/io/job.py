@@ -36,7 +36,7 @@ class Run:
         self.plan, self.job, self.params = plan, job, plan.params
         self.root, self.seed = plan.root, plan.params["seed"]
         self.store = Store(plan.root)
-        self.pack: list[str] = [m.name for m in job.models] or job.made_from.get("groups", [])
+        self.pack: list[str] = job.made_from.get("groups") or [m.name for m in job.models]
 
     def section(self, name: str, *without: str) -> dict[str, Any]:
         """A section of the parameters, as keyword arguments for a stage's function."""

@@ -49,8 +49,8 @@ def forbid_tf32() -> None:
     """
     import torch
 
-    backends: Any = torch.backends
-    backends.fp32_precision = "ieee"  # for all libraries and operations
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def allows_tf32(torch: Any) -> bool:
