@@ -11,7 +11,7 @@ from begat.core.packs import unflatten
 from begat.core.unet import UNetConfig, unet
 
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-BATCH = 512  # images per network call; a matter of speed only
+BATCH = 512  # images per network call; a matter of speed and rounding only
 
 
 class Predictor:
