@@ -1,5 +1,6 @@
 # make demo       the whole pipeline on the embedded digits, in an environment of its own
 # make test       all tests
+# make numerics   the tests that compare numbers, as other processors would compute them
 # make generate   dvc.yaml, docs/parameters.md and the comments in params.yaml, from the sources
 # make commit     record what a run of Snakemake made as DVC's results (after checking it)
 #
@@ -13,7 +14,9 @@ INSTALL = .venv/bin/uv pip install --quiet --python .venv/bin/python --compile-b
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE  # without bytecode every job starts seconds later
 
-.PHONY: demo test lint generate commit
+NUMERICS := pytest -n auto --dist worksteal -m numerics
+
+.PHONY: demo test numerics lint generate commit
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -21,7 +24,16 @@ demo: .venv/ready
 	@echo "The report: $$(begat show --path)"
 
 test: .venv/ready-to-test
-	pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 pytest -n auto --dist worksteal
+
+# Matrix libraries held to their plainest kernels; PyTorch's own without vector instructions;
+# convolutions with short vectors; sums shared out to two threads. The libraries read these
+# variables once, when a process starts.
+numerics: .venv/ready-to-test
+	OMP_NUM_THREADS=1 MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem $(NUMERICS)
+	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default $(NUMERICS)
+	OMP_NUM_THREADS=1 ONEDNN_MAX_CPU_ISA=SSE41 $(NUMERICS)
+	OMP_NUM_THREADS=2 $(NUMERICS)
 
 lint: .venv/ready-to-test
 	ruff check --fix src tests workflow benchmarks

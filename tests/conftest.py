@@ -1,8 +1,9 @@
-"""What all tests share: types checked at run time, one thread, small networks and datasets."""
+"""What all tests share: types checked at run time, few threads, small networks and datasets."""
 
 import os
 
-os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1")
+os.environ.update(OMP_WAIT_POLICY="PASSIVE", HF_HUB_OFFLINE="1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook
 
@@ -14,7 +15,7 @@ from small import CONFIGS  # noqa: E402
 
 from begat.core.unet import UNetConfig  # noqa: E402
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(params=CONFIGS, ids=str)

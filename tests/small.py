@@ -1,5 +1,6 @@
 """Small networks, weights and images for the tests."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from begat.core.diffusion import cosine_schedule
 from begat.core.packs import flatten, stack
 from begat.core.predictors import Predictor
-from begat.core.unet import UNetConfig, initial_weights
+from begat.core.unet import UNetConfig, initial_weights, parameter_shapes
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = UNetConfig(8, 1, (8, 16), 1, (False, False), False, 8, 8)
@@ -31,7 +32,22 @@ def random_images(images: int, config: UNetConfig, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def random_predictor(config: UNetConfig, models: int, seed: int = 0) -> Predictor:
+def random_predictor(
+    config: UNetConfig, models: int, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> Predictor:
     """Models with random weights, ready to be asked."""
-    rows = random_rows(config, models, seed)
+    rows = random_rows(config, models, seed).to(dtype)
     return Predictor(rows, config, cosine_schedule(50), "v", torch.device("cpu"))
+
+
+def roundings(config: UNetConfig, rows: int) -> float:
+    """Largest relative error of a prediction, or of a gradient from ``rows`` pixels, in float32.
+
+    n roundings one after another err by n u / (1 - n u), u = 2^-24 (Higham, Accuracy and Stability
+    of Numerical Algorithms, eq. 3.4). Here n is the length of all layers' sums put together, there
+    and back, and of the sum over rows; what layers subtract from one another is left out, which
+    the very pessimistic n makes up for.
+    """
+    lengths = (math.prod(shape[1:]) + 10 for shape in parameter_shapes(config).values())
+    n = 2 * sum(lengths) + rows
+    return n * 2**-24 / (1 - n * 2**-24)

@@ -19,6 +19,8 @@ from begat.core.agreement import (
     wpra,
 )
 
+pytestmark = pytest.mark.numerics
+
 # gold's order is a b c d; the score's is b d a c
 GOLD = np.array([[4.0, 3.0, 2.0, 0.0]])
 SCORE = np.array([[0.3, 0.9, 0.1, 0.5]])

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from begat.errors import BegatError
 from begat.io.artifacts import (
+    ALIGNMENT,
     Artifact,
     padded_text,
     publish,
@@ -48,6 +50,14 @@ def test_blocks_are_appended_and_read_back(artifact):
     np.testing.assert_array_equal(found["pixels"], expected)
     np.testing.assert_array_equal(found.rows("pixels", np.array([5, 0])), expected[[5, 0]])
     assert found.attributes["key"] == stored_attributes(artifact)["key"] == "k"
+
+
+def test_arrays_are_read_to_where_torchs_own_begin(artifact):
+    found = Artifact(artifact, "queries")
+    for rows in (slice(None), slice(1, 4), np.array([2])):
+        for name in ("pixels", "label"):
+            assert found.rows(name, rows).ctypes.data % ALIGNMENT == 0
+    assert torch.empty(3).data_ptr() % ALIGNMENT == 0
 
 
 def test_equal_runs_write_equal_bytes(artifact, tmp_path):

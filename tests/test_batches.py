@@ -1,8 +1,11 @@
 """What a model sees at each step: stateless, fair, and paired between models of one stream."""
 
+import pytest
 import torch
 
 from begat.core.batches import batch_at
+
+pytestmark = pytest.mark.numerics
 
 IMAGES = 30
 ALL = torch.ones(IMAGES, dtype=torch.bool)

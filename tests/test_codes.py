@@ -84,6 +84,7 @@ def test_every_pair_of_hadamard_codes_shares_exactly_a_quarter_of_the_members(un
     assert ((codes.sum(0) > 0) & (codes.sum(0) < units)).all()
 
 
+@pytest.mark.numerics
 def test_orthogonal_codes_recover_additive_effects_exactly():
     codes = hadamard_codes(1, "x", 6, 8)
     effect = np.random.default_rng(0).normal(size=6)

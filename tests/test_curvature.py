@@ -28,6 +28,8 @@ from begat.core.kronecker import blocks, dead_blocks, preconditioned, without
 from begat.core.layers import covered_layers
 from begat.errors import BegatError
 
+pytestmark = pytest.mark.numerics
+
 LIKE = torch.zeros((), dtype=torch.float64)
 
 

@@ -1,11 +1,19 @@
 """Shared draws: stratified in time, antithetic in noise, a query's own."""
 
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
 
 from begat.core.draws import shared_draws
 from begat.core.noise import torch_generator
 from begat.errors import BegatError
+
+pytestmark = pytest.mark.numerics
 
 
 def test_draws_come_in_antithetic_pairs_one_in_each_stratum_of_time():
@@ -30,6 +38,25 @@ def test_draws_are_the_same_for_the_same_query_and_others_for_another():
     )
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[1], other[1])
+
+
+def test_another_instruction_set_draws_the_same_but_for_the_rounding_of_the_normal():
+    code = (
+        "import json; from begat.core.noise import torch_generator as g; import torch; print("
+        "json.dumps([torch.rand(99, generator=g(0, 'u')).tolist(), "
+        "torch.randperm(99, generator=g(0, 'p')).tolist(), "
+        "torch.randn(99, generator=g(0, 'n')).tolist()]))"
+    )
+    uniform, order, normal = zip(
+        *(
+            json.loads(subprocess.check_output([sys.executable, "-c", code], env=os.environ | how))
+            for how in ({}, {"ATEN_CPU_CAPABILITY": "default"})
+        ),
+        strict=True,
+    )
+    assert uniform[0] == uniform[1]
+    assert order[0] == order[1]
+    np.testing.assert_allclose(normal[0], normal[1], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("draws", [3, 0, -2])

@@ -8,6 +8,8 @@ from begat.core.diffusion import Schedule, cosine_schedule, linear_schedule
 from begat.core.draws import shared_draws
 from begat.core.elbo import elbo_weights, nats, weight_profile
 
+pytestmark = pytest.mark.numerics
+
 LINEAR = linear_schedule(1000)
 
 

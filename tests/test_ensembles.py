@@ -20,6 +20,8 @@ from begat.core.ensembles import (
 )
 from begat.errors import BegatError
 
+pytestmark = pytest.mark.numerics
+
 MEMBERS = 8
 ERRORS = np.random.default_rng(0).normal(size=(MEMBERS, 5, 11)) + np.arange(MEMBERS)[:, None, None]
 GRAM = gram_of(ERRORS)

@@ -12,6 +12,7 @@ from begat.io.artifacts import write
 from begat.io.export import write_pipeline
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("config", [TINY, CONDITIONAL], ids=["plain", "conditional"])
 def test_the_exported_pipeline_predicts_and_noises_as_we_do(config, tmp_path):
     from diffusers import DDPMPipeline
@@ -20,11 +21,13 @@ def test_the_exported_pipeline_predicts_and_noises_as_we_do(config, tmp_path):
     diffusion = dict(timesteps=100, schedule="cosine", prediction="v")
     write_pipeline(row, config, diffusion, tmp_path / "pipeline")
     pipeline = DDPMPipeline.from_pretrained(tmp_path / "pipeline", local_files_only=True)
-    x, t = torch.randn(1, 3, 1, 8, 8), torch.tensor([[3, 50, 99]])
+    x, t = torch.randn(1, 3, 1, 8, 8).double(), torch.tensor([[3, 50, 99]])
     label = torch.tensor([[0, 2, 4]]) if config.classes else None
-    ours = unet(unflatten(row, config), config, x, t, label)[0]
-    theirs = pipeline.unet(x[0], t[0], class_labels=None if label is None else label[0]).sample
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    ours = unet(unflatten(row.double(), config), config, x, t, label)[0]
+    theirs = pipeline.unet.double()(
+        x[0], t[0], class_labels=None if label is None else label[0]
+    ).sample
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
     expected = cosine_schedule(100).alpha_bar.float()
     torch.testing.assert_close(pipeline.scheduler.alphas_cumprod, expected, rtol=1e-3, atol=1e-6)
     assert pipeline.scheduler.config.prediction_type == "v_prediction"

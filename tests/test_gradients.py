@@ -12,6 +12,8 @@ from begat.core.image_draws import common_draws, own_draws, unmirrored
 from begat.core.layers import covered_layers
 from begat.errors import BegatError
 
+pytestmark = pytest.mark.numerics
+
 SCHEDULE = cosine_schedule(50)
 CPU = torch.device("cpu")
 

@@ -1,5 +1,6 @@
 """The house keeps its own laws: who imports whom, how large things are, what is never used."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -49,6 +50,20 @@ def test_nothing_is_pickled_and_no_global_generator_is_used():
     for path in [*SOURCES, *SCRIPTS]:
         for number, line in enumerate(path.read_text().splitlines(), 1):
             assert not re.search(banned, line), f"{path}:{number}: {line}"
+
+
+def test_comparisons_within_a_tolerance_are_run_under_other_kernels_too():
+    def says(node, *words):
+        return any(word in ast.unparse(node) for word in words)
+
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        body = ast.parse(path.read_text()).body
+        if any(says(node, "pytestmark = pytest.mark.numerics") for node in body):
+            continue
+        for test in (node for node in body if isinstance(node, ast.FunctionDef)):
+            if says(test, "assert_close(", "assert_allclose("):
+                marked = any(says(mark, "mark.numerics") for mark in test.decorator_list)
+                assert marked, f"{path.name}: {test.name}: expected the marker numerics"
 
 
 def test_the_table_of_contents_stays_one():

@@ -7,6 +7,8 @@ from small import random_images
 from begat.core.unet import UNetConfig
 from begat.stages.images import clusters, encode
 
+pytestmark = pytest.mark.numerics
+
 CONFIG = UNetConfig(8, 1, (8, 16), 1, (False, False), False, 8, 8)
 
 

@@ -33,6 +33,8 @@ from begat.stages.scores_tracin import score as tracin
 from begat.stages.scores_trak import FUNCTIONS
 from begat.stages.scores_trak import score as trak
 
+pytestmark = pytest.mark.numerics
+
 D = 4
 LIKE = torch.zeros((), dtype=torch.float64)
 

@@ -14,6 +14,8 @@ from begat.core.layers import covered_layers
 from begat.errors import BegatError
 from begat.stages.scores_trak import score
 
+pytestmark = pytest.mark.numerics
+
 GENERATOR = np.random.default_rng(0)
 IMAGES, QUERIES = GENERATOR.normal(size=(12, 30)), GENERATOR.normal(size=(4, 30))
 

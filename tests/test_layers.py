@@ -10,6 +10,8 @@ from begat.core.gradients import layer_gradients
 from begat.core.layers import covered_layers, recorded, require_coverage, uncovered
 from begat.errors import BegatError
 
+pytestmark = pytest.mark.numerics
+
 
 def taped(module, layers, output_of, gradient_of):
     """Gradients by example and parameter name."""

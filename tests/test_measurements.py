@@ -11,6 +11,7 @@ from begat.core.ensembles import ensemble_loss, subset_weights
 from begat.core.noise import torch_generator
 from begat.stages.measurements import measure
 
+pytestmark = pytest.mark.numerics
 QUERIES, DRAWS, MEMBERS = 5, 6, 4
 
 
@@ -32,16 +33,17 @@ def errors_of(predictor, query):
     pixels, label = queries_of(predictor.config)
     shape = pixels.shape[1:]
     t, noise = shared_draws(torch_generator(3, "measurements", query), DRAWS, 50, shape)
+    noise = noise.double()
     errors = []
     for model in range(predictor.models):
         row = []
         for draw in range(DRAWS):
-            alpha_bar = predictor.schedule.alpha_bar[t[draw]].float()
-            clean = torch.from_numpy(pixels[query])
+            alpha_bar = predictor.schedule.alpha_bar[t[draw]]
+            clean = torch.from_numpy(pixels[query]).double()
             noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise[draw]
             classes = torch.tensor([label[query]]).long() if predictor.config.classes else None
             found = predictor.noise(model, noisy[None], t[draw : draw + 1], classes)[0]
-            row.append((found - noise[draw]).flatten().double().numpy())
+            row.append((found - noise[draw]).flatten().numpy())
         errors.append(row)
     return np.array(errors)  # member, draw, pixel
 
@@ -52,7 +54,7 @@ def test_losses_are_mean_squared_errors_draw_by_draw(config):
     found = measured(predictor)
     for query in range(QUERIES):
         expected = (errors_of(predictor, query) ** 2).mean(-1)
-        np.testing.assert_allclose(found["loss"][:, query], expected, rtol=1e-4)
+        np.testing.assert_allclose(found["loss"][:, query], expected, rtol=1e-9)
 
 
 def test_the_gram_matrix_gives_the_loss_of_the_averaged_network_itself():
@@ -64,13 +66,13 @@ def test_the_gram_matrix_gives_the_loss_of_the_averaged_network_itself():
             subset = np.zeros((1, MEMBERS), bool)
             subset[0, members] = True
             found = ensemble_loss(gram[query : query + 1], subset_weights(subset))[0, 0]
-            assert found == pytest.approx(loss_of_average(errors, members), rel=1e-5)
+            assert found == pytest.approx(loss_of_average(errors, members), rel=1e-9)
 
 
 def test_the_diagonal_of_the_gram_matrix_is_the_mean_loss():
     found = measured(random_predictor(TINY, MEMBERS))
     diagonal = np.diagonal(found["gram"], axis1=1, axis2=2).T
-    np.testing.assert_allclose(diagonal, found["loss"].mean(-1), rtol=1e-5)
+    np.testing.assert_allclose(diagonal, found["loss"].mean(-1), rtol=1e-9)
 
 
 def test_a_query_is_measured_alike_alone_in_any_order_and_in_any_batch(monkeypatch):
@@ -78,17 +80,17 @@ def test_a_query_is_measured_alike_alone_in_any_order_and_in_any_batch(monkeypat
     together = measured(predictor)
     for query in range(QUERIES):
         alone = measured(predictor, slice(query, query + 1))
-        np.testing.assert_allclose(alone["loss"][:, 0], together["loss"][:, query], rtol=1e-4)
+        np.testing.assert_allclose(alone["loss"][:, 0], together["loss"][:, query], rtol=1e-9)
         np.testing.assert_array_equal(alone["timestep"][0], together["timestep"][query])
     monkeypatch.setattr("begat.stages.measurements.BATCH", 8)
     monkeypatch.setattr("begat.core.predictors.BATCH", 5)
     split = measured(predictor)
-    np.testing.assert_allclose(split["loss"], together["loss"], rtol=1e-4)
-    np.testing.assert_allclose(split["gram"], together["gram"], rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(split["loss"], together["loss"], rtol=1e-9)
+    np.testing.assert_allclose(split["gram"], together["gram"], rtol=1e-9, atol=1e-9)
 
 
 def test_identical_models_differ_by_exactly_nothing():
-    predictor = random_predictor(TINY, 1)
+    predictor = random_predictor(TINY, 1, dtype=torch.float32)
     predictor.rows = predictor.rows.repeat(2, 1)
     predictor.models = 2
     loss = measured(predictor, gram=False)["loss"]

@@ -233,6 +233,7 @@ def test_disjoint_groups_are_predicted_alike_by_groups_and_by_images():
     )
 
 
+@pytest.mark.numerics
 def test_gold_agrees_with_itself_and_random_scores_are_right_one_time_in_k():
     generator = np.random.default_rng(0)
     gold = generator.normal(size=(200, 8))
@@ -271,6 +272,7 @@ def test_each_training_in_nats_is_a_truth_of_its_own_and_the_loss_leads():
     )
 
 
+@pytest.mark.numerics
 def test_the_mean_of_the_others_leaves_oneself_out():
     np.testing.assert_allclose(
         mean_of_others(np.array([[1.0, 2.0, 6.0]]), axis=1), [[4.0, 3.5, 1.5]]

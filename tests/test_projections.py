@@ -6,6 +6,8 @@ import torch
 from begat.core.projections import Projection
 from begat.errors import BegatError
 
+pytestmark = pytest.mark.numerics
+
 
 def rows(n=3, parameters=1000):
     return torch.randn(n, parameters, generator=torch.Generator().manual_seed(0)).double()

@@ -7,6 +7,8 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from begat.core.diffusion import cosine_schedule
 from begat.core.sampling import noise_tensors, sample, sampling_timesteps
 
+pytestmark = pytest.mark.numerics
+
 STEPS, SHAPE = 8, (1, 4, 4)
 
 

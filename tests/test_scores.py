@@ -26,6 +26,8 @@ from begat.stages import (
     scores_trak,
 )
 
+pytestmark = pytest.mark.numerics
+
 UNITS, MEMBERS, QUERIES = 30, 10, 4
 
 

@@ -7,6 +7,8 @@ from reference import spearman_by_hand
 from begat.core.intervals import compared, half_samples, interval, p_value
 from begat.core.statistics import correlation, lds, reliability, removed_sum, spearman
 
+pytestmark = pytest.mark.numerics
+
 
 def test_true_additive_effects_predict_retraining_perfectly():
     generator = np.random.default_rng(0)

@@ -22,6 +22,8 @@ from begat.core.targets import (
 )
 from begat.errors import BegatError
 
+pytestmark = pytest.mark.numerics
+
 SCHEDULE = cosine_schedule(1000)
 TIMES = [0, 1, 30, 300, 700, 950, 998]
 IMAGES, SHAPE = 24, (1, 3, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from reference import diffusers_models
-from small import CONDITIONAL, TINY, random_images, random_rows
+from small import CONDITIONAL, TINY, random_images, random_rows, roundings
 
 from begat.core.diffusion import cosine_schedule, diffuse, training_target
 from begat.core.packs import unflatten
@@ -31,6 +31,7 @@ HOW = dict(
     dropout=0.0,
     flip=False,
 )
+EXACT = {"dtype": torch.float64}
 SCHEDULE = cosine_schedule(50)
 
 
@@ -58,6 +59,7 @@ def step_data(config, models, step, dtype=torch.float64):
     return image, t, noise, label if config.classes else None
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_training_steps_are_those_of_separate_diffusers_models(config, prediction):
     rows = random_rows(config, 3).double()
@@ -73,7 +75,7 @@ def test_training_steps_are_those_of_separate_diffusers_models(config, predictio
             target = training_target(SCHEDULE, prediction, image[k], t[k], noise[k])
             labels = None if label is None else label[k]
             loss = (model(noisy, t[k], class_labels=labels).sample - target).square().mean()
-            assert packed_losses[step][k].item() == pytest.approx(loss.item(), rel=1e-6)
+            assert packed_losses[step][k].item() == pytest.approx(loss.item(), rel=1e-9)
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
@@ -87,13 +89,15 @@ def test_training_steps_are_those_of_separate_diffusers_models(config, predictio
         ):
             found = unflatten(trained[array], config)
             for name, value in expected.items():
-                torch.testing.assert_close(found[name][k], value, rtol=1e-5, atol=1e-7)
+                torch.testing.assert_close(found[name][k], value, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.numerics
 def test_clipping_limits_each_models_own_norm():
-    gradient = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]])
+    gradient = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]]).double()
     found = clipped(gradient, 1.0).norm(dim=1)
-    torch.testing.assert_close(found, torch.tensor([1.0, 0.5, 0.0]), rtol=1e-5, atol=1e-6)
+    expected = torch.tensor([5 / (5 + 1e-6), 0.5, 0.0]).double()  # as clip_grad_norm_ has it
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=0)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero_as_a_cosine():
@@ -126,6 +130,7 @@ def run(config, models, *, on=None, label=None, resume=None, until=None, **chang
     return step, state()
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_killed_training_that_resumes_ends_with_the_same_bits(dropout, monkeypatch):
     monkeypatch.setattr("begat.stages.models.STRETCH", 5)
@@ -146,17 +151,29 @@ def test_a_training_that_was_complete_when_killed_only_yields_its_result():
     np.testing.assert_array_equal(again["weights"], whole["weights"])
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_model_does_not_depend_on_its_pack(dropout):
-    on = np.random.default_rng(0).random((3, 20)) < 0.6
-    _, together = run(TINY, ["a", "b", "c"], on=on, dropout=dropout)
-    for k, name in enumerate("abc"):
-        pair = [name, name]  # a pack of one takes other kernels, which round otherwise
-        _, alone = run(TINY, pair, on=on[[k, k]], dropout=dropout)
-        for array, rows in alone.items():
-            np.testing.assert_allclose(rows[0], together[array][k], rtol=1e-6, atol=1e-8)
+    on, how = np.random.default_rng(0).random((3, 20)) < 0.6, {**EXACT, "dropout": dropout}
+    _, together = run(TINY, ["a", "b", "c"], on=on, **how)
+    for pack in ([0], [2, 1], [2, 0, 1]):
+        _, found = run(TINY, ["abc"[k] for k in pack], on=on[pack], **how)
+        for array, rows in found.items():
+            expected = together[array][pack]
+            np.testing.assert_allclose(rows, expected, rtol=1e-9, atol=1e-9, err_msg=array)
 
 
+@pytest.mark.numerics
+def test_a_training_in_float32_begins_as_one_in_float64_but_for_rounding():
+    _, single = run(TINY, ["a", "b"])
+    _, double = run(TINY, ["a", "b"], **EXACT)
+    first, expected = (state["training_loss"][:, 0] for state in (single, double))
+    assert (first.dtype, expected.dtype) == (np.float32, np.float64)
+    np.testing.assert_allclose(first, expected, rtol=roundings(TINY, 3 * 64), atol=0)
+    assert (first != expected).any()
+
+
+@pytest.mark.numerics
 def test_snapshots_are_the_weights_in_the_middle_of_equal_stretches(monkeypatch):
     assert snapshot_steps(12, 3) == [2, 6, 10]
     monkeypatch.setattr("begat.stages.models.STRETCH", 6)

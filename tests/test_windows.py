@@ -11,6 +11,8 @@ from begat.core.curvature import covariances, eigenbases, eigenvalues, fake_grad
 from begat.core.layers import covered_layers
 from begat.core.windows import convolution_gradients, inputs_gram
 
+pytestmark = pytest.mark.numerics
+
 LIKE = torch.zeros((), dtype=torch.float64)
 
 

@@ -15,6 +15,8 @@ from begat.core.layers import covered_layers
 from begat.core.unet import UNetConfig
 from begat.stages.scores_influence import Variant, score
 
+pytestmark = pytest.mark.numerics
+
 SHAPE = (1, 4, 4)
 CONFIG = UNetConfig(4, 1, (4, 8), 1, (False, True), True, 4, 2)
 LIKE = torch.zeros((), dtype=torch.float64)

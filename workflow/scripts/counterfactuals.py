@@ -9,7 +9,13 @@ from begat.io.artifacts import Block
 from begat.io.job import Run, main
 from begat.io.results import trains_on
 from begat.io.trained import predictor_of
-from begat.stages.counterfactuals import image_slots, redraw, without_groups, without_images
+from begat.stages.counterfactuals import (
+    drawn_by_all,
+    image_slots,
+    redraw,
+    without_groups,
+    without_images,
+)
 
 
 def compute(run: Run) -> Iterator[Block]:
@@ -25,13 +31,16 @@ def compute(run: Run) -> Iterator[Block]:
         strength=asked["strength"],
         **{k: run.params["queries"][k] for k in ("sampler", "steps", "clip")},
     )
+    names = [model.name for model in run.job.models]
+    by_all = drawn_by_all(draw, queries["pixels"], queries.attributes["drawn_by"], names)
     if run.job.models[0].kind == "group_member":
         seen = groups_seen(images["member_of"], in_training)
         blocks = code_blocks(run.params["splits"]["group_code"], *seen.shape)
-        yield without_groups(draw, seen, blocks, numbers, seed=run.seed)
+        yield without_groups(draw, by_all, seen, blocks, seed=run.seed)
         return
     yield without_images(
         draw,
+        by_all,
         measured["gram"],
         in_training.T,
         images["cluster"],

@@ -18,7 +18,9 @@ def compute(run: Run) -> Iterator[Block]:
         row = pipeline_row(run.plan.pipeline)[None]
         yield {"weights": row, "ema_weights": row}
         return
-    if missing := networks.untrained(run):
+    missing = networks.untrained(run)
+    run.pack = [model.name for model in missing]
+    if missing:
         keys = [run.plan.model_keys[model.name] for model in missing]
         checkpoint = Checkpoint(run.root, keys, run.params["compute"]["checkpoint"])
         states = train(

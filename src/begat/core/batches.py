@@ -3,7 +3,7 @@
 A model's *stream* names its randomness. Two models with one stream and different training sets
 see the same images, timesteps and noise at the same step wherever both may: slots whose image a
 model must not see are refilled from its own set. So leave-one-group-out models are paired with
-the full model, a killed run resumes where it was, and nothing depends on the pack.
+the full model, a killed run resumes where it was, and nothing drawn depends on the pack.
 """
 
 from dataclasses import dataclass

@@ -148,7 +148,7 @@ class DenoiserPredictor(Predictor):
 
     def __init__(self, denoiser: Denoiser, config: UNetConfig, device: torch.device) -> None:
         """``config`` says the size of the images and whether there are classes."""
-        rows = torch.zeros(1, 0)
+        rows = torch.zeros(1, 0, dtype=denoiser.like.dtype)
         super().__init__(rows, config, denoiser.schedule, denoiser.prediction, device)
         self.denoiser = denoiser
 

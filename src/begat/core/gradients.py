@@ -21,7 +21,7 @@ from begat.core.positions import inputs_of, outputs_of
 from begat.core.windows import convolution_gradients
 from begat.errors import BegatError
 
-EXAMPLES = 256  # noisy images per network call; a matter of speed and memory only
+EXAMPLES = 256  # noisy images per network call; a matter of speed, memory and rounding only
 HELD = 2**24  # numbers of gradients by image held at a time
 CACHED = 2**19  # so many of them stay in a processor's cache
 Back = Callable[[Sequence[int], Draws, Answer], Tensor]

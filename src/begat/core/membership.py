@@ -1,4 +1,4 @@
-"""Which models were trained on the images of a unit, which images are one unit, means over models."""
+"""Which models were trained on a unit, which images are one unit, and means over models."""
 
 from collections.abc import Iterable, Sequence
 

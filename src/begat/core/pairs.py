@@ -1,7 +1,7 @@
 """What forgetting models see at each step: retained beside forgotten images, one pair at a time.
 
 As in ``core.batches`` all of it is a pure function of (root seed, stream, step) and the group, so
-nothing depends on the pack, and a killed run resumes where it was.
+nothing drawn depends on the pack, and a killed run resumes where it was.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Pairs:
         timesteps: how many there are.
         batch: images of each kind.
         flip: mirror half of them.
-        device: where batches are wanted.
+        like: a tensor of the device and dtype in which batches are wanted.
     """
 
     pixels: UInt8[Tensor, "image channel y x"]
@@ -44,18 +44,18 @@ class Pairs:
     timesteps: int
     batch: int
     flip: bool
-    device: torch.device
+    like: Tensor
 
     @cached_property
     def images(self) -> Float[Tensor, "candidate pixel"]:
         """All images that a target may look at, mirrored ones included if models see them."""
-        image = self.pixels.to(self.device).double() / 127.5 - 1
+        image = self.pixels.to(self.like.device).double() / 127.5 - 1
         return (torch.cat([image, image.flip(-1)]) if self.flip else image).flatten(1)
 
     @cached_property
     def retained(self) -> Bool[Tensor, "group candidate"]:
         """Which of them each group leaves."""
-        return ~self.member_of.to(self.device).repeat(1, 2 if self.flip else 1)
+        return ~self.member_of.to(self.like.device).repeat(1, 2 if self.flip else 1)
 
     def at(self, step: int, use: str = "step") -> tuple[Noised, Noised]:
         """Every group's retained images at ``step``, and its own in turn, at the same timesteps."""
@@ -98,16 +98,16 @@ class Pairs:
         ]
         fresh = torch.stack([torch.randn(shape, generator=g) for g in generators])
         pick = torch.stack([torch.rand(self.batch, generator=g) for g in generators])
-        fresh, pick = fresh.to(self.device), pick.to(self.device)
+        fresh, pick = fresh.to(self.like), pick.to(self.like.device)
         retained = self.retained[:, None].expand(-1, self.batch, -1)
         candidates, other = retained, None
         if self.label is not None and forget.label is not None:
-            label = self.label.to(self.device).repeat(2 if self.flip else 1)
+            label = self.label.to(self.like.device).repeat(2 if self.flip else 1)
             alike = retained & (label == forget.label[..., None])
             candidates = torch.where(alike.any(-1, keepdim=True), alike, retained)
             other = label[picked(retained, pick)]
             if self.anchor is not None:
-                other = self.anchor.to(self.device)[:, None].expand_as(other)
+                other = self.anchor.to(self.like.device)[:, None].expand_as(other)
         return Knowledge(fresh, pick, self.images, candidates, other)
 
     def _how(self) -> tuple[int, int, tuple[int, int, int], bool]:
@@ -115,16 +115,16 @@ class Pairs:
         return self.batch, self.timesteps, (channels, height, width), self.flip
 
     def _noised(self, batches: Sequence[Batch], streams: Sequence[str]) -> Noised:
-        chosen = torch.stack([b.image for b in batches])
+        device, chosen = self.like.device, torch.stack([b.image for b in batches])
         mirrored = torch.stack([b.flip for b in batches])[..., None, None, None]
-        image = self.pixels[chosen].float() / 127.5 - 1
+        image = self.pixels[chosen].to(self.like.dtype) / 127.5 - 1
         image = torch.where(mirrored, image.flip(-1), image)
         return Noised(
-            image.to(self.device),
-            torch.stack([b.timestep for b in batches]).to(self.device),
-            torch.stack([b.noise for b in batches]).to(self.device),
-            None if self.label is None else self.label[chosen].to(self.device),
-            first_met(chosen, streams).to(self.device),
+            image.to(device),
+            torch.stack([b.timestep for b in batches]).to(device),
+            torch.stack([b.noise for b in batches]).to(self.like),
+            None if self.label is None else self.label[chosen].to(device),
+            first_met(chosen, streams).to(device),
         )
 
 

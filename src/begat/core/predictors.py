@@ -11,13 +11,14 @@ from begat.core.packs import unflatten
 from begat.core.unet import UNetConfig, unet
 
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-BATCH = 512  # images per network call; a matter of speed only
+BATCH = 512  # images per network call; a matter of speed and rounding only
 
 
 class Predictor:
     """Models of one shape, evaluated one at a time on large batches.
 
-    For large batches that is as fast as a pack, and it needs one model's activations only.
+    For large batches that is as fast as a pack, and it needs one model's activations only. All is
+    computed in the dtype of the weights, so images and noise must have it too.
     """
 
     def __init__(
@@ -31,6 +32,11 @@ class Predictor:
         self.config, self.schedule, self.prediction = config, schedule, prediction
         self.device, self.models = device, len(rows)
         self.rows = rows
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        return self.rows.dtype
 
     @torch.no_grad()
     def noise(
@@ -53,7 +59,8 @@ class Predictor:
 
     def network(self, model: int) -> Network:
         """One model as a function of noisy images, timesteps and labels, all on the device."""
-        weights = unflatten(self.rows[model : model + 1].to(self.device), self.config)
+        row = self.rows[model : model + 1].to(self.device, copy=True)  # every row begins aligned
+        weights = unflatten(row, self.config)
 
         def ask(noisy: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
             classes = None if label is None else label[None]
@@ -70,13 +77,14 @@ class Predictor:
     ) -> Float[Tensor, "batch channel y x"]:
         """The mean prediction of those members that each image is asked of.
 
-        A member is only called on the images that ask for it.
+        A member is called on the whole batch where any image asks for it: of fewer images many
+        processors compute the last bits differently, and what a member predicts for an image
+        would depend on who else asks.
         """
-        total = torch.zeros_like(x)
+        total, time = torch.zeros_like(x), torch.full((len(x),), t)
         for member in range(self.models):
-            asked = members[:, member].nonzero()[:, 0]
-            if len(asked):
-                classes = None if label is None else label[asked]
-                time = torch.full((len(asked),), t)
-                total.index_add_(0, asked, self.noise(member, x[asked], time, classes))
+            asked = members[:, member]
+            if asked.any():
+                found = self.noise(member, x, time, label)
+                total += torch.where(asked[:, None, None, None], found, 0)
         return total / members.sum(1).view(-1, 1, 1, 1)

@@ -40,8 +40,7 @@ def clipped(
 class PackOptimiser:
     """Weights on the move, one row per model: the weights, their average, AdamW's moments.
 
-    The optimiser is elementwise and clipping is by row, so every model moves exactly as it would
-    alone.
+    The optimiser is elementwise and clipping is by row, so every model moves as it would alone.
     """
 
     def __init__(

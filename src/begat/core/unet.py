@@ -228,8 +228,8 @@ def linear(
 ) -> Float[Tensor, "model row feature_out"]:
     """Each model's linear layer, as one batched product.
 
-    The bias rides along as one more feature: summed by itself, its gradient would be rounded in
-    an order that depends on the size of the pack.
+    The bias rides along as one more feature. The copy that this takes begins aligned, wherever in
+    its row the weight lies: some matrix libraries round by that, too.
     """
     weight = torch.cat([weights[f"{name}.weight"], weights[f"{name}.bias"].unsqueeze(2)], 2)
     return torch.bmm(F.pad(x, (0, 1), value=1.0), weight.transpose(1, 2))
@@ -293,9 +293,13 @@ def self_attention(
 def time_features(
     t: Int[Tensor, "model batch"], width: int
 ) -> Float[Tensor, "model batch feature"]:
-    """Cosines and sines of the timestep at geometric frequencies down to 1/10000."""
-    half = torch.arange(width // 2, dtype=torch.float32, device=t.device)
-    angle = t[..., None] * torch.exp(half * (-math.log(10_000) / (width // 2)))
+    """Cosines and sines of the timestep at geometric frequencies down to 1/10000.
+
+    In float32 whatever the network computes in, and rounded in diffusers' order: trained networks
+    know these very features.
+    """
+    exponent = -math.log(10_000) * torch.arange(width // 2, dtype=torch.float32, device=t.device)
+    angle = t[..., None].float() * torch.exp(exponent / (width // 2))
     return torch.cat([angle.cos(), angle.sin()], -1)
 
 

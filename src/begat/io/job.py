@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from begat.errors import BegatError
 from begat.io.artifacts import Artifact, Block, stored_attributes, write
 from begat.io.keys import Job, path_of
+from begat.io.machine import forbid_tf32
 from begat.io.plan import Plan
 from begat.io.records import record
 from begat.io.store import Store, locked
@@ -23,12 +24,16 @@ Compute = Callable[["Run"], Iterable[Block]]
 
 
 class Run:
-    """A job being done: its parameters, its inputs, its device."""
+    """A job being done: its parameters, its inputs, its device.
+
+    ``pack`` names the models or groups that it computes side by side, for the record.
+    """
 
     def __init__(self, plan: Plan, job: Job) -> None:
         self.plan, self.job, self.params = plan, job, plan.params
         self.root, self.seed = plan.root, plan.params["seed"]
         self.store = Store(plan.root)
+        self.pack: list[str] = job.made_from.get("groups") or [m.name for m in job.models]
 
     def section(self, name: str, *without: str) -> dict[str, Any]:
         """A section of the parameters, as keyword arguments for a stage's function."""
@@ -56,7 +61,7 @@ class Run:
 
     @cached_property
     def device(self) -> "torch.device":
-        """The device asked for; ``auto`` takes a GPU where there is one.
+        """The device asked for; ``auto`` takes a GPU where there is one, without TF32.
 
         Raises:
             BegatError: ``cuda`` asked for where there is none.
@@ -64,6 +69,7 @@ class Run:
         import torch
 
         torch.set_num_threads(self.params["compute"]["threads"])
+        forbid_tf32()
         wanted = self.params["compute"]["device"]
         if wanted == "cuda" and not torch.cuda.is_available():
             raise BegatError(
@@ -105,7 +111,8 @@ class Run:
             if keep:
                 self.store.keep(self.job.key, path)
             device = str(self.__dict__.get("device", "cpu"))
-            record(self.root, self.job, started, time.process_time() - spent, device)
+            spent = time.process_time() - spent
+            record(self.root, self.job, started, spent, device, self.pack)
 
     def finish_scores(
         self,

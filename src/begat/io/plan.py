@@ -89,7 +89,7 @@ class Plan(Request):
                 )  # half the members each, and nulls
             case "counterfactuals":
                 asked = p["counterfactuals"]
-                found = sampling * (1 + (asked["top"] + 1 + asked["random"]) // 2)
+                found = sampling * (2 + asked["top"] + asked["random"])
             case _:
                 found = 0
         return found + STARTING

@@ -1,4 +1,4 @@
-"""What varies between two equal runs: when, where, how long, by which versions."""
+"""What varies between two equal runs: when, where, how long, by which versions, in what shapes."""
 
 import json
 import platform
@@ -6,24 +6,37 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from begat.io.keys import Job
+from begat.io.machine import fingerprint
 from begat.io.plan import Plan
 
 PACKAGES = ("begat", "torch", "diffusers", "zarr", "numpy", "snakemake", "dvc")
+BLOCKS = {"network": ("core.predictors", "BATCH"), "gradient": ("core.gradients", "EXAMPLES")}
 
 
 def _path(root: Path, job: Job) -> Path:
     return root / ".begat" / "records" / f"{job.key}.json"
 
 
-def record(root: Path, job: Job, started: float, computing: float, device: str) -> None:
+def record(
+    root: Path, job: Job, started: float, computing: float, device: str, pack: Sequence[str]
+) -> None:
     """Note how a job was done that has just been finished by this process.
 
-    ``cpu_seconds`` is all that the process took, ``computing`` the part after its start-up.
+    ``cpu_seconds`` is all that the process took, ``computing`` the part after its start-up. The
+    machine, the pack and the sizes of blocks decide the last bits of what came out: other shapes
+    are computed by other kernels.
+
+    Args:
+        root, job: where, and what was done.
+        started, computing: when [s since 1970], and how long the CPU was busy [s].
+        device: where the process computed.
+        pack: the models or groups that were computed side by side.
     """
     cuda = sys.modules["torch"].cuda if "torch" in sys.modules else None
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -33,6 +46,9 @@ def record(root: Path, job: Job, started: float, computing: float, device: str) 
         "python": platform.python_version(),
         "machine": platform.machine(),
         "device": device,
+        "fingerprint": fingerprint(device),
+        "pack": list(pack),
+        "blocks": _blocks(job),
         "started": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
         "seconds": time.time() - started,
         "cpu_seconds": used.ru_utime + used.ru_stime,
@@ -43,6 +59,13 @@ def record(root: Path, job: Job, started: float, computing: float, device: str) 
     path = _path(root, job)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _blocks(job: Job) -> dict[str, int]:
+    """How many queries the job has, and how many images a network call of each kind at most."""
+    modules = {kind: (sys.modules.get(f"begat.{m}"), name) for kind, (m, name) in BLOCKS.items()}
+    sizes = {kind: getattr(m, name) for kind, (m, name) in modules.items() if m is not None}
+    return {"queries": job.queries[1] - job.queries[0], **sizes}
 
 
 def provenance(plan: Plan) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ def predictor_of(run: Run) -> Predictor:
     prediction, schedule = run.params["diffusion"]["prediction"], schedule_of(run.plan)
     if run.plan.pipeline:
         return DenoiserPredictor(denoiser_of(run, rows[asked[0]]), config_of(run.plan), run.device)
-    weights = torch.from_numpy(np.stack([rows[name] for name in asked]))
+    weights = torch.stack([torch.from_numpy(rows[name]) for name in asked])
     return Predictor(weights, config_of(run.plan), schedule, prediction, run.device)
 
 

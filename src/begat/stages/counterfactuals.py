@@ -1,10 +1,11 @@
 """What would have been drawn from the same noise, had the ensemble never seen a unit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from begat.core.codes import Codes
 from begat.core.diffusion import diffuse
@@ -35,7 +36,9 @@ def redraw(
 
     The predicted noise is averaged over the asked members at every step. A query that was
     ``drawn`` starts from its own noise. A person's own image is first noised up to ``strength`` of
-    the process and redrawn from there, so that it stays recognisable.
+    the process and redrawn from there, so that it stays recognisable. Slots are drawn one after
+    another, each in the shapes in which ``stages.queries`` draws the same queries: pictures drawn
+    by the same members then have the same bits, and others differ by their members alone.
 
     Args:
         predictor: the ensemble.
@@ -45,28 +48,40 @@ def redraw(
         sampler, steps, clip: as the queries were drawn.
         strength: see above.
     """
-    schedule, slots = predictor.schedule, members.shape[1]
+    schedule = predictor.schedule
     times = sampling_timesteps(schedule.timesteps, steps, 1.0 if drawn else strength)
     noise = torch.from_numpy(queries["noise"]).clone()
     if not drawn:
         at = torch.full((len(noise),), times[0])
         noise[:, 0] = diffuse(schedule, torch.from_numpy(queries["pixels"]), at, noise[:, 0])
-    asked = torch.tensor(members).flatten(0, 1)
-    label = torch.from_numpy(queries["label"]).long().repeat_interleave(slots)
+    label = torch.from_numpy(queries["label"]).long()
     condition = label if predictor.config.classes else None
-    images = sample(
-        lambda x, t: predictor.mean_noise(x, t, condition, asked),
-        noise.repeat_interleave(slots, 0),
-        schedule,
-        times,
-        sampler,
-        clip,
-    )
-    return images.unflatten(0, (-1, slots)).numpy()
+
+    def drawn_by(asked: Bool[Tensor, "query member"]) -> Float[Tensor, "query channel y x"]:
+        def predict(x: Tensor, t: int) -> Tensor:
+            return predictor.mean_noise(x, t, condition, asked)
+
+        return sample(predict, noise, schedule, times, sampler, clip)
+
+    slots = torch.tensor(members).unbind(1)
+    return torch.stack([drawn_by(asked) for asked in slots], 1).numpy()
+
+
+def drawn_by_all(
+    draw: Draw,
+    queries: Float[np.ndarray, "query channel y x"],
+    drawn_by: Sequence[str] | str,
+    members: Sequence[str],
+) -> Float[np.ndarray, "query channel y x"]:
+    """What all ``members`` together draw: the queries themselves where these are who drew them."""
+    if drawn_by == members:
+        return queries
+    return draw(np.ones((len(queries), 1, len(members)), bool))[:, 0]
 
 
 def without_images(
     draw: Draw,
+    factual: Float[np.ndarray, "query channel y x"],
     gram: Gram,
     seen: Codes,
     cluster: Int[np.ndarray, " image"],
@@ -83,7 +98,6 @@ def without_images(
     nearest training image to what the ensemble draws, and ``random`` others: the two last are what
     the false attribution rate compares.
     """
-    factual = draw(np.ones((len(queries), 1, seen.shape[1]), bool))[:, 0]
     score = matched(gram, seen)
     representative = np.unique(cluster)
     helpful = representative[np.argsort(-score[:, representative], axis=1)[:, :top]]
@@ -102,15 +116,20 @@ def image_slots(top: int, random: int) -> list[str]:
 
 
 def without_groups(
-    draw: Draw, seen: Codes, blocks: list[int], queries: range, *, seed: int
+    draw: Draw,
+    factual: Float[np.ndarray, "query channel y x"],
+    seen: Codes,
+    blocks: list[int],
+    *,
+    seed: int,
 ) -> dict[str, np.ndarray]:
     """Each query without each group, then by as many codes that no group holds (unit -1)."""
     groups, members = seen.shape
+    queries = len(factual)
     unused = unused_codes(numpy_generator(seed, "counterfactuals", "null"), seen, blocks, groups)
-    factual = draw(np.ones((len(queries), 1, members), bool))[:, 0]
     unit = np.concatenate([np.arange(groups), np.full(len(unused), -1)]).astype(np.int32)
-    left = np.broadcast_to(~np.concatenate([seen, unused]), (len(queries), len(unit), members))
-    return _compare(factual, draw(left), np.tile(unit, (len(queries), 1)))
+    left = np.broadcast_to(~np.concatenate([seen, unused]), (queries, len(unit), members))
+    return _compare(factual, draw(left), np.tile(unit, (queries, 1)))
 
 
 def _compare(

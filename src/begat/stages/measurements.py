@@ -33,8 +33,8 @@ def measure(
     Returns:
         The arrays of the ``measurements`` schema.
     """
-    images, models = torch.from_numpy(pixels), predictor.models
-    loss = np.zeros((models, len(images), draws), np.float32)
+    images, models = torch.from_numpy(pixels).to(predictor.dtype), predictor.models
+    loss = np.zeros((models, len(images), draws), images.numpy().dtype)
     timestep = np.zeros((len(images), draws), np.int32)
     grams = np.zeros((len(images), models, models))
     shape = (images.shape[1], images.shape[2], images.shape[3])
@@ -43,7 +43,7 @@ def measure(
         some = slice(start, start + several)
         generators = (torch_generator(seed, "measurements", query) for query in queries[some])
         t, noise = several_draws(generators, draws, predictor.schedule.timesteps, shape)
-        t, noise = t.flatten(), noise.flatten(0, 1)
+        t, noise = t.flatten(), noise.flatten(0, 1).to(images)
         noisy = diffuse(predictor.schedule, images[some].repeat_interleave(draws, 0), t, noise)
         classes = torch.from_numpy(label[some]).long().repeat_interleave(draws)
         condition = classes if predictor.config.classes else None

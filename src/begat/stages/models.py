@@ -41,6 +41,7 @@ def train(
     dropout: float,
     flip: bool,
     snapshots: int = 0,
+    dtype: torch.dtype = torch.float32,
     resume: tuple[int, Mapping[str, np.ndarray]] | None = None,
 ) -> Iterator[tuple[int, Callable[[], State]]]:
     """Train models side by side, yielding after every stretch how far they are and their state.
@@ -48,8 +49,9 @@ def train(
     The last state is the result: ``weights``, ``ema_weights`` and ``training_loss`` have one row
     per model, and so have ``snapshots``, the weights in the middle of equal stretches of the
     training (``core.training.snapshot_steps``), where asked for. Any state, with its number of
-    steps, can be handed back as ``resume``; on a CPU the training then ends with the same bits as
-    if it had never stopped.
+    steps, can be handed back as ``resume``; on the same machine the training then ends with the
+    same bits as if it had never stopped. Another pack or machine changes rounding only; that grows
+    in the course of a training, as Adam makes whole steps of gradients that are mere rounding.
 
     Args:
         pixels: all images.
@@ -64,6 +66,7 @@ def train(
         device: where to compute.
         steps, batch, learning_rate, warmup, weight_decay, clip, ema, dropout, flip, snapshots: as
             in ``params.yaml``.
+        dtype: in which to compute; what is drawn is the same for all.
         resume: a number of steps and the state yielded with it.
 
     Raises:
@@ -75,7 +78,7 @@ def train(
     training = PackTraining(
         config,
         schedule,
-        flatten(start).to(device),
+        flatten(start).to(device, dtype),
         prediction=prediction,
         steps=steps,
         learning_rate=learning_rate,
@@ -84,7 +87,7 @@ def train(
         clip=clip,
         ema=ema,
     )
-    losses = torch.zeros(len(names), steps)
+    losses = torch.zeros(len(names), steps, dtype=dtype)
     taken: list[Tensor] = []
     if resume:
         state = {name: torch.from_numpy(rows) for name, rows in resume[1].items()}
@@ -104,12 +107,12 @@ def train(
         ]
         chosen = torch.stack([b.image for b in batches])
         mirrored = torch.stack([b.flip for b in batches])
-        image = images[chosen].float() / 127.5 - 1
+        image = images[chosen].to(dtype) / 127.5 - 1
         image = torch.where(mirrored[..., None, None, None], image.flip(-1), image)
         return training.step(
             image.to(device),
             torch.stack([b.timestep for b in batches]).to(device),
-            torch.stack([b.noise for b in batches]).to(device),
+            torch.stack([b.noise for b in batches]).to(device, dtype),
             None if classes is None else classes[chosen].to(device),
             _dropout(seed, streams, step, dropout) if dropout else None,
         )
@@ -134,7 +137,7 @@ def train(
 
 
 def _dropout(seed: int, streams: Sequence[str], step: int, share: float) -> Dropout:
-    """Dropout with a generator per model and step, so that a pack changes nothing."""
+    """Dropout with a generator per model and step, so that a pack changes no draw."""
     generators = [torch_generator(seed, stream, "dropout", step) for stream in streams]
 
     def drop(h: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch channel y x"]:

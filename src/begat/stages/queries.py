@@ -44,6 +44,7 @@ def draw(
     shape = (config.image_channels, config.sample_size, config.sample_size)
     times = sampling_timesteps(predictor.schedule.timesteps, steps)
     noise = exogenous_noise(seed, queries, noise_tensors(sampler, times), shape)
+    noise = noise.to(predictor.dtype)
     label = torch.tensor([q % config.classes if config.classes else -1 for q in queries])
     everyone = torch.ones(len(queries), predictor.models, dtype=torch.bool)
 

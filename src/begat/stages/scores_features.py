@@ -14,7 +14,7 @@ from begat.core.image_draws import DrawsOf
 from begat.errors import BegatError
 
 METHODS = ["features_cosine"]
-BATCH = 256  # images per network call; a matter of speed only
+BATCH = 256  # images per network call; a matter of speed and rounding only
 Features = Float[np.ndarray, "image feature"]
 
 

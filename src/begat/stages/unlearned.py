@@ -60,8 +60,8 @@ def unlearn(
     where the rise, unless it is the goal, is looked at now and then and holds in between;
     and ``stopped_at``, the steps a model took until it reached its goal and was left alone, -1 if
     it did not. No steps at all are allowed: then nothing is forgotten. Any state, with its number
-    of steps, can be handed back as ``resume``; on a CPU the forgetting then ends with the same
-    bits as if it had never stopped.
+    of steps, can be handed back as ``resume``; on the same machine the forgetting then ends with
+    the same bits as if it had never stopped. All is computed in the dtype of ``full``.
 
     Args:
         pixels: all images.
@@ -90,8 +90,8 @@ def unlearn(
     _check_groups(member_of, names)
     if how.operator in ("anchor", "esd") and label is None:
         raise BegatError(f"unlearned.operator: {how.operator} needs a conditional model")
-    pairs = _pairs(pixels, label, member_of, streams, anchor, seed, schedule, batch, flip, device)
     origin = torch.from_numpy(full)[None].to(device)
+    pairs = _pairs(pixels, label, member_of, streams, anchor, seed, schedule, batch, flip, origin)
     first = origin.repeat(len(names), 1) if start is None else torch.from_numpy(start).to(device)
     pack = PackUnlearning(
         Network(config, schedule, prediction),
@@ -106,7 +106,7 @@ def unlearn(
         ema=0.0,  # so few steps leave an average behind
     )
     _prepare(pack, pairs)
-    curves = {name: torch.zeros(len(names), steps) for name in CURVES}
+    curves = {name: torch.zeros(len(names), steps, dtype=origin.dtype) for name in CURVES}
     stopped_at = torch.full((len(names),), -1)
     if resume:
         state = {name: torch.from_numpy(rows) for name, rows in resume[1].items()}
@@ -172,8 +172,8 @@ def newton_step(
         pixels, label, member_of, names, streams, full: as in ``unlearn``, like all others.
     """
     _check_groups(member_of, names)
-    pairs = _pairs(pixels, label, member_of, streams, None, seed, schedule, batch, flip, device)
     origin = torch.from_numpy(full)[None].to(device)
+    pairs = _pairs(pixels, label, member_of, streams, None, seed, schedule, batch, flip, origin)
     batches = (pairs.at(i, "newton")[1] for i in range(passes))
     network = Network(config, schedule, prediction)
     gradient = group_gradient(network, origin.expand(len(names), -1), batches)
@@ -191,7 +191,7 @@ def _pairs(
     schedule: Schedule,
     batch: int,
     flip: bool,
-    device: torch.device,
+    like: Tensor,
 ) -> Pairs:
     return Pairs(
         torch.from_numpy(pixels),
@@ -203,7 +203,7 @@ def _pairs(
         schedule.timesteps,
         batch,
         flip,
-        device,
+        like,
     )
 
 
