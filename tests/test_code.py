@@ -8,7 +8,6 @@ import pytest
 from plans import DOWN, changed_stages, copied, keys
 from small import ROOT
 
-from begat.core import telling
 from begat.errors import BegatError
 from begat.io import code
 from begat.io.code import NEUTRAL, Code
@@ -179,15 +178,9 @@ def test_neutral_modules_exist_are_imported_by_a_stages_code_and_are_no_mathemat
     assert reached >= NEUTRAL
 
 
-def test_all_mathematics_is_in_the_code_of_a_stage_or_decides_what_a_key_says_by_itself(
-    root, monkeypatch
-):
+def test_all_mathematics_is_in_the_code_of_a_stage():
     mathematics = {path_of(m) for m in MODULES if m.startswith(("begat.core", "begat.stages"))}
-    assert mathematics - set(FILES) == {"src/begat/core/telling.py"}
-    draws = {"measurements__draws": 40, "scores_guda__draws": 4}
-    before = keys(root, **draws)
-    monkeypatch.setattr(telling, "BAND", (0.0, 0.5))
-    assert changed_stages(before, keys(root, **draws)) == DOWN["unlearned"] - {"unlearned"}
+    assert mathematics <= set(FILES)
 
 
 def test_nothing_is_imported_by_a_name_that_only_the_running_program_knows():

@@ -108,8 +108,3 @@ def test_own_queries_without_a_known_class_are_refused(root, queries, message):
     request = requested(root, columns, queries, **CONDITIONAL)
     with pytest.raises(BegatError, match=f"queries.path: {message}"):
         request.query_labels  # noqa: B018
-
-
-def test_more_draws_at_middling_noise_than_there_are_are_refused(root):
-    with pytest.raises(BegatError, match=r"scores_guda.draws: .* found 34"):
-        requested(root, {"artist": artist}, measurements__draws=64, scores_guda__draws=34)

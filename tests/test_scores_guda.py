@@ -8,7 +8,6 @@ from small import TINY, random_images, random_predictor, random_rows
 from begat.core.diffusion import cosine_schedule
 from begat.core.elbo import elbo_weights
 from begat.core.predictors import Predictor
-from begat.core.telling import telling_draws
 from begat.errors import BegatError
 from begat.stages import scores_logo
 from begat.stages.measurements import measure
@@ -30,7 +29,7 @@ def measured(rows, which=range(3)):
 
 def scored(found):
     loss = found["loss"]
-    return score(loss[0], loss[1:], found["timestep"], WEIGHTS, PIXELS, range(6))
+    return score(loss[0], loss[1:], found["timestep"], WEIGHTS, PIXELS)
 
 
 def test_nothing_forgotten_scores_exactly_nothing():
@@ -63,7 +62,7 @@ def test_a_small_example_by_hand():
     without = np.array([[[2.0, 2.0, 4.0, 4.0], [2.0, 2.0, 2.0, 2.0]]])
     timestep = np.array([[1, 1, 2, 2], [1, 1, 2, 2]])
     weights = np.array([0.0, 10.0, 1.0])
-    found = score(full, without, timestep, weights, 5, range(4))
+    found = score(full, without, timestep, weights, 5)
     loss, elbo, loss_centred, elbo_centred = found["group_score"][..., 0]
     assert loss.tolist() == [2, 0]
     assert elbo.tolist() == [3 * 5 * (10 * 1 + 1 * 3) / 2, 0]
@@ -74,26 +73,13 @@ def test_a_small_example_by_hand():
     assert len(found["group_score"]) == len(METHODS)
 
 
-@pytest.mark.parametrize("count", [2, 4, 8, 16])
-def test_nats_are_those_of_all_draws_however_many_the_loss_is_taken_of(count):
-    generator = np.random.default_rng(0)
-    full, without = generator.random((2, 32)), generator.random((3, 2, 32))
-    timestep = np.sort(generator.integers(0, 50, (2, 32)))
-    asked = full, without, timestep, WEIGHTS, PIXELS
-    whole, few = score(*asked, range(32)), score(*asked, telling_draws(32, count))
-    for name in ("group_score", "group_uncertainty"):
-        np.testing.assert_array_equal(few[name][[1, 3]], whole[name][[1, 3]])
-    loss = (without - full)[..., telling_draws(32, count)].mean(-1)
-    np.testing.assert_allclose(few["group_score"][0], loss.T)
-
-
 def test_a_shift_of_a_whole_group_is_centred_away():
     generator = np.random.default_rng(0)
     full, without = generator.random((5, 8)), generator.random((3, 5, 8))
     timestep = np.tile(generator.integers(0, 50, 8), (5, 1))
-    plain = score(full, without, timestep, WEIGHTS, PIXELS, range(8))["group_score"]
+    plain = score(full, without, timestep, WEIGHTS, PIXELS)["group_score"]
     without[1] += 0.5
-    shifted = score(full, without, timestep, WEIGHTS, PIXELS, range(8))["group_score"]
+    shifted = score(full, without, timestep, WEIGHTS, PIXELS)["group_score"]
     np.testing.assert_allclose(shifted[2:], plain[2:], rtol=1e-9, atol=1e-9)
     assert (shifted[0, :, 1] > plain[0, :, 1]).all()
 
@@ -114,7 +100,7 @@ def test_a_loss_that_is_not_a_number_is_refused():
     loss = measured(random_predictor(TINY, 2).rows)["loss"]
     loss[1, 0, 0] = np.nan
     with pytest.raises(BegatError, match="not finite"):
-        score(loss[0], loss[1:], np.ones((3, 6), int), WEIGHTS, PIXELS, range(6))
+        score(loss[0], loss[1:], np.ones((3, 6), int), WEIGHTS, PIXELS)
 
 
 def test_within_a_group_the_query_itself_speaks_loudest_and_strangers_not_at_all():

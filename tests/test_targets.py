@@ -194,14 +194,20 @@ def halves_of(scene, predicted=None):
     return halves
 
 
+PULLED = dict(operator="posterior_mean", retain="distil")
+
+
 def test_both_published_balances_add_up_as_published():
     scene = scene_of()
     retain, forget = halves_of(scene)
     kept = (0.9 * retain.noise).square().mean()
     gone = posterior_mean(scene).square().mean()
     for how, expected in (
-        (Forgetting(balance=0.03, weighting="noise"), kept + 0.03 * gone),
-        (Forgetting(balance=0.03, mixing="shared", weighting="noise"), 0.97 * kept + 0.03 * gone),
+        (Forgetting(**PULLED, balance=0.03, weighting="noise"), kept + 0.03 * gone),
+        (
+            Forgetting(**PULLED, balance=0.03, mixing="shared", weighting="noise"),
+            0.97 * kept + 0.03 * gone,
+        ),
     ):
         assert objective(how, retain, forget, scene)[0] == pytest.approx(float(expected))
 
@@ -211,8 +217,8 @@ def test_below_the_noise_level_the_full_model_is_kept():
     retain, forget = halves_of(scene)
     forget = replace(forget, predicted=scene.taught())
     retain = replace(retain, predicted=retain.taught())
-    assert objective(Forgetting(above=1.1), retain, forget, scene) == 0
-    assert objective(Forgetting(above=0.5), retain, forget, scene) > 0
+    assert objective(Forgetting(**PULLED, above=1.1), retain, forget, scene) == 0
+    assert objective(Forgetting(**PULLED, above=0.5), retain, forget, scene) > 0
 
 
 def test_ascent_climbs_to_its_cap_and_no_further():
@@ -221,7 +227,7 @@ def test_ascent_climbs_to_its_cap_and_no_further():
     retain = replace(retain, predicted=retain.taught())
     high = replace(forget, predicted=forget.noise + 3)
     low = replace(forget, predicted=forget.noise + 0.5)
-    how = Forgetting(operator="ascent", cap=2.0)
+    how = Forgetting(operator="ascent", retain="distil", cap=2.0)
     assert objective(how, retain, high, scene) == pytest.approx(-2)
     assert objective(how, retain, low, scene) == pytest.approx(-0.25)
 
@@ -261,7 +267,7 @@ def test_fine_tuning_a_linear_model_on_what_is_retained_is_retraining_without_th
 
     def loss():
         optimiser.zero_grad()
-        value = objective(Forgetting(operator="retain_only"), half(weights), forget, scene).sum()
+        value = objective(Forgetting(operator="retain_only"), half(weights)).sum()
         value.backward()
         return value
 

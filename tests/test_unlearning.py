@@ -183,9 +183,9 @@ def test_a_conditional_target_looks_at_its_own_label_as_long_as_it_can():
 
 @pytest.mark.parametrize("operator", ["anchor", "esd", "posterior_mean"])
 def test_a_conditional_model_forgets(operator):
-    _, state = run(config=CONDITIONAL, operator=operator, steps=4)
+    _, state = run(config=CONDITIONAL, operator=operator, steps=6)
     assert (state["retain_drift"][:, -1] > 0).all()
-    _, other = run(config=CONDITIONAL, operator=operator, steps=4, anchor=np.array([1, 1, 1]))
+    _, other = run(config=CONDITIONAL, operator=operator, steps=6, anchor=np.array([1, 1, 1]))
     assert np.array_equal(state["weights"], other["weights"]) == (operator == "posterior_mean")
 
 

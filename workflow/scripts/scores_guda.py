@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from begat.core.elbo import weight_profile
-from begat.core.telling import telling_draws
 from begat.io.artifacts import Block
 from begat.io.elbo import elbo_weights_of
 from begat.io.job import Run, main
@@ -18,7 +17,6 @@ def body(run: Run) -> None:
     measured = run.reads("measurements", "unlearned-")
     schedule, image = schedule_of(run.plan), run.params["images"]
     weights, draws = elbo_weights_of(run.plan), run.params["measurements"]["draws"]
-    telling = telling_draws(draws, run.params["scores_guda"]["draws"])
 
     def compute(run: Run) -> Iterator[Block]:
         images = run.read("images")
@@ -34,7 +32,6 @@ def body(run: Run) -> None:
             joined(run, "measurements", "timestep", "unlearned-"),
             weights,
             image["channels"] * image["size"] ** 2,
-            telling,
         )
         named = found["group_score"][0].argmax(1)
         members = images["member_of"][named]
@@ -48,7 +45,6 @@ def body(run: Run) -> None:
         METHODS,
         ["guda_loss"],
         there=bool(measured),
-        telling=telling if measured else [],
         weight_profile=weight_profile(weights).tolist() if measured else [],
     )
 

@@ -13,9 +13,7 @@ from begat.io.curvature import preconditioner_of
 from begat.io.job import Run, main
 from begat.io.schema import schema_of
 from begat.io.trained import row_of
-from begat.stages.unlearned import PASSES, newton_step, unlearn
-
-TRAINING = ("steps", "learning_rate", "warmup", "clip")
+from begat.stages.unlearned import PASSES, newton_step, shortened, unlearn
 
 
 def body(run: Run) -> None:
@@ -39,7 +37,9 @@ def body(run: Run) -> None:
             batch=asked.pop("batch"),
             flip=run.params["models"]["flip"],
         )
-        training = {k: asked.pop(k) for k in TRAINING}
+        training = shortened(
+            run.params["models"], asked.pop("steps"), asked.pop("learning_rate"), asked.pop("clip")
+        )
         damping, start = asked.pop("damping"), asked.pop("start")
         if asked["operator"] == "newton":  # the step and no more
             asked["operator"], training["steps"], start = "retain_only", 0, "newton"

@@ -40,8 +40,8 @@ class Forgetting:
         goal: that drift, or rise: mean squared noise error per pixel.
     """
 
-    operator: str = "posterior_mean"
-    retain: Literal["distil", "denoise"] = "distil"
+    operator: str = "retain_only"
+    retain: Literal["distil", "denoise"] = "denoise"
     balance: float = 1.0
     mixing: Literal["added", "shared"] = "added"
     weighting: str = "clean"
@@ -131,11 +131,6 @@ def ascent(how: Forgetting, retain: Half, forget: Half, scene: Scene) -> PerGrou
     return -mean_square(forget.predicted - forget.noise).clamp(max=how.cap)
 
 
-def nothing(how: Forgetting, retain: Half, forget: Half, scene: Scene) -> PerGroup:
-    """Zero: forgetting by fine-tuning on what is retained."""
-    return torch.zeros(len(forget.noise), device=forget.noise.device, dtype=forget.noise.dtype)
-
-
 def mixture_losses(retain: Half, forget: Half, scene: Scene) -> tuple[PerGroup, PerGroup]:
     """Denoising losses on retained and on forget images, both taken on the mixture of the two.
 
@@ -174,13 +169,13 @@ class Operator:
     """What an operator is made of.
 
     Attributes:
-        forget: the term on forget images.
+        forget: the term on forget images; None: fine-tuning on what is retained, as in training.
         keep: the term on retained images, where the operator leaves no choice.
         masked: only the weights move that the forget images' gradient touches most.
         anchored: moving weights costs by their diagonal Fisher information.
     """
 
-    forget: Term
+    forget: Term | None
     keep: Term | None = None
     masked: bool = False
     anchored: bool = False
@@ -189,7 +184,7 @@ class Operator:
 OPERATORS: dict[str, Operator] = {
     **{name: Operator(toward(target)) for name, target in TARGETS.items()},
     "ascent": Operator(ascent),
-    "retain_only": Operator(nothing, denoise),
+    "retain_only": Operator(None),
     # Alberti et al., arXiv 2503.01034
     "siss": Operator(siss_forget, siss_keep),
     # Fan et al., arXiv 2310.12508: which weights may move; the target is swap's
@@ -199,9 +194,13 @@ OPERATORS: dict[str, Operator] = {
 }
 
 
-def objective(how: Forgetting, retain: Half, forget: Half, scene: Scene) -> PerGroup:
-    """What each group's model minimises."""
+def objective(
+    how: Forgetting, retain: Half, forget: Half | None = None, scene: Scene | None = None
+) -> PerGroup:
+    """What each group's model minimises; the last two where the operator has a forget term."""
     operator = OPERATORS[how.operator]
+    if operator.forget is None or forget is None or scene is None:
+        return mean_square(retain.predicted - retain.noise)
     keep = operator.keep or {"distil": distil, "denoise": denoise}[how.retain]
     kept = keep(how, retain, forget, scene)
     if how.mixing == "shared":

@@ -15,7 +15,7 @@ from begat.core.diffusion import (
     predicted_noise,
     training_target,
 )
-from begat.core.operators import Forgetting, Half, mean_square, objective
+from begat.core.operators import OPERATORS, Forgetting, Half, mean_square, objective
 from begat.core.packs import unflatten
 from begat.core.targets import Images, Scene
 from begat.core.training import PackOptimiser
@@ -24,7 +24,7 @@ from begat.core.unet import UNetConfig, unet
 Rows = Float[Tensor, "group parameter"]
 Precondition = Callable[[Rows], Rows]
 WINDOW = 10  # steps over which progress towards a goal is averaged
-LOOK = 5  # steps between two looks at how far the forget loss rose, where nothing depends on it
+LOOK = 5  # steps between two looks at curves that nothing depends on
 
 
 @dataclass(frozen=True)
@@ -165,43 +165,54 @@ class PackUnlearning(PackOptimiser):
 
         ``forget_loss`` and ``retain_loss`` are denoising losses, ``retain_drift`` is the squared
         distance from the full model's prediction, ``forget_rise`` the forget loss less the full
-        model's on the same draws: means over batch and pixels. The last is found where the goal
-        depends on it, and else in every ``LOOK``-th step only, as nobody needs the full model's
-        view of what is to be forgotten.
+        model's on the same draws: means over batch and pixels. What neither the objective nor the
+        stopping rule needs is found in every ``LOOK``-th step only.
         """
-        batch = retain.image.shape[1]
-        image = torch.cat([retain.image, forget.image], 1)
-        timestep = torch.cat([retain.timestep, forget.timestep], 1)
-        noise = torch.cat([retain.noise, forget.noise], 1)
-        label = None
-        if retain.label is not None and forget.label is not None:
-            label = torch.cat([retain.label, forget.label], 1)
-        noisy = diffuse(self.schedule, image, timestep, noise)
-        predicted = self.network.noise(self.weights, noisy, timestep, label)
-        kept, gone = (
-            Half(
-                of.image,
-                noisy[:, part],
-                of.noise,
-                predicted[:, part],
-                cache(partial(self.teach, noisy[:, part], of.timestep, of.label, of.first)),
-            )
-            for of, part in ((retain, slice(batch)), (forget, slice(batch, None)))
-        )
-        loss = objective(self.how, kept, gone, self._scene(gone, forget.timestep, known))
+        look = self.how.stop == "rise" or self.steps_done % LOOK == 0
+        gone: Half | None
+        if OPERATORS[self.how.operator].forget is None:
+            (kept,) = self._predicted(retain)
+            loss = objective(self.how, kept)
+            with torch.no_grad():
+                gone = self._predicted(forget)[0] if look else None
+        else:
+            kept, gone = self._predicted(retain, forget)
+            loss = objective(self.how, kept, gone, self._scene(gone, forget.timestep, known))
         (gradient,) = torch.autograd.grad(loss.sum(), [self.weights], materialize_grads=True)
-        look = self.how.stop == "rise" or self.steps_done % LOOK == LOOK - 1
         self._move(gradient, frozen)
         with torch.no_grad():
-            found = {
-                "forget_loss": mean_square(gone.predicted - gone.noise),
-                "retain_loss": mean_square(kept.predicted - kept.noise),
-                "retain_drift": mean_square(kept.predicted - kept.taught()),
-            }
-            if look:
-                before = mean_square(gone.taught() - gone.noise)
-                found["forget_rise"] = found["forget_loss"] - before
+            found = {"retain_loss": mean_square(kept.predicted - kept.noise)}
+            if look or self.how.stop == "drift":
+                found["retain_drift"] = mean_square(kept.predicted - kept.taught())
+            if gone is not None:
+                found["forget_loss"] = mean_square(gone.predicted - gone.noise)
+                if look:
+                    before = mean_square(gone.taught() - gone.noise)
+                    found["forget_rise"] = found["forget_loss"] - before
             return found
+
+    def _predicted(self, *batches: Noised) -> list[Half]:
+        """The models' predictions on one or two batches of equal size, in one network call."""
+        image = torch.cat([of.image for of in batches], 1)
+        timestep = torch.cat([of.timestep for of in batches], 1)
+        noise = torch.cat([of.noise for of in batches], 1)
+        labels = [of.label for of in batches if of.label is not None]
+        noisy = diffuse(self.schedule, image, timestep, noise)
+        label = torch.cat(labels, 1) if labels else None
+        predicted = self.network.noise(self.weights, noisy, timestep, label)
+        size = len(batches)
+        return [
+            Half(
+                of.image,
+                part,
+                of.noise,
+                found,
+                cache(partial(self.teach, part, of.timestep, of.label, of.first)),
+            )
+            for of, part, found in zip(
+                batches, noisy.chunk(size, 1), predicted.chunk(size, 1), strict=True
+            )
+        ]
 
     def _scene(self, gone: Half, timestep: Int[Tensor, "group batch"], known: Knowledge) -> Scene:
         signal, sigma = self.schedule.scales(timestep, gone.noisy)

@@ -79,7 +79,7 @@ class Plan(Request):
             case "factors":
                 found = 10 * len(self.dataset.names) * p["factors"]["draws"]
             case "unlearned":
-                each = 8 * p["unlearned"]["steps"] * p["unlearned"]["batch"]
+                each = 8 * p["unlearned"]["steps"] * p["models"]["steps"] * p["unlearned"]["batch"]
                 found = each * len(job.made_from["groups"])
             case "scores_influence" | "scores_trak" | "scores_tracin":
                 found = 5 * len(job.models) * len(self.dataset.names) * p[job.stage]["draws"]

@@ -8,7 +8,6 @@ from typing import Any
 from begat.core.codes import ensemble_codes
 from begat.core.membership import check_exposure
 from begat.core.roster import Model, check_request, roster
-from begat.core.telling import telling_draws
 from begat.errors import BegatError
 from begat.io import datasets, params
 from begat.io.pipelines import check_pipeline
@@ -39,7 +38,6 @@ class Request:
                 "unet.conditional: expected a column named condition in the manifest, or exactly "
                 "one group per image"
             )
-        telling_draws(self.params["measurements"]["draws"], self.params["scores_guda"]["draws"])
 
     def _check_group_members(self) -> None:
         """Raise BegatError where overlapping groups would be seen by too few group members."""

@@ -197,10 +197,11 @@ class Unlearned:
         choices=("steps", "drift", "rise"),
     )
     goal: float = key("that drift or rise", unit="squared noise error per pixel", least=0)
-    steps: int = key("optimiser steps, at most", least=0)
+    steps: float = key("optimiser steps, at most", unit="share of models.steps", least=0)
     batch: int = key("forgotten and other images per step, of each", least=1)
-    learning_rate: float = key("AdamW's peak learning rate", above=0)
-    warmup: int = key("linear warm-up, then a cosine down to zero", unit="steps", least=0)
+    learning_rate: float = key(
+        "AdamW's peak learning rate", unit="share of models.learning_rate", above=0
+    )
     clip: float = key("largest gradient norm per model", above=0)
     pack: int = key("groups that unlearn side by side in one job", least=1, count=True)
 
@@ -267,11 +268,6 @@ class ScoresGuda:
     )
     clipped: str = key(
         "timesteps whose beta the schedule clips", choices=("exclude", "cap", "keep")
-    )
-    draws: int = key(
-        "for the loss: of measurements.draws, those at middling noise, which tell such models "
-        "apart; 0 = all",
-        least=0,
     )
 
 

@@ -50,7 +50,8 @@ STAGES = {
         each="model",
     ),
     "unlearned": Stage(
-        "seed unet.conditional diffusion models.flip unlearned",
+        "seed unet.conditional diffusion models.flip models.steps "
+        "models.learning_rate models.warmup unlearned",
         reads="images models factors",
         each="pack",
     ),

@@ -49,16 +49,14 @@ def score(
     timestep: Int[np.ndarray, "query draw"],
     weights: Float[np.ndarray, " timestep"],
     dimensions: int,
-    telling: Sequence[int],
 ) -> dict[str, Float[np.ndarray, "method query group"]]:
     """Measurement under the model that forgot each group minus that under the full model.
 
-    In the order of ``METHODS``: the mean loss over the ``telling`` draws; the negative ELBO in
-    nats over all draws, as published (arXiv 2601.22651); and both centred, less each group's mean
-    over queries. Unequal strength of forgetting shifts a whole group, which changes every query's
-    ranking; centring takes it out, together with what groups truly differ by.
-    ``group_uncertainty`` is the standard error of the mean over draws, antithetic pairs counted as
-    one.
+    In the order of ``METHODS``: the mean loss; the negative ELBO in nats, as published (arXiv
+    2601.22651); and both centred, less each group's mean over queries. Unequal strength of
+    forgetting shifts a whole group, which changes every query's ranking; centring takes it out,
+    together with what groups truly differ by. ``group_uncertainty`` is the standard error of the
+    mean over draws, antithetic pairs counted as one.
 
     Args:
         full: losses of the full model.
@@ -66,7 +64,6 @@ def score(
         timestep: the draws' timesteps, from the measurements.
         weights: of the ELBO, from ``core.elbo.elbo_weights``.
         dimensions: pixels times channels.
-        telling: the draws that the loss is taken of, from ``core.telling.telling_draws``.
 
     Raises:
         BegatError: a loss that is not finite.
@@ -75,7 +72,7 @@ def score(
         raise BegatError("measurements: a loss is not finite, so no group can be scored")
     difference = without - full
     in_nats = nats(difference, weights, timestep, dimensions)
-    both = difference[..., telling], in_nats
+    both = difference, in_nats
     means = [values.mean(-1).T for values in both]
     errors = [error_over_draws(values).T for values in both]
     return {

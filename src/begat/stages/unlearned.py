@@ -1,6 +1,7 @@
 """Models that forget: a copy of the full model for every group, all in one pack."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,29 @@ PASSES = 10  # batches per group behind a mask or a Fisher information
 BOUND = 2.0  # retain loss of a ruined model; predicting no noise at all costs 1
 CURVES = ("forget_loss", "forget_rise", "retain_loss", "retain_drift")
 State = dict[str, np.ndarray]
+
+
+def shortened(
+    training: Mapping[str, Any], steps: float, learning_rate: float, clip: float
+) -> dict[str, Any]:
+    """The full model's training schedule in fewer steps and to a lower peak, for ``unlearn``.
+
+    What retraining without a group does in a whole training, fine-tuning does in a share of it,
+    whatever the data: so its length and its learning rate are shares of the training's own.
+
+    Args:
+        training: ``steps``, ``learning_rate`` and ``warmup`` of the training.
+        steps: share of its steps; 0 takes none, anything else at least one.
+        learning_rate: share of its peak learning rate.
+        clip: largest gradient norm per model.
+    """
+    count = max(round(steps * training["steps"]), 1) if steps else 0
+    return {
+        "steps": count,
+        "learning_rate": learning_rate * training["learning_rate"],
+        "warmup": round(training["warmup"] * count / training["steps"]),
+        "clip": clip,
+    }
 
 
 def unlearn(
@@ -57,7 +81,7 @@ def unlearn(
 
     The last state is the result, one row per group: ``weights`` and ``ema_weights``; the curves
     ``forget_loss``, ``forget_rise``, ``retain_loss`` and ``retain_drift`` (``core.unlearning``),
-    where the rise, unless it is the goal, is looked at now and then and holds in between;
+    where what nothing depends on is looked at now and then and holds in between;
     and ``stopped_at``, the steps a model took until it reached its goal and was left alone, -1 if
     it did not. No steps at all are allowed: then nothing is forgotten. Any state, with its number
     of steps, can be handed back as ``resume``; on the same machine the forgetting then ends with
