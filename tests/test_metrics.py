@@ -165,6 +165,22 @@ def test_nor_are_they_where_each_group_was_left_out():
     assert sum("level" not in words for words in said) <= claims_allowed(trials)
 
 
+def test_intervals_over_groups_are_as_wide_as_other_groups_would_differ():
+    generator = np.random.default_rng(5)
+    found = []
+    for trial in range(25):
+        gold, noise = (effects_of_groups(generator, 12, 10) for _ in range(2))
+        scores = {"logo_retrained": gold, "a": 0.6 * gold + 0.8 * noise}
+        rows, _ = gold_agreement(scores, "logo_retrained", seed=trial, resamples=20)
+        found.append(rows)
+    for metric in ("top1", "mrr", "wpra", "spearman"):
+        values = [rows[metric]["a"]["value"] for rows in found]
+        errors = [rows[metric]["a"]["error"] for rows in found]
+        assert 0.7 < np.mean(errors) / np.std(values) < 2, metric
+    for metric in ("top3", "ndcg_exp", "ndcg_lin", "rbo"):
+        assert found[0][metric]["a"]["error"] is None
+
+
 def test_perfect_scores_have_an_lds_of_one_and_every_verdict():
     effect = np.random.default_rng(1).normal(size=(8, 10))
     removed, measured = subsets(effect, noise=0)
