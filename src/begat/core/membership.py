@@ -14,7 +14,7 @@ def groups_seen(
 
 
 def mean_over_trained(
-    values: Sequence[Float[np.ndarray, "*row own"]], trained_on: Bool[np.ndarray, "model unit"]
+    values: Sequence[Float[np.ndarray, "*row _"]], trained_on: Bool[np.ndarray, "model unit"]
 ) -> Float[np.ndarray, "*row unit"]:
     """Each unit's mean over the models that were trained on it, 0 where none was.
 
