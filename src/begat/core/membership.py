@@ -54,7 +54,7 @@ def even_shares(cluster: Int[np.ndarray, " image"]) -> Float[np.ndarray, " image
 
 
 def mean_over_trained(
-    values: Sequence[Float[np.ndarray, "*row own"]], trained_on: Bool[np.ndarray, "model unit"]
+    values: Sequence[Float[np.ndarray, "*row _"]], trained_on: Bool[np.ndarray, "model unit"]
 ) -> Float[np.ndarray, "*row unit"]:
     """Each unit's mean over the models that were trained on it, 0 where none was.
 
