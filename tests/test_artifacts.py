@@ -24,6 +24,7 @@ from begat.io.artifacts import (
     text_of,
     write,
 )
+from begat.io.schema import VERSION
 from begat.io.store import Store, file_digests, locked, only_run
 
 
@@ -141,8 +142,8 @@ def test_a_missing_chunk_is_no_silent_zero(artifact):
 
 def test_another_schema_version_is_refused(artifact):
     text = (artifact / "zarr.json").read_text()
-    (artifact / "zarr.json").write_text(text.replace('"schema": 1', '"schema": 99'))
-    with pytest.raises(BegatError, match="expected schema version 1, found 99"):
+    (artifact / "zarr.json").write_text(text.replace(f'"schema": {VERSION}', '"schema": 99'))
+    with pytest.raises(BegatError, match=f"expected schema version {VERSION}, found 99"):
         Artifact(artifact, "queries")
 
 

@@ -142,6 +142,7 @@ def test_all_unused_codes_come_back_where_few_are_left():
     assert len(free) == 10
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(("units", "members", "left"), [(10, 12, 1), (10, 24, 13), (5, 8, 2)])
 def test_directions_left_for_residuals_are_orthogonal_to_every_code_and_to_the_mean(
     units, members, left

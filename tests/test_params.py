@@ -11,9 +11,10 @@ from begat.core.diffusion import SCHEDULES
 from begat.core.sampling import sampling_timesteps
 from begat.errors import BegatError
 from begat.io import params, sections
+from begat.io.generate import PARAMETER_FILES
 from begat.io.sections import SECTIONS, fields_of
 
-FILES = ["params.yaml", "params/tiny.yaml"]
+FILES = list(PARAMETER_FILES)
 
 
 def written(tmp_path, **sections):

@@ -113,6 +113,6 @@ def test_as_many_classes_as_groups_are_expected(pipeline, groups):
     params = {**PARAMS, "unet": {"conditional": True}}
     changed(pipeline / "unet" / "config.json", num_class_embeds=5)
     check_pipeline(pipeline, params, 5)
-    message = f"num_class_embeds: expected {groups}, one for each group .* sorted names, found 5"
+    message = f"num_class_embeds: expected {groups}, one for each class .* sorted name, found 5"
     with pytest.raises(BegatError, match=message):
         check_pipeline(pipeline, params, groups)

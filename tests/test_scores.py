@@ -16,6 +16,7 @@ from begat.core.words import Reading
 from begat.errors import BegatError
 from begat.io.gradients import training_sample
 from begat.io.job import Run
+from begat.io.results import additive_scores, readings
 from begat.stages import (
     aggregated,
     scores_ensemble,
@@ -149,15 +150,14 @@ class Stored(dict):
 
 def test_copies_share_a_score_of_their_cluster_and_no_score_of_their_own():
     score = np.ones((1, 2, 5), np.float32)
-    run = SimpleNamespace(
-        read=lambda stage: {"cluster": np.array([0, 1, 1, 1, 0])},
-        scores=lambda: [
-            Stored({"score": score}, methods=["ensemble"], of_clusters=True),
-            Stored({"score": score}, methods=["ekfac"], of_clusters=False),
-            Stored({"group_score": score}, methods=["guda"], of_clusters=False),
-        ],
-    )
-    found = Run.additive_scores(run)
+    run = Run.__new__(Run)
+    run.read = lambda stage: {"cluster": np.array([0, 1, 1, 1, 0])}
+    run.scores = lambda: [
+        Stored({"score": score}, methods=["ensemble"], of_clusters=True),
+        Stored({"score": score}, methods=["ekfac"], of_clusters=False),
+        Stored({"group_score": score}, methods=["guda"], of_clusters=False),
+    ]
+    found = additive_scores(run)
     assert list(found) == ["ensemble", "ekfac"]
     np.testing.assert_allclose(found["ensemble"][0], [1 / 2, 1 / 3, 1 / 3, 1 / 3, 1 / 2])
     np.testing.assert_array_equal(found["ekfac"], 1)
@@ -314,10 +314,9 @@ def test_a_units_mean_is_over_the_models_that_were_trained_on_it():
 @pytest.mark.parametrize("conditional", [False, True])
 def test_a_model_is_looked_into_with_the_images_it_was_trained_on(conditional):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 1, 2, 2), dtype=np.uint8)
-    groups = np.arange(6) % 3 == np.arange(3)[:, None]
     run = Run.__new__(Run)
     run.params = {"unet": {"conditional": conditional}}
-    run.read = lambda stage: {"pixels": pixels, "member_of": groups}
+    run.read = lambda stage: {"pixels": pixels, "label": np.arange(6) % 3}
     own = np.array([0, 1, 0, 0, 1, 1], bool)
     found = training_sample(run, own)
     assert list(found.number) == [1, 4, 5]  # their draws stay their own
@@ -333,8 +332,9 @@ def test_how_scores_are_to_be_read_is_what_their_artifacts_say():
         {"signed": {"a": True, "b": False}, "calibrated": False},
         {"signed": {"c": True}, "calibrated": True},
     ]
-    scores = [SimpleNamespace(attributes=attributes) for attributes in stored]
-    found = Run.readings(SimpleNamespace(scores=lambda: scores))
+    run = Run.__new__(Run)
+    run.scores = lambda: [SimpleNamespace(attributes=attributes) for attributes in stored]
+    found = readings(run)
     assert found == {
         "a": Reading(True, False),
         "b": Reading(False, False),

@@ -298,6 +298,7 @@ class Linear(Network):
         return torch.einsum("gpf,gbf->gbp", weight, self.features(noisy)).view_as(noisy)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_a_newton_step_is_exact_where_the_loss_that_was_trained_is_quadratic(prediction):
     n, gone, pixels = 20, 4, 4

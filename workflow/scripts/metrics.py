@@ -17,9 +17,8 @@ REDRAWN = ("factual", "pixels", "unit", "distance")
 
 
 def compute(run: Run, summary: dict[str, Any], methods: list[str]) -> Iterator[Block]:
-    images, aggregated = run.read("images"), run.read("aggregated")
+    images, aggregated, truths = run.read("images"), run.read("aggregated"), dict[str, Truth]()
     first = {kind: first_seeds(run, kind) for kind in ("half", "group_half")}
-    truths: dict[str, Truth] = {}
     if first["half"]:
         removed = ~trains_on(run, first["half"])
         truths["lds"] = Truth(removed, losses(run, "half").mean(-1))
@@ -49,8 +48,8 @@ def redrawn(run: Run) -> Iterator[tuple[str, Redrawn]]:
     for name, kind in (("groups_redrawn", "group_member-"), ("images_redrawn", "member-")):
         if drawn := run.reads("counterfactuals", kind):
             arrays = {array: joined(run, "counterfactuals", array, kind) for array in REDRAWN}
-            reasons = drawn[0].attributes["slots"] if kind == "member-" else []
-            helpful = sum(reason.startswith("helpful") for reason in reasons)
+            slots = drawn[0].attributes["slots"] if kind == "member-" else []
+            helpful = sum(slot.startswith("helpful") for slot in slots)
             yield name, Redrawn(**arrays, units=units[kind], helpful=helpful)
 
 
@@ -59,8 +58,8 @@ def body(run: Run) -> None:
     methods: list[str] = []
     run.finish(lambda run: compute(run, summary, methods), methods=methods, summary=summary)
     stored = Artifact(run.root / run.job.path, "metrics").attributes["summary"]
-    text = json.dumps(headline(stored, leading(run)), indent=1)
-    (run.root / "results" / "metrics.json").write_text(text + "\n")
+    text = json.dumps(headline(stored, leading(run)), indent=1) + "\n"
+    (run.root / "results" / "metrics.json").write_text(text)
 
 
 main("metrics", body)

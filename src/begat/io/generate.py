@@ -13,7 +13,7 @@ DVC_HEADER = """\
 # script imports (code); edit those. One stage per stage of the method. Where a command runs is no
 # part of it: SNAKEMAKE_PROFILE=workflow/profiles/slurm dvc repro.
 """
-PARAMETER_FILES = ("params.yaml", "params/tiny.yaml")
+PARAMETER_FILES = ("params.yaml", "params/tiny.yaml", "params/fashion.yaml", "params/emoji.yaml")
 
 
 def generated(root: Path) -> dict[str, str]:

@@ -30,11 +30,11 @@ def pipeline_digest(folder: Path) -> str:
     return digest([[p.name, file_digest(p)] for p in files if p.is_file()])
 
 
-def check_pipeline(folder: Path, params: Mapping[str, Any], groups: int) -> None:
+def check_pipeline(folder: Path, params: Mapping[str, Any], classes: int) -> None:
     """Raise BegatError where the pipeline is not of a supported kind, or other than ``params``.
 
-    A conditional network must have as many classes as there are ``groups``; that class k is the
-    k-th of the groups' sorted names cannot be checked.
+    A conditional network must have as many ``classes`` as the images; that class k is the k-th of
+    their sorted names cannot be checked.
     """
     network = pipeline_config(folder)
     scheduler = _config(folder, "scheduler", "scheduler_config.json")
@@ -85,11 +85,11 @@ def check_pipeline(folder: Path, params: Mapping[str, Any], groups: int) -> None
             f"{folder / NETWORK}: out_channels: expected {channels}, as in_channels (a learned "
             f"variance is not supported), found {returned}"
         )
-    classes = network.get("num_class_embeds")
-    if classes and classes != groups:
+    embedded = network.get("num_class_embeds")
+    if embedded and embedded != classes:
         raise BegatError(
-            f"{folder / NETWORK}: num_class_embeds: expected {groups}, one for each group of "
-            f"images in the order of their sorted names, found {classes}"
+            f"{folder / NETWORK}: num_class_embeds: expected {classes}, one for each class of "
+            f"images (their conditions, or else their groups) by sorted name, found {embedded}"
         )
 
 

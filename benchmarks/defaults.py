@@ -1,0 +1,311 @@
+"""Defaults on several data sets and seeds: agreement with real retraining, as tables.
+
+    python benchmarks/datasets.py fashion       # and emoji, see there
+    OMP_NUM_THREADS=1 python benchmarks/defaults.py unlearning params.yaml params/fashion.yaml
+    OMP_NUM_THREADS=1 python benchmarks/defaults.py gradients params/emoji.yaml --seeds 0 1 2
+
+For every parameter file and root seed this trains two full models, two models without each group
+(one paired with the full model that is looked into, one independent of it) and models on random
+halves of the groups, once; they are kept in ``.begat/defaults``. Then each setting makes scores of
+the groups of 64 queries, which are held against the *independent* leave-one-group-out models
+(top-1, Spearman) and against the halves (LDS). Settings are chosen on the first seed and reported
+on the others.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from begat.core.agreement import top1
+from begat.core.denoisers import unet_denoiser
+from begat.core.gradients import Sample
+from begat.core.image_draws import common_draws, own_draws
+from begat.core.operators import Forgetting
+from begat.core.predictors import Predictor
+from begat.core.statistics import lds, removed_sum, spearman
+from begat.io import datasets
+from begat.io.networks import config_of, schedule_of
+from begat.io.request import Request
+from begat.stages import scores_influence, scores_trak
+from begat.stages.factors import factors
+from begat.stages.measurements import measure
+from begat.stages.models import train
+from begat.stages.queries import draw
+from begat.stages.scores_pixel import similarity
+from begat.stages.unlearned import shortened, unlearn
+
+ROOT, CPU = Path.cwd(), torch.device("cpu")
+QUERIES, DRAWS, HALVES, PACK = 64, 64, 12, 12
+TRAINING = [
+    "steps",
+    "learning_rate",
+    "warmup",
+    "weight_decay",
+    "clip",
+    "ema",
+    "dropout",
+    "flip",
+    "batch",
+]
+Scores = np.ndarray  # [query, group]
+
+
+@dataclass
+class Case:
+    """A parameter file under one root seed, and the models retrained for it."""
+
+    file: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.request = Request(ROOT, self.file)
+        self.params, dataset = self.request.params, self.request.dataset
+        images = datasets.pixels(dataset, self.params["images"])
+        self.pixels = np.stack([pixels for _, pixels in images])
+        groups = range(len(dataset.groups))
+        self.member_of = np.array([[g in of for of in dataset.membership] for g in groups])
+        self.config, self.schedule = config_of(self.request), schedule_of(self.request)
+        self.network: dict[str, Any] = dict(
+            seed=self.seed,
+            config=self.config,
+            schedule=self.schedule,
+            prediction=self.params["diffusion"]["prediction"],
+            device=CPU,
+        )
+
+    @cached_property
+    def halves(self) -> np.ndarray:
+        """Distinct random halves of the groups, as ``[half, group]``: what is kept."""
+        generator, groups = np.random.default_rng(1000 + self.seed), len(self.member_of)
+        found: dict[tuple[int, ...], None] = {}
+        while len(found) < (HALVES if groups > 5 else 6):
+            half = tuple(sorted(generator.permutation(groups)[: groups // 2].tolist()))
+            found.setdefault(half)
+        return np.array([[g in half for g in range(groups)] for half in found])
+
+    def recipes(self) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Every model's name, stream and training images."""
+        everything = np.ones(len(self.pixels), bool)
+        for seed in (0, 1):
+            yield f"full-{seed}", f"full-{seed}", everything
+        for group, members in enumerate(self.member_of):
+            for seed in (0, 1):
+                yield f"logo-{group}-{seed}", f"full-{seed}", ~members
+        seeds = 1 if len(self.halves) == HALVES else 2  # few halves: more trainings of each
+        for number, kept in enumerate(self.halves):
+            for seed in range(seeds):
+                name = f"half-{number}-{seed}"
+                yield name, name, self.member_of[kept].any(0)
+
+    @cached_property
+    def retrained(self) -> dict[str, np.ndarray]:
+        """The full model's weights, its queries, and the losses of all models on them."""
+        file = ROOT / ".begat" / "defaults" / f"{Path(self.file).stem}-{self.seed}.npz"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(file, **self._retrain())
+        with np.load(file) as stored:
+            return dict(stored)
+
+    def _retrain(self) -> dict[str, np.ndarray]:
+        recipes = list(self.recipes())
+        rows = []
+        for start in range(0, len(recipes), PACK):
+            names, streams, trains_on = zip(*recipes[start : start + PACK], strict=True)
+            settings = {name: self.params["models"][name] for name in TRAINING}
+            states = train(
+                self.pixels, None, np.stack(trains_on), names, streams, **self.network, **settings
+            )
+            for _, state in states:  # noqa: B007
+                pass
+            rows.append(state()["ema_weights"])
+        weights = np.concatenate(rows)
+        queries = draw(
+            self.predictor(weights[:1]),
+            range(QUERIES),
+            seed=self.seed,
+            **{name: self.params["queries"][name] for name in ("sampler", "steps", "clip")},
+        )["pixels"]
+        return {"full": weights[0], "queries": queries, "loss": self.losses(weights, queries)}
+
+    def predictor(self, rows: np.ndarray) -> Predictor:
+        prediction = self.params["diffusion"]["prediction"]
+        return Predictor(torch.from_numpy(rows), self.config, self.schedule, prediction, CPU)
+
+    def losses(self, rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
+        """``[model, query, draw]``."""
+        label = np.full(len(queries), -1)
+        how = dict(seed=self.seed, draws=DRAWS, gram=False)
+        return measure(self.predictor(rows), queries, label, range(len(queries)), **how)["loss"]
+
+    @cached_property
+    def loss(self) -> dict[str, np.ndarray]:
+        """Every retrained model's loss ``[query]``."""
+        means = self.retrained["loss"].astype(np.float64).mean(-1)
+        return {name: row for (name, _, _), row in zip(self.recipes(), means, strict=True)}
+
+    def left_out(self, seed: int) -> Scores:
+        """Real leave-one-group-out: paired with the full model that is looked into, or not."""
+        groups = range(len(self.member_of))
+        full = self.loss[f"full-{seed}"]
+        return np.stack([self.loss[f"logo-{g}-{seed}"] - full for g in groups], 1)
+
+    def agreement(self, score: Scores) -> tuple[float, float, float]:
+        """Top-1 and Spearman against independent leave-one-group-out, LDS on the halves."""
+        truth = self.left_out(1)
+        halves = [
+            [loss for name, loss in self.loss.items() if name.startswith(f"half-{n}-")]
+            for n in range(len(self.halves))
+        ]
+        predicted = removed_sum(score.astype(np.float64), (~self.halves).astype(np.float64))
+        return (
+            float(top1(score, truth).mean()),
+            float(spearman(score, truth).mean()),
+            float(lds(predicted, np.array(halves)).mean()),
+        )
+
+
+Setting = Callable[[Case], Scores]
+
+
+def unlearned(steps: float, learning_rate: float, **how: Any) -> Setting:
+    """Scores by unlearning, for shares of the training's steps and learning rate."""
+
+    def score(case: Case) -> Scores:
+        groups, full = len(case.member_of), case.retrained["full"]
+        states = unlearn(
+            case.pixels,
+            None,
+            case.member_of,
+            [str(g) for g in range(groups)],
+            ["unlearned"] * groups,
+            full,
+            Forgetting(**how),
+            **case.network,
+            **shortened(case.params["models"], steps, learning_rate, clip=1.0),
+            batch=case.params["unlearned"]["batch"],
+            flip=case.params["models"]["flip"],
+        )
+        for _, state in states:  # noqa: B007
+            pass
+        loss = case.losses(state()["weights"], case.retrained["queries"]).astype(np.float64)
+        return loss.mean(-1).T - case.loss["full-0"][:, None]
+
+    return score
+
+
+PULLED = dict(operator="posterior_mean", retain="distil")
+UNLEARNING: dict[str, Setting] = {
+    "retained only, 1/4 of the steps, 1/2 of the rate": unlearned(1 / 4, 1 / 2),
+    "… 1/8, 1/2": unlearned(1 / 8, 1 / 2),
+    "… 1/4, 1/4": unlearned(1 / 4, 1 / 4),
+    "… 1/4, 1": unlearned(1 / 4, 1.0),
+    "… 1/2, 1/2": unlearned(1 / 2, 1 / 2),
+    "posterior mean, 10 of 800 steps, 1/7, distilled": unlearned(1 / 80, 1 / 7, **PULLED),
+    "… 50 of 800": unlearned(1 / 16, 1 / 7, **PULLED),
+    "… 1/8, 1/4, denoised": unlearned(1 / 8, 1 / 4, operator="posterior_mean"),
+    "… 1/4, 1/2, denoised": unlearned(1 / 4, 1 / 2, operator="posterior_mean"),
+}
+
+
+def by_gradients(case: Case) -> tuple[Any, Sample, Sample, tuple[int, int, int]]:
+    row = torch.from_numpy(case.retrained["full"])
+    prediction = case.params["diffusion"]["prediction"]
+    denoiser = unet_denoiser(row, case.config, case.schedule, prediction, CPU)
+    total, queries = len(case.pixels), case.retrained["queries"].astype(np.float32)
+    images = Sample(case.pixels, None, range(total))
+    asked = Sample(queries, None, range(total, total + len(queries)))
+    return denoiser, images, asked, case.pixels.shape[1:]
+
+
+def trak(method: str, draws: int, damping: float) -> Setting:
+    """Scores of the TRAK family, summed over groups."""
+
+    def score(case: Case) -> Scores:
+        denoiser, images, asked, shape = by_gradients(case)
+        drawn = common_draws(case.seed, "scores_trak", draws, case.schedule.timesteps, shape)
+        found = scores_trak.score(denoiser, images, asked, drawn, method, [damping], seed=case.seed)
+        return found[0].astype(np.float64) @ case.member_of.T
+
+    return score
+
+
+def ekfac(draws: int, dampings: list[float], *, shared: bool = True) -> Setting:
+    """Scores by EK-FAC influence, summed over groups; of several dampings the halves' choice."""
+
+    def score(case: Case) -> Scores:
+        denoiser, images, asked, shape = by_gradients(case)
+        curvature = factors(denoiser, images.pixels, None, case.member_of, seed=case.seed, draws=4)
+        wanted = [scores_influence.Variant("ekfac", "relative", d) for d in dampings]
+        deal = common_draws if shared else own_draws
+        drawn = deal(case.seed, "scores_influence", draws, case.schedule.timesteps, shape)
+        found = scores_influence.score(denoiser, curvature, images, asked, drawn, wanted)
+        (chosen,) = np.flatnonzero(found["chosen"])
+        return found["score"][chosen].astype(np.float64) @ case.member_of.T
+
+    return score
+
+
+GRID = [1e-4, 1e-3, 1e-2, 1e-1]
+GRADIENTS: dict[str, Setting] = {
+    "EK-FAC, 16 shared draws, damping by halves": ekfac(16, GRID),
+    "… 1e-4": ekfac(16, [1e-4]),
+    "… 1e-1": ekfac(16, [1e-1]),
+    "… 4 shared draws": ekfac(4, GRID),
+    "… 16 draws of each image's own": ekfac(16, GRID, shared=False),
+    "D-TRAK, 10 draws, damping .1": trak("dtrak", 10, 0.1),
+    "… damping .01": trak("dtrak", 10, 0.01),
+    "… damping 1": trak("dtrak", 10, 1.0),
+    "… 4 draws": trak("dtrak", 4, 0.1),
+    "TRAK, 10 draws, damping .1": trak("trak", 10, 0.1),
+    "… damping .01 ": trak("trak", 10, 0.01),
+    "… damping 1 ": trak("trak", 10, 1.0),
+}
+
+
+def pixels(case: Case) -> Scores:
+    images, queries = case.pixels / 127.5 - 1, case.retrained["queries"]
+    found = similarity(queries, images, np.arange(len(images)))
+    return found[0] @ case.member_of.T
+
+
+BASELINES: dict[str, Setting] = {
+    "another training": lambda case: case.left_out(0),
+    "pixels": pixels,
+}
+
+
+def table(cases: dict[str, list[Case]], settings: dict[str, Setting]) -> None:
+    """A row for each setting, three figures per seed, CPU seconds over retraining's."""
+    for file, of_seeds in cases.items():
+        heads = " | ".join(f"seed {case.seed}" for case in of_seeds)
+        print(f"\n{file}\n\n| setting | {heads} | CPU s |\n|---|{'---|' * (len(of_seeds) + 1)}")
+        for name, setting in {**BASELINES, **settings}.items():
+            cells, started = [], time.process_time()
+            for case in of_seeds:
+                figures = case.agreement(setting(case))
+                cells.append(" / ".join(f"{figure:.2f}" for figure in figures))
+            spent = (time.process_time() - started) / len(of_seeds)
+            print(f"| {name.strip()} | {' | '.join(cells)} | {spent:.0f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Hold defaults against real retraining.")
+    parser.add_argument("settings", choices=["unlearning", "gradients"])
+    parser.add_argument("files", nargs="+", help="parameter files, such as params.yaml")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    cases = {file: [Case(file, seed) for seed in arguments.seeds] for file in arguments.files}
+    table(cases, {"unlearning": UNLEARNING, "gradients": GRADIENTS}[arguments.settings])
+
+
+if __name__ == "__main__":
+    main()
