@@ -19,7 +19,7 @@ from begat.core.unlearning import (
     reached,
 )
 from begat.errors import BegatError
-from begat.stages.unlearned import CURVES, newton_step, unlearn
+from begat.stages.unlearned import CURVES, newton_step, shortened, unlearn
 
 SCHEDULE = cosine_schedule(50)
 NAMES = ["a", "b", "c"]
@@ -41,6 +41,7 @@ def run(
     dtype = changes.pop("dtype", torch.float32)
     members = changes.pop("members", MEMBERS)
     how = {k: changes.pop(k) for k in list(changes) if k in Forgetting.__dataclass_fields__}
+    how = {"operator": "posterior_mean", "retain": "distil", **how}
     groups = list(groups)
     names = [NAMES[g] for g in groups]
     states = unlearn(
@@ -383,3 +384,25 @@ def test_what_groups_share_is_shown_to_the_full_model_once(streams):
         for group in range(3):
             alone = pack.teach(noisy[[group]], retain.timestep[[group]], None)
             torch.testing.assert_close(found[[group]], alone, rtol=1e-9, atol=1e-9)
+
+
+def test_fine_tuning_follows_the_trainings_own_schedule_in_fewer_steps():
+    training = {"steps": 800, "learning_rate": 7e-3, "warmup": 50, "batch": 16}
+    assert shortened(training, 0.25, 0.5, clip=1.0) == {
+        "steps": 200,
+        "learning_rate": 3.5e-3,
+        "warmup": 12,
+        "clip": 1.0,
+    }
+    assert shortened(training, 1e-6, 1.0, clip=1.0)["steps"] == 1
+    assert shortened(training, 0.0, 1.0, clip=1.0)["steps"] == 0
+
+
+def test_fine_tuning_on_what_is_retained_never_learns_from_what_is_forgotten():
+    how = dict(operator="retain_only", steps=7, dtype=torch.float64)
+    _, state = run(**how)
+    _, other = run(**how, retain="distil", balance=5.0)
+    np.testing.assert_array_equal(state["weights"], other["weights"])
+    looked = state["forget_loss"]
+    assert (looked[:, 0] == looked[:, 4]).all()  # held between two looks
+    assert (looked[:, 5] != looked[:, 4]).all()

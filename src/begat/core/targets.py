@@ -138,24 +138,6 @@ def noise(scene: Scene) -> Images:
     return scene.fresh
 
 
-def mixture_without(
-    full: Images, group: Images, log_posterior: Float[Tensor, "group batch"]
-) -> Images:
-    """The ideal prediction without a group, from those with it and of it alone: no unlearning.
-
-    The full set is a mixture, so ``full = p group + (1-p) rest`` with p the group's posterior at
-    x_t, and ``rest = full + p/(1-p) (full - group)``. Diverges where x_t cannot come from the rest.
-
-    Args:
-        full: predicted noise of a model of everything.
-        group: predicted noise of a model of the group, or of a conditional one under its label.
-        log_posterior: log p.
-    """
-    p = log_posterior.double()
-    odds = (p - torch.log(-torch.expm1(p))).exp()[..., None, None, None]
-    return full + odds.to(full) * (full - group)
-
-
 TARGETS: dict[str, Target] = {
     target.__name__: target for target in (posterior_mean, retrack, anchor, esd, swap, noise)
 }
