@@ -262,9 +262,9 @@ def test_a_grid_of_dampings_is_each_damped_inverse(kind, structure):
     for block in blocks(layers, found, structure):
         for value, result in zip(grid, all_, strict=True):
             damping = value * (matrix(block).diagonal().mean() if kind == "relative" else 1)
-            dense = matrix(block) + damping * torch.eye(len(matrix(block)))
+            dense = matrix(block) + damping * torch.eye(len(matrix(block))).double()
             expected = torch.linalg.solve(dense, rows[:, block.place].T).T
-            torch.testing.assert_close(result[:, block.place], expected, rtol=1e-5, atol=1e-8)
+            torch.testing.assert_close(result[:, block.place], expected, rtol=1e-9, atol=1e-9)
 
 
 def test_a_dead_layer_contributes_nothing_and_is_counted():
