@@ -215,6 +215,12 @@ UNLEARNING: dict[str, Setting] = {
 }
 
 
+OPERATORS: dict[str, Setting] = {
+    name: unlearned(1 / 4, 1 / 2, operator=name)
+    for name in ("posterior_mean", "retrack", "swap", "noise", "ascent", "siss", "salun", "ewc")
+}
+
+
 def by_gradients(case: Case) -> tuple[Any, Sample, Sample, tuple[int, int, int]]:
     row = torch.from_numpy(case.retrained["full"])
     prediction = case.params["diffusion"]["prediction"]
@@ -276,6 +282,7 @@ def pixels(case: Case) -> Scores:
     return found[0] @ case.member_of.T
 
 
+SETTINGS = {"unlearning": UNLEARNING, "operators": OPERATORS, "gradients": GRADIENTS}
 BASELINES: dict[str, Setting] = {
     "another training": lambda case: case.left_out(0),
     "pixels": pixels,
@@ -298,13 +305,13 @@ def table(cases: dict[str, list[Case]], settings: dict[str, Setting]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Hold defaults against real retraining.")
-    parser.add_argument("settings", choices=["unlearning", "gradients"])
+    parser.add_argument("settings", choices=list(SETTINGS))
     parser.add_argument("files", nargs="+", help="parameter files, such as params.yaml")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cases = {file: [Case(file, seed) for seed in arguments.seeds] for file in arguments.files}
-    table(cases, {"unlearning": UNLEARNING, "gradients": GRADIENTS}[arguments.settings])
+    table(cases, SETTINGS[arguments.settings])
 
 
 if __name__ == "__main__":
