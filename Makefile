@@ -30,7 +30,7 @@ test: .venv/ready-to-test
 # convolutions with short vectors; sums shared out to two threads, in one process, as threads of
 # several would wait for one another. The libraries read these variables when a process starts.
 numerics: .venv/ready-to-test
-	OMP_NUM_THREADS=1 MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem $(NUMERICS)
+	OMP_NUM_THREADS=1 MKL_CBWR=COMPATIBLE $(NUMERICS)
 	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default $(NUMERICS)
 	OMP_NUM_THREADS=1 ONEDNN_MAX_CPU_ISA=SSE41 $(NUMERICS)
 	OMP_NUM_THREADS=2 pytest -m numerics
