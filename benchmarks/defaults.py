@@ -30,6 +30,7 @@ from begat.core.image_draws import common_draws, own_draws
 from begat.core.operators import Forgetting
 from begat.core.predictors import Predictor
 from begat.core.statistics import lds, removed_sum, spearman
+from begat.errors import BegatError
 from begat.io import datasets
 from begat.io.networks import config_of, schedule_of
 from begat.io.request import Request
@@ -297,8 +298,12 @@ def table(cases: dict[str, list[Case]], settings: dict[str, Setting]) -> None:
         for name, setting in {**BASELINES, **settings}.items():
             cells, started = [], time.process_time()
             for case in of_seeds:
-                figures = case.agreement(setting(case))
-                cells.append(" / ".join(f"{figure:.2f}" for figure in figures))
+                try:
+                    figures = case.agreement(setting(case))
+                except BegatError:  # a model that diverges
+                    cells.append("diverges")
+                else:
+                    cells.append(" / ".join(f"{figure:.2f}" for figure in figures))
             spent = (time.process_time() - started) / len(of_seeds)
             print(f"| {name.strip()} | {' | '.join(cells)} | {spent:.0f} |", flush=True)
 
