@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from begat.core.agreement import top1
-from begat.core.denoisers import unet_denoiser
+from begat.core.denoisers import Denoiser, unet_denoiser
 from begat.core.gradients import Sample
 from begat.core.image_draws import common_draws, own_draws
 from begat.core.operators import Forgetting
@@ -152,6 +152,25 @@ class Case:
         means = self.retrained["loss"].astype(np.float64).mean(-1)
         return {name: row for (name, _, _), row in zip(self.recipes(), means, strict=True)}
 
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        """The full model, looked into."""
+        row, prediction = torch.from_numpy(self.retrained["full"]), self.network["prediction"]
+        return unet_denoiser(row, self.config, self.schedule, prediction, CPU)
+
+    @cached_property
+    def samples(self) -> tuple[Sample, Sample]:
+        """Training images and queries."""
+        total, queries = len(self.pixels), self.retrained["queries"].astype(np.float32)
+        numbers = range(total, total + len(queries))
+        return Sample(self.pixels, None, range(total)), Sample(queries, None, numbers)
+
+    @cached_property
+    def curvature(self) -> Any:
+        """The factors of the full model."""
+        images, _ = self.samples
+        return factors(self.denoiser, images, self.member_of, seed=self.seed, draws=4)
+
     def left_out(self, seed: int) -> Scores:
         """Real leave-one-group-out: paired with the full model that is looked into, or not."""
         groups = range(len(self.member_of))
@@ -222,24 +241,14 @@ OPERATORS: dict[str, Setting] = {
 }
 
 
-def by_gradients(case: Case) -> tuple[Any, Sample, Sample, tuple[int, int, int]]:
-    row = torch.from_numpy(case.retrained["full"])
-    prediction = case.params["diffusion"]["prediction"]
-    denoiser = unet_denoiser(row, case.config, case.schedule, prediction, CPU)
-    total, queries = len(case.pixels), case.retrained["queries"].astype(np.float32)
-    images = Sample(case.pixels, None, range(total))
-    asked = Sample(queries, None, range(total, total + len(queries)))
-    return denoiser, images, asked, case.pixels.shape[1:]
-
-
 def trak(method: str, draws: int, damping: float) -> Setting:
     """Scores of the TRAK family, summed over groups."""
 
     def score(case: Case) -> Scores:
-        denoiser, images, asked, shape = by_gradients(case)
-        drawn = common_draws(case.seed, "scores_trak", draws, case.schedule.timesteps, shape)
-        found = scores_trak.score(denoiser, images, asked, drawn, method, [damping], seed=case.seed)
-        return found[0].astype(np.float64) @ case.member_of.T
+        shape, times = case.pixels.shape[1:], case.schedule.timesteps
+        drawn = common_draws(case.seed, "scores_trak", draws, times, shape)
+        what = case.denoiser, *case.samples, drawn, method, [damping]
+        return scores_trak.score(*what, seed=case.seed)[0].astype(np.float64) @ case.member_of.T
 
     return score
 
@@ -248,12 +257,11 @@ def ekfac(draws: int, dampings: list[float], *, shared: bool = True) -> Setting:
     """Scores by EK-FAC influence, summed over groups; of several dampings the halves' choice."""
 
     def score(case: Case) -> Scores:
-        denoiser, images, asked, shape = by_gradients(case)
-        curvature = factors(denoiser, images.pixels, None, case.member_of, seed=case.seed, draws=4)
         wanted = [scores_influence.Variant("ekfac", "relative", d) for d in dampings]
+        shape, times = case.pixels.shape[1:], case.schedule.timesteps
         deal = common_draws if shared else own_draws
-        drawn = deal(case.seed, "scores_influence", draws, case.schedule.timesteps, shape)
-        found = scores_influence.score(denoiser, curvature, images, asked, drawn, wanted)
+        drawn = deal(case.seed, "scores_influence", draws, times, shape)
+        found = scores_influence.score(case.denoiser, case.curvature, *case.samples, drawn, wanted)
         (chosen,) = np.flatnonzero(found["chosen"])
         return found["score"][chosen].astype(np.float64) @ case.member_of.T
 
