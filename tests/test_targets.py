@@ -185,7 +185,9 @@ def halves_of(scene, predicted=None):
         noise = scene.fresh + first
         noisy = diffuse(SCHEDULE, image, t, noise)
         guess = torch.zeros_like(noise) if predicted is None else predicted(noisy)
-        halves.append(Half(image, noisy, noise, guess, lambda noise=noise: noise * 0.9))
+        halves.append(
+            Half(image, noisy, noise, guess, lambda noise=noise: noise * 0.9, guess - noise)
+        )
     return halves
 
 
@@ -236,7 +238,7 @@ def test_the_mixture_losses_are_the_plain_losses_in_the_mean():
         image = scene.images[i].view(1, 1, *SHAPE).expand(1, 40_000, *SHAPE)
         noise = torch.randn(image.shape, generator=generator, dtype=torch.float64)
         noisy = diffuse(SCHEDULE, image, t, noise)
-        halves.append(Half(image, noisy, noise, 0.7 * noisy, noise.clone))
+        halves.append(Half(image, noisy, noise, 0.7 * noisy, noise.clone, 0.7 * noisy - noise))
     found = mixture_losses(*halves, scene)
     for half, loss in zip(halves, found, strict=True):
         plain = float((half.predicted - half.noise).square().mean())
@@ -258,7 +260,8 @@ def test_fine_tuning_a_linear_model_on_what_is_retained_is_retraining_without_th
 
     def half(matrix):
         view = lambda v: v.view(1, -1, *SHAPE)  # noqa: E731
-        return Half(view(x), view(x), view(y), view(x @ matrix), lambda: view(x @ full))
+        found = view(x @ matrix)
+        return Half(view(x), view(x), view(y), found, lambda: view(x @ full), found - view(y))
 
     def loss():
         optimiser.zero_grad()

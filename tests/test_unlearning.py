@@ -406,3 +406,16 @@ def test_fine_tuning_on_what_is_retained_never_learns_from_what_is_forgotten():
     looked = state["forget_loss"]
     assert (looked[:, 0] == looked[:, 4]).all()  # held between two looks
     assert (looked[:, 5] != looked[:, 4]).all()
+
+
+@pytest.mark.numerics
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_fine_tuning_minimises_the_loss_of_the_training_itself(prediction):
+    pack = pack_of(operator="retain_only", prediction=prediction)
+    retain, forget = pairs_of().at(0)
+    before = pack.weights.detach().clone()
+    gradient = pack.network.gradient(before, retain)
+    moved = []
+    pack.move = lambda gradient, still: moved.append(gradient)
+    pack.step(retain, forget, pairs_of().known(0, forget), torch.zeros(3, dtype=torch.bool))
+    torch.testing.assert_close(moved[0], gradient, rtol=1e-9, atol=1e-9)

@@ -79,6 +79,7 @@ class Half:
         noise: the noise that was added.
         predicted: the noise that the forgetting model sees.
         taught: asks for the noise that the full model sees: on forgotten images few need it.
+        error: of the network's output, as it is trained (v or noise).
     """
 
     image: Images
@@ -86,6 +87,7 @@ class Half:
     noise: Images
     predicted: Images
     taught: Callable[[], Images]
+    error: Images
 
 
 def mean_square(error: Images) -> PerGroup:
@@ -169,7 +171,7 @@ class Operator:
     """What an operator is made of.
 
     Attributes:
-        forget: the term on forget images; None: fine-tuning on what is retained, as in training.
+        forget: the term on forget images; None: the training's own loss on what is retained.
         keep: the term on retained images, where the operator leaves no choice.
         masked: only the weights move that the forget images' gradient touches most.
         anchored: moving weights costs by their diagonal Fisher information.
@@ -200,7 +202,7 @@ def objective(
     """What each group's model minimises; the last two where the operator has a forget term."""
     operator = OPERATORS[how.operator]
     if operator.forget is None or forget is None or scene is None:
-        return mean_square(retain.predicted - retain.noise)
+        return mean_square(retain.error)
     keep = operator.keep or {"distil": distil, "denoise": denoise}[how.retain]
     kept = keep(how, retain, forget, scene)
     if how.mixing == "shared":

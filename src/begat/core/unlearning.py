@@ -199,19 +199,21 @@ class PackUnlearning(PackOptimiser):
         labels = [of.label for of in batches if of.label is not None]
         noisy = diffuse(self.schedule, image, timestep, noise)
         label = torch.cat(labels, 1) if labels else None
-        predicted = self.network.noise(self.weights, noisy, timestep, label)
-        size = len(batches)
+        output = self.network.output(self.weights, noisy, timestep, label)
+        how = self.schedule, self.network.prediction
+        predicted = predicted_noise(*how, output, noisy, timestep)
+        error = output - training_target(*how, image, timestep, noise)
+        parts = (values.chunk(len(batches), 1) for values in (noisy, predicted, error))
         return [
             Half(
                 of.image,
-                part,
+                seen,
                 of.noise,
                 found,
-                cache(partial(self.teach, part, of.timestep, of.label, of.first)),
+                cache(partial(self.teach, seen, of.timestep, of.label, of.first)),
+                wrong,
             )
-            for of, part, found in zip(
-                batches, noisy.chunk(size, 1), predicted.chunk(size, 1), strict=True
-            )
+            for of, seen, found, wrong in zip(batches, *parts, strict=True)
         ]
 
     def _scene(self, gone: Half, timestep: Int[Tensor, "group batch"], known: Knowledge) -> Scene:
