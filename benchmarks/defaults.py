@@ -223,9 +223,9 @@ def unlearned(steps: float, learning_rate: float, **how: Any) -> Setting:
 
 PULLED = dict(operator="posterior_mean", retain="distil")
 UNLEARNING: dict[str, Setting] = {
-    "retained only, 1/4 of the steps, 1/2 of the rate": unlearned(1 / 4, 1 / 2),
+    "retained only, 1/4 of the steps, 1/4 of the rate": unlearned(1 / 4, 1 / 4),
+    "… 1/4, 1/2": unlearned(1 / 4, 1 / 2),
     "… 1/8, 1/2": unlearned(1 / 8, 1 / 2),
-    "… 1/4, 1/4": unlearned(1 / 4, 1 / 4),
     "… 1/4, 1": unlearned(1 / 4, 1.0),
     "… 1/2, 1/2": unlearned(1 / 2, 1 / 2),
     "posterior mean, 10 of 800 steps, 1/7, distilled": unlearned(1 / 80, 1 / 7, **PULLED),
@@ -236,7 +236,7 @@ UNLEARNING: dict[str, Setting] = {
 
 
 OPERATORS: dict[str, Setting] = {
-    name: unlearned(1 / 4, 1 / 2, operator=name)
+    name: unlearned(1 / 4, 1 / 4, operator=name)
     for name in ("posterior_mean", "retrack", "swap", "noise", "ascent", "siss", "salun", "ewc")
 }
 
