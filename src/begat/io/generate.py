@@ -12,8 +12,8 @@ from begat.io.stages import STAGES
 DVC_HEADER = """\
 # Written by `make generate` from src/begat/io/stages.py (parameters, results) and from what each
 # script imports (code); edit those. One stage per stage of the method. Where a command runs is no
-# part of it: SNAKEMAKE_PROFILE=workflow/profiles/slurm dvc repro. Results persist while a stage runs:
-# keys and digests, not their absence, say what is made anew.
+# part of it: SNAKEMAKE_PROFILE=workflow/profiles/slurm dvc repro. Results persist while a stage
+# runs: keys and digests, not their absence, say what is made anew.
 """
 PARAMETER_FILES = ("params.yaml", "params/tiny.yaml", "params/fashion.yaml", "params/emoji.yaml")
 
