@@ -72,8 +72,10 @@ def why(plan: Plan, job: Job, contents: Contents) -> str:
     if contents.attributes(job.path) is None:
         return "damaged"
     if stored.get("key") == job.key:
-        others = contents.others(job, stored)
-        return f"input made anew: {_some(others)}" if others else ""
+        others, now = contents.others(job, stored), contents.read_by(job)
+        missing = [name for name in others if now.get(name) is None]
+        said = "input missing: " if missing else "input made anew: "
+        return said + _some(missing or others) if others else ""
     return (
         "; ".join(_differences(stored.get("made_from", {}), dict(job.made_from)))
         or "made otherwise"

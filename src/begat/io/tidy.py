@@ -67,7 +67,8 @@ def _adopt(store: Store, path: Path, attributes: dict[str, Any]) -> None:
 def _rows(pack: Artifact, name: str) -> dict[str, Any]:
     """One model's arrays."""
     row, followed = pack.attributes["models"].index(name), pack.attributes["snapshots_of"]
-    rows = {array: slice(row, row + 1) for array in ("weights", "ema_weights", "training_loss")}
+    each = ("weights", "ema_weights", "training_loss")
+    rows = {array: slice(row, row + 1) for array in each if array in pack}
     if name in followed:
         rows["snapshots"] = slice(followed.index(name), followed.index(name) + 1)
     return {array: pack.rows(array, which) for array, which in rows.items()}
