@@ -1,5 +1,6 @@
 """What a person types: ``begat run``, ``top``, ``show``, ``status``, ``export``, ``clean``."""
 
+import json
 import subprocess
 import sys
 import webbrowser
@@ -44,7 +45,9 @@ def run(
 ) -> None:
     """Do what is not up to date, by Snakemake."""
     command = [sys.executable, "-m", "snakemake", "--cores", cores, *(stages or [])]
-    command += ["--config", f"use={use}"] if use else []
+    # As quoted YAML, since Snakemake would read some file names as numbers or mappings; between
+    # spaces, since it removes quotes at the ends before it reads the YAML.
+    command += ["--config", f"use= {json.dumps(use, ensure_ascii=False)} "] if use else []
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
