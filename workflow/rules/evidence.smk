@@ -12,7 +12,7 @@ rule aggregated:
     params:
         job=job("aggregated"),
     shell:
-        "{params.job:q} > {log:q} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule metrics:
@@ -27,7 +27,7 @@ rule metrics:
     params:
         job=job("metrics"),
     shell:
-        "{params.job:q} > {log:q} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule report:
@@ -41,7 +41,7 @@ rule report:
     params:
         job=job("report"),
     shell:
-        "{params.job:q} > {log:q} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule verify:
