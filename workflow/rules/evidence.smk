@@ -21,7 +21,6 @@ rule metrics:
         reads("metrics"),
     output:
         directory("results/metrics/all.zarr"),
-        "results/metrics.json",
     log:
         "logs/metrics/all.log",
     params:

@@ -45,9 +45,6 @@ class Freshness:
             for existing in (stamp if stamp.exists() else path,):
                 if existing.exists():
                     os.utime(existing, (OLD, OLD))
-        metrics = plan.root / "results" / "metrics.json"
-        if metrics.exists():
-            os.utime(metrics, (OLD, OLD))
 
     def marker(self, stage: str, name: str) -> str:
         """The marker that the rule making this artifact reads, relative to the root."""
