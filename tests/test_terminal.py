@@ -1,5 +1,6 @@
 """What a run says in the terminal, and what errors look like there."""
 
+import json
 import logging
 import os
 import time
@@ -8,15 +9,18 @@ from types import SimpleNamespace
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from snakemake_logger_plugin_begat import SKEW, Job, LogHandler, Progress, told
+from snakemake_logger_plugin_begat import SKEW, STALE, Job, LogHandler, Progress, told
+
+
+def settings(dryrun=False):
+    """What Snakemake was asked to print."""
+    more = dict.fromkeys(("verbose", "printshellcmds", "show_failed_logs", "debug_dag"), False)
+    return SimpleNamespace(dryrun=dryrun, quiet=None, nocolor=True, **more)
 
 
 @pytest.fixture
 def handler():
-    settings = SimpleNamespace(
-        dryrun=False, verbose=False, printshellcmds=False, quiet=None, nocolor=True
-    )
-    return LogHandler(settings, None)
+    return LogHandler(settings(), None)
 
 
 def say(handler, event=None, message="", level=logging.INFO, **fields):
@@ -220,6 +224,19 @@ def test_an_error_in_the_parameters_is_its_own_line_only(handler, capsys):
 def test_only_lines_meant_for_a_person_are_told():
     record = logging.LogRecord("x", logging.ERROR, "", 0, "WorkflowError:\nsomething", (), None)
     assert told(record) is None
+
+
+def test_a_dry_run_says_how_much_the_store_has(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    STALE.parent.mkdir(parents=True)
+    paths = [f"results/{name}.zarr" for name in "abc"]
+    STALE.write_text(json.dumps({"work": dict(zip(paths, (0, 7, 0), strict=True))}))
+    dry = LogHandler(settings(dryrun=True), None)
+    monkeypatch.setattr(dry.plain, "emit", lambda record: None)
+    for output in paths[:2]:
+        say(dry, LogEvent.JOB_INFO, output=[output])
+    say(dry, None, "This was a dry-run (flag -n).")
+    assert capsys.readouterr().err == "1 of these results will be taken from the store.\n"
 
 
 def test_nothing_to_do_is_said_so(handler, capsys):

@@ -1,8 +1,8 @@
 """What a run looks like in the terminal: one bar, an estimate of the time left, one line per error.
 
 Snakemake finds this package by its name; the default profile asks for it (``logger: [begat]``).
-How much there is to do stands in ``.begat/markers/stale`` (artifact -> network evaluations), how
-far a job has come in the last percentage of its log.
+How much there is to do stands in ``.begat/markers/stale`` (artifact -> network evaluations, 0 where
+the store has it), how far a job has come in the last percentage of its log.
 """
 
 import json
@@ -104,6 +104,15 @@ class Progress:
         return f"about {max(round(seconds / 60), 1)} min left"
 
 
+def work_ahead() -> dict[str, float]:
+    """The work in every artifact that is not current; none in what the store has."""
+    try:
+        found: dict[str, float] = json.loads(STALE.read_text())["work"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return found
+
+
 def told(record: LogRecord) -> str | None:
     """The one line of an error that is meant for a person, if it has one."""
     found = re.findall(r"^(begat: .*)$", record.getMessage(), re.MULTILINE)
@@ -127,6 +136,7 @@ class LogHandler(LogHandlerBase):
         self.live: Live | None = None
         self.errors = 0
         self.exits: list[str] = []  # how commands ended that failed
+        self.listed: list[str] = []  # what a dry run would make
         self.plain: ColorizingTextHandler | None = None
         if settings.dryrun or settings.verbose or settings.printshellcmds:
             quiet = settings.quiet
@@ -151,6 +161,8 @@ class LogHandler(LogHandlerBase):
         elif self.plain is not None:
             if self.plain.filter(record):
                 self.plain.emit(record)
+            if self.common_settings.dryrun:
+                self._dry(record)
         elif event is None:
             self._unstructured(record)
         else:
@@ -174,6 +186,16 @@ class LogHandler(LogHandlerBase):
             pass  # the job's error says the same
         elif record.levelno >= WARNING and not self.errors and text.strip():
             self._say(Text(text.strip(), "red" if record.levelno >= ERROR else "yellow"))
+
+    def _dry(self, record: LogRecord) -> None:
+        """At the end of a dry run, say how much of it will not be computed."""
+        outputs = getattr(record, "output", None) or []
+        if getattr(record, "event", None) == LogEvent.JOB_INFO:
+            self.listed.extend(map(str, outputs))
+        elif record.getMessage().startswith("This was a dry-run"):
+            work = work_ahead()
+            if stored := sum(work.get(output) == 0 for output in self.listed):
+                self._say(f"{stored} of these results will be taken from the store.")
 
     def _event(self, event: LogEvent, fields: dict[str, Any]) -> None:
         match event:
@@ -208,11 +230,7 @@ class LogHandler(LogHandlerBase):
         self._say(Text.assemble((f"{fields['rule_name']}: ", "bold red"), (why, "red")))
 
     def _begin(self, total: int) -> None:
-        try:
-            work = json.loads(STALE.read_text())["work"]
-        except (OSError, ValueError, KeyError):
-            work = {}
-        self.progress = Progress(total, work)
+        self.progress = Progress(total, work_ahead())
         if self.console.is_terminal:
             self.live = Live(get_renderable=self._view, console=self.console, refresh_per_second=2)
             self.live.start()

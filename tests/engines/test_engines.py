@@ -96,6 +96,7 @@ def test_a_parameter_recomputes_its_stages_and_changed_back_nothing(project):
     project.assert_all_current()
     project.change("metrics", "resamples", 20)
     assert project.planned() == {"metrics/all", "report"}
+    assert "2 of these results will be taken from the store." in project.snakemake("-n")
     project.forget_computed()
     said = project.dvc("repro")
     assert "Running stage" not in said
@@ -267,6 +268,14 @@ def test_a_parameter_on_the_command_line_is_refused_not_ignored(tmp_path):
     said = workspace.snakemake("-n", "--config", "metrics={'resamples': 30}", fails=True)
     assert "begat: --config: expected use=FILE alone, found metrics;" in said
     assert "Traceback" not in said
+
+
+def test_results_that_cannot_be_written_stop_the_run_in_one_line(tmp_path):
+    workspace = Workspace.fresh(tmp_path / "project")
+    (workspace.root / "results").write_text("in the way")
+    said = workspace.snakemake(fails=True)
+    assert re.search(r"^begat: .*results.*: could not be written \(.*\)$", said, re.MULTILINE)
+    assert said.count("\n") <= 2
 
 
 def test_an_impossible_parameter_stops_both_engines_in_one_line_and_changes_nothing(project):

@@ -25,11 +25,19 @@ if not isinstance(config.get("use", ""), str):
         "name the file otherwise, or use `begat run --use FILE`"
     )
 
+
+def in_one_line(error):
+    """What stops a run before its first job, as the terminal shows it."""
+    if isinstance(error, OSError):
+        error = f"{error.filename}: could not be written ({error.strerror})"
+    return WorkflowError(f"begat: {error}")
+
+
 try:
     plan = Plan(Path.cwd(), config.get("use"))
     freshness = Freshness(plan, main=workflow.is_main_process)
-except BegatError as error:
-    raise WorkflowError(f"begat: {error}") from None
+except (BegatError, OSError) as error:
+    raise in_one_line(error) from None
 
 # A job on a GPU holds one of them; where there is none, nothing is held.
 GPUS = visible_gpus() if plan.params["compute"]["device"] != "cpu" else 0
@@ -51,8 +59,8 @@ onstart:
             )
     try:
         workflow.begat_lock = only_run(Path.cwd())
-    except BegatError as error:
-        raise WorkflowError(f"begat: {error}") from None
+    except (BegatError, OSError) as error:
+        raise in_one_line(error) from None
 
 
 def artifacts(stage):

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from begat.io.artifacts import stored_attributes
 from begat.io.job import current
-from begat.io.keys import path_of
+from begat.io.keys import Job, path_of
 from begat.io.plan import Plan
 from begat.io.stages import STAGES
+from begat.io.store import Store
 
 OLD = 1_000_000_000  # the age of all that exists (2001)
 OLDER = 1_000  # the age of the marker that says "current" (1970)
@@ -35,7 +36,8 @@ class Freshness:
         self.fresh.touch()
         os.utime(self.fresh, (OLDER, OLDER))
         # New content each time: a newer input is forgiven where its checksum is one seen before.
-        work = {str(j.path): plan.work(j) for j in plan.jobs() if not current(plan, j)}
+        stale = [job for job in plan.jobs() if not current(plan, job)]
+        work = {str(job.path): 0 if stored(plan, job) else plan.work(job) for job in stale}
         self.stale.write_text(json.dumps({"at": time.time_ns(), "work": work}))
         for stage in STAGES:  # DVC wants its outputs, even where a run has none of a kind
             (plan.root / path_of(stage, "")).parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +52,13 @@ class Freshness:
         """The marker that the rule making this artifact reads, relative to the root."""
         is_current = current(self.plan, self.plan.job(stage, name))
         return str((self.fresh if is_current else self.stale).relative_to(self.plan.root))
+
+
+def stored(plan: Plan, job: Job) -> bool:
+    """Whether the store has what a job would make, by the look of it: whole, or model by model."""
+    models = [plan.model_keys[m.name] for m in job.models] if job.stage == "models" else []
+    ways = [[job.key], *([models] if models else [])]
+    return any(all(Store(plan.root).path(key).is_dir() for key in keys) for keys in ways)
 
 
 def why(plan: Plan, stage: str, name: str) -> str:
