@@ -54,6 +54,20 @@ def test_after_snakemake_and_dvc_commit_both_engines_find_nothing_to_do(project)
     assert "Nothing to do" in project.snakemake()
 
 
+def test_every_job_that_computes_with_models_says_in_its_log_how_far_it_is(finished):
+    """Its bar counts up to what it said it would count, no more and no less."""
+    silent = set(STAGES) - {
+        *("models", "queries", "factors", "unlearned", "measurements", "counterfactuals"),
+        *("scores_influence", "scores_trak", "scores_tracin", "scores_features"),
+    }
+    for job in Plan(finished.root).jobs():
+        if job.stage not in silent:
+            log = finished.root / "logs" / job.path.relative_to("results").with_suffix(".log")
+            said = log.read_text()
+            share, done, whole = re.findall(r"(\d+)%\|.*?(\d+)/(\d+)", said)[-1]
+            assert (share, done) == ("100", whole), log
+
+
 def test_dvc_holds_the_hashes_of_every_artifact(project):
     locked = yaml.safe_load((project.root / "dvc.lock").read_text())["stages"]
     assert list(locked) == list(STAGES)
