@@ -462,10 +462,11 @@ def test_everything_together_and_the_headline():
         **HOW,
     )
     assert set(tables) == {"lds", "group_lds", "logo_spearman"}
-    brief = headline(summary, ["ensemble_matched", "logo_retrained"])
+    brief = headline(summary)
     assert brief["lds"]["ensemble_matched"] > 0.8
-    assert set(brief["group_lds"]) == {"ensemble_matched", "logo_retrained", "ceiling"}
-    assert brief["logo_top1"] == {"ensemble_matched": 1.0}
+    assert set(brief["group_lds"]) == {*summary["group_lds"]["methods"], "ceiling"}
+    assert {"pixel_rbf", "group_size"} <= set(brief["group_lds"])
+    assert brief["logo_top1"]["ensemble_matched"] == brief["logo_top1"]["pixel_rbf"] == 1.0
     assert set(brief["groups_redrawn"]) == {"radius", "false_attribution"}
 
 
@@ -478,7 +479,7 @@ def test_what_has_no_value_is_no_headline():
             "false_attribution": {"pixel_nearest": undefined},
         },
     }
-    assert headline(summary, ["a", "b"]) == {
+    assert headline(summary) == {
         "lds": {"a": 0.5, "ceiling": 0.7},
         "images_redrawn": {"radius": 0.1},
     }

@@ -1,20 +1,23 @@
 """Scores of every method, and their way from images to groups."""
 
+import io
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.stats import t as student
+from tqdm import tqdm
 
 from begat.core.codes import hadamard_codes, nested_codes
 from begat.core.diffusion import cosine_schedule
 from begat.core.elbo import elbo_weights
 from begat.core.ensembles import CONTRASTS
+from begat.core.gradients import blocks_of
 from begat.core.membership import even_shares, mean_over_trained
 from begat.core.statistics import lds, removed_sum
 from begat.core.words import Reading
 from begat.errors import BegatError
-from begat.io.gradients import training_sample
+from begat.io.gradients import Watched, training_sample
 from begat.io.job import Run
 from begat.io.results import additive_scores, readings
 from begat.stages import (
@@ -318,13 +321,26 @@ def test_a_model_is_looked_into_with_the_images_it_was_trained_on(conditional):
     run.params = {"unet": {"conditional": conditional}}
     run.read = lambda stage: {"pixels": pixels, "label": np.arange(6) % 3}
     own = np.array([0, 1, 0, 0, 1, 1], bool)
-    found = training_sample(run, own)
+    bar = tqdm(total=6, disable=True)
+    found = training_sample(run, own, bar)
     assert list(found.number) == [1, 4, 5]  # their draws stay their own
     np.testing.assert_array_equal(found.pixels, pixels[own])
     assert (found.label is None) != conditional
     assert not conditional or found.label.tolist() == [1, 1, 2]
     for everything in (None, np.ones(6, bool)):
-        assert list(training_sample(run, everything).number) == list(range(6))
+        assert list(training_sample(run, everything, bar).number) == list(range(6))
+
+
+def test_a_bar_counts_the_images_that_are_taken_in_every_pass():
+    pixels = np.zeros((6, 1, 2, 2), np.uint8)
+    with tqdm(total=12, file=io.StringIO()) as bar:
+        sample = Watched(pixels, None, range(6), bar)
+        for _ in range(2):
+            taken = [len(sample.images(some)) for some in blocks_of(sample, 2, 8)]
+            assert taken == [4, 2]
+        assert bar.n == bar.total
+        sample.only([0, 1]).images(slice(0, 2))
+        assert bar.n == bar.total, "a smaller sample is no pass over the images"
 
 
 def test_how_scores_are_to_be_read_is_what_their_artifacts_say():

@@ -1,5 +1,6 @@
 """What a person types: ``begat run``, ``top``, ``show``, ``status``, ``export``, ``clean``."""
 
+import json
 import subprocess
 import sys
 import webbrowser
@@ -56,7 +57,9 @@ def run(
         tidy(plan)
     command = [sys.executable, "-m", "snakemake", "--cores", cores]
     command += ["--allowed-rules", *_rules(stages or [])] if only else []
-    command += ["--config", f"use={use}"] if use else []
+    # As quoted YAML, since Snakemake would read some file names as numbers or mappings; between
+    # spaces, since it removes quotes at the ends before it reads the YAML.
+    command += ["--config", f"use= {json.dumps(use, ensure_ascii=False)} "] if use else []
     command += ["--", *(stages or [])]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 

@@ -55,6 +55,20 @@ def test_after_snakemake_and_dvc_commit_both_engines_find_nothing_to_do(project)
     assert "Nothing to do" in project.snakemake()
 
 
+def test_every_job_that_computes_with_models_says_in_its_log_how_far_it_is(finished):
+    """Its bar counts up to what it said it would count, no more and no less."""
+    silent = set(STAGES) - {
+        *("models", "queries", "factors", "unlearned", "measurements", "counterfactuals"),
+        *("scores_influence", "scores_trak", "scores_tracin", "scores_features"),
+    }
+    for job in Plan(finished.root).jobs():
+        if job.stage not in silent:
+            log = finished.root / "logs" / job.path.relative_to("results").with_suffix(".log")
+            said = log.read_text()
+            share, done, whole = re.findall(r"(\d+)%\|.*?(\d+)/(\d+)", said)[-1]
+            assert (share, done) == ("100", whole), log
+
+
 def test_dvc_holds_the_hashes_of_every_artifact(project):
     locked = yaml.safe_load((project.root / "dvc.lock").read_text())["stages"]
     assert list(locked) == list(STAGES)
@@ -135,6 +149,7 @@ def test_a_parameter_recomputes_its_stages_and_changed_back_nothing(project):
     project.assert_all_current()
     project.change("metrics", "resamples", 20)
     assert project.planned() == {"metrics/all", "report"}
+    assert "2 of these results will be taken from the store." in project.snakemake("-n")
     made = project.records()
     project.dvc("repro")
     assert project.records() == made, "all is taken from the store"
@@ -318,6 +333,14 @@ def test_a_parameter_on_the_command_line_is_refused_not_ignored(tmp_path):
     assert "Traceback" not in said
 
 
+def test_results_that_cannot_be_written_stop_the_run_in_one_line(tmp_path):
+    workspace = Workspace.fresh(tmp_path / "project")
+    (workspace.root / "results").write_text("in the way")
+    said = workspace.snakemake(fails=True)
+    assert re.search(r"^begat: .*results.*: could not be written \(.*\)$", said, re.MULTILINE)
+    assert said.count("\n") <= 2
+
+
 def test_an_impossible_parameter_stops_both_engines_in_one_line_and_changes_nothing(project):
     before = outputs(project)
     project.change("models", "steps", -5)
@@ -417,7 +440,8 @@ def test_the_commands_of_both_engines_say_sensible_things(project):
     assert "digraph" in project.snakemake("--rulegraph")
     assert "measurements" in project.dvc("dag", "--mermaid")
     said = project.dvc("metrics", "show")
-    assert "group_lds.ensemble_matched" in said
+    assert {"group_lds.ensemble_matched", "lds.das", "logo_top1.ekfac"} <= set(said.split())
+    assert "No changes" not in project.dvc("metrics", "diff", "--all")
     project.change("report", "top", 4)
     assert re.search(r"report.top\s+3\s+4", project.dvc("params", "diff"))
     assert project.planned() == {"report"}

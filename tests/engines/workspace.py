@@ -114,7 +114,7 @@ class Workspace:
         if "Nothing to be done" in said:
             return set()
         made = re.findall(r"^    output: (.*)$", said, re.MULTILINE)
-        outputs = {o for line in made for o in line.split(", ") if not o.endswith(".json")}
+        outputs = {output for line in made for output in line.split(", ")}
         return {o.removeprefix("results/").removesuffix(".zarr") for o in outputs}
 
     def assert_all_current(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
+from tqdm import tqdm
 
 from begat.io import datasets
 from begat.io.artifacts import Block
@@ -17,7 +18,10 @@ def compute(run: Run) -> Iterator[Block]:
     how = {"seed": run.seed, "sampler": asked["sampler"], "steps": asked["steps"]}
     dataset = run.plan.query_dataset
     if dataset is None:
-        yield draw(predictor_of(run), numbers, clip=asked["clip"], **how)
+        predictor = predictor_of(run)
+        with tqdm(desc=run.job.name, total=predictor.models * len(numbers) * asked["steps"]) as bar:
+            predictor.evaluated = bar.update
+            yield draw(predictor, numbers, clip=asked["clip"], **how)
         return
     decoded = datasets.pixels(dataset, run.params["images"])
     pixels = [image for _, image in islice(decoded, numbers.start, numbers.stop)]

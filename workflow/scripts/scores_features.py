@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from tqdm import tqdm
+
 from begat.io.artifacts import Block
 from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
@@ -15,7 +17,9 @@ def named(run: Run) -> bool:
 
 
 def compute(run: Run) -> Iterator[Block]:
-    asked, samples = run.params["scores_features"], (query_sample(run), training_sample(run))
+    asked = run.params["scores_features"]
+    bar = tqdm(desc=run.job.stage, total=len(run.plan.dataset.names))
+    samples = query_sample(run), training_sample(run, None, bar)
     if asked["network"] == "full":
         denoiser = denoiser_of(run, row_of(run, run.job.models[0]))
         draws = draws_of(run, asked["draws"], mirrored=False)
@@ -23,6 +27,7 @@ def compute(run: Run) -> Iterator[Block]:
     else:
         network = named_network(asked["network"], run.root, run.device)
         features = [foreign_features(network, sample, run.device) for sample in samples]
+    bar.close()
     yield {"score": similarity(*features)}
 
 

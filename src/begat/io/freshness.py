@@ -18,6 +18,7 @@ from begat.io.keys import Job, path_of
 from begat.io.manifests import Verified
 from begat.io.plan import Plan
 from begat.io.stages import STAGES
+from begat.io.store import Store
 
 OLD = 1_000_000_000  # the age of all that exists (2001)
 OLDER = 1_000  # the age of the marker that says "current" (1970)
@@ -40,7 +41,8 @@ class Freshness:
         self.fresh.touch()
         os.utime(self.fresh, (OLDER, OLDER))
         # New content each time: a newer input is forgiven where its checksum is one seen before.
-        work = {str(j.path): plan.work(j) for j in plan.jobs() if not self._current(j)}
+        stale = [job for job in plan.jobs() if not self._current(job)]
+        work = {str(job.path): 0 if stored(plan, job) else plan.work(job) for job in stale}
         self.stale.write_text(json.dumps({"at": time.time_ns(), "work": work}))
         for stage in STAGES:  # DVC wants its outputs, even where a run has none of a kind
             (plan.root / path_of(stage, "")).parent.mkdir(parents=True, exist_ok=True)
@@ -50,9 +52,6 @@ class Freshness:
             for existing in (stamp if stamp.exists() else path,):
                 if existing.exists():
                     os.utime(existing, (OLD, OLD))
-        metrics = plan.root / "results" / "metrics.json"
-        if metrics.exists():
-            os.utime(metrics, (OLD, OLD))
 
     def marker(self, stage: str, name: str) -> str:
         """The marker that the rule making this artifact reads, relative to the root."""
@@ -62,6 +61,13 @@ class Freshness:
     def _current(self, job: Job) -> bool:
         """Whether an artifact is whole (seen by the main process alone) and what it should be."""
         return job.path not in self.damaged and self.contents.current(job)
+
+
+def stored(plan: Plan, job: Job) -> bool:
+    """Whether the store has what a job would make, by the look of it: whole, or model by model."""
+    models = [plan.model_keys[m.name] for m in job.models] if job.stage == "models" else []
+    ways = [[job.key], *([models] if models else [])]
+    return any(all(Store(plan.root).holds(key) for key in keys) for keys in ways)
 
 
 def why(plan: Plan, job: Job, contents: Contents) -> str:

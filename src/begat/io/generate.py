@@ -1,5 +1,11 @@
-"""The files that follow from others: ``python -m begat.io.generate`` writes them anew."""
+"""The files that follow from others: ``python -m begat.io.generate`` writes them anew.
 
+With ``--use FILE`` it writes ``params.yaml`` alone, which then names that file.
+"""
+
+import json
+import re
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +41,8 @@ def dvc(root: Path) -> str:
     """The text of ``dvc.yaml``."""
     code = Code(root)
     stages = ("\n".join(_stage(stage, list(code.digests(stage)))) + "\n" for stage in STAGES)
-    return "\n".join([f"{DVC_HEADER}stages:\n", *stages])
+    metrics = f"metrics:\n  - {path_of('metrics', 'all')}/metrics.json\n"
+    return "\n".join([f"{DVC_HEADER}stages:\n", *stages, metrics])
 
 
 def _stage(stage: str, code: list[str]) -> Iterator[str]:
@@ -51,8 +58,6 @@ def _stage(stage: str, code: list[str]) -> Iterator[str]:
     yield "    outs:"
     for out in (_out(stage), *[RECORDS] * (stage == "report")):
         yield from (f"      - {out}:", "          persist: true")
-    if stage == "metrics":
-        yield from ("    metrics:", "      - results/metrics.json:", "          cache: false")
 
 
 def _out(stage: str) -> Path:
@@ -61,6 +66,16 @@ def _out(stage: str) -> Path:
     return path if stage == "report" or stage.startswith("scores_") else path.parent
 
 
+def naming(use: str, text: str) -> str:
+    """The text of ``params.yaml``, with the file to read the rest from."""
+    value = use if re.fullmatch(r"[a-zA-Z][\w./-]*", use) else json.dumps(use, ensure_ascii=False)
+    return commented(re.sub(r"(?m)^use: .*", lambda _: f"use: {value}", text))
+
+
 if __name__ == "__main__":
-    for name, text in generated(Path.cwd()).items():
+    parser = ArgumentParser(description="Write the files that follow from others.")
+    parser.add_argument("--use", help="let params.yaml name this file, and write nothing else")
+    use, index = parser.parse_args().use, Path("params.yaml")
+    texts = {index.name: naming(use, index.read_text())} if use else generated(Path.cwd())
+    for name, text in texts.items():
         Path(name).write_text(text)
