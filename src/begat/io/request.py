@@ -56,9 +56,10 @@ class Request:
 
     @property
     def vision_file(self) -> Path | None:
-        """The file of the network that judges similarity, if a file was named."""
-        source, _, what = self.params["scores_features"]["network"].partition(":")
-        return datasets.watched(what, self.root) if source == "file" else None
+        """The weights of the network that judges similarity, if a file was named."""
+        _, _, named = self.params["scores_features"]["network"].partition(":")
+        weights = named.partition(":")[2]
+        return datasets.watched(weights, self.root) if weights else None
 
     @cached_property
     def dataset(self) -> datasets.Dataset:
