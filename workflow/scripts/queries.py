@@ -1,12 +1,11 @@
 """Draw a block of queries, or take in a person's own."""
 
 from collections.abc import Iterator
-from itertools import islice
 
 import numpy as np
 
 from begat.io import datasets
-from begat.io.artifacts import Block
+from begat.io.artifacts import Block, digest_bytes, padded_text
 from begat.io.job import Run, main
 from begat.io.trained import predictor_of
 from begat.stages.queries import draw, own
@@ -15,15 +14,28 @@ from begat.stages.queries import draw, own
 def compute(run: Run) -> Iterator[Block]:
     numbers, asked = range(*run.job.queries), run.params["queries"]
     how = {"seed": run.seed, "sampler": asked["sampler"], "steps": asked["steps"]}
-    dataset = run.plan.query_dataset
-    if dataset is None:
-        yield draw(predictor_of(run), numbers, clip=asked["clip"], **how)
+    whole, classes = run.plan.query_dataset, run.plan.dataset.classes
+    if whole is None:
+        drawn = draw(predictor_of(run), numbers, clip=asked["clip"], **how)
+        yield {
+            **drawn,
+            "name": padded_text([f"generated-{query:04d}" for query in numbers]),
+            "group": padded_text([""] * len(numbers)),
+            "condition": padded_text(["" if k < 0 else classes[k] for k in drawn["label"]]),
+            "file_sha256": np.zeros((len(numbers), 32), np.uint8),
+        }
         return
-    decoded = datasets.pixels(dataset, run.params["images"])
-    pixels = [image for _, image in islice(decoded, numbers.start, numbers.stop)]
+    dataset = whole.only(numbers)
+    pixels = np.stack(list(datasets.pixels(dataset, run.params["images"])))
     label = np.array(run.job.made_from["label"])
     timesteps = run.params["diffusion"]["timesteps"]
-    yield own(np.stack(pixels), label, numbers, timesteps=timesteps, **how)
+    yield {
+        **own(pixels, label, numbers, timesteps=timesteps, **how),
+        "name": padded_text(dataset.names),
+        "group": padded_text(["; ".join(of) for of in dataset.group_names]),
+        "condition": padded_text(["" if k < 0 else classes[k] for k in label]),
+        "file_sha256": digest_bytes(dataset.digests),
+    }
 
 
 main(

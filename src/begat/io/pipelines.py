@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from begat.errors import BegatError
+from begat.errors import BegatError, brief
 from begat.io.keys import digest, file_digest
 from begat.io.weights import read_weights
 
@@ -62,12 +62,12 @@ def check_pipeline(folder: Path, params: Mapping[str, Any], classes: int) -> Non
     if network.get("_class_name") != SUPPORTED:
         raise BegatError(
             f"{folder / NETWORK}: expected a {SUPPORTED} (the network of a DDPMPipeline), found "
-            f"{_brief(network.get('_class_name'))}"
+            f"{brief(network.get('_class_name'))}"
         )
     if network.get("class_embed_type"):
         raise BegatError(
             f"{folder / NETWORK}: class_embed_type: expected none, as classes are numbers, found "
-            f"{_brief(network['class_embed_type'])}"
+            f"{brief(network['class_embed_type'])}"
         )
     scheduler, size = _scheduler(folder), network.get("sample_size")
     square = size[0] if isinstance(size, list) and size and size == size[:1] * 2 else size
@@ -94,20 +94,20 @@ def check_pipeline(folder: Path, params: Mapping[str, Any], classes: int) -> Non
     for name, (here, there) in asked.items():
         if here != there:
             raise BegatError(
-                f"{name}: expected {_brief(there)}, as in the pipeline {folder}; found {here}"
+                f"{name}: expected {brief(there)}, as in the pipeline {folder}; found {here}"
             )
     channels, returned = network.get("in_channels"), network.get("out_channels")
     if returned != channels:
         raise BegatError(
             f"{folder / NETWORK}: out_channels: expected {channels}, as in_channels (a learned "
-            f"variance is not supported), found {_brief(returned)}"
+            f"variance is not supported), found {brief(returned)}"
         )
     embedded = network.get("num_class_embeds")
     if embedded and embedded != classes:
         raise BegatError(
             f"{folder / NETWORK}: num_class_embeds: expected {classes}, one for each class of "
             f"images (their conditions, or else their groups) by sorted name, found "
-            f"{_brief(embedded)}"
+            f"{brief(embedded)}"
         )
 
 
@@ -123,13 +123,13 @@ def _scheduler(folder: Path) -> dict[str, Any]:
     if written.get("_class_name") not in SCHEDULERS:
         raise BegatError(
             f"{place}: expected a {' or a '.join(SCHEDULERS)}, found "
-            f"{_brief(written.get('_class_name'))}"
+            f"{brief(written.get('_class_name'))}"
         )
     for key, value in written.items():
         known = key in FORWARD or key in SAMPLING or key.startswith("_")
         if not known and value not in (None, False):
             raise BegatError(
-                f"{place}: {_brief(key)}: expected none, found one, which might change the noise "
+                f"{place}: {brief(key)}: expected none, found one, which might change the noise "
                 "schedule"
             )
     scheduler = {**FORWARD, **written}
@@ -139,20 +139,13 @@ def _scheduler(folder: Path) -> dict[str, Any]:
     if _ours(SCHEDULES, named) is None or (named == SCHEDULES["linear"] and betas != usual):
         raise BegatError(
             f"{place}: expected a squaredcos_cap_v2 or a linear schedule from 1e-4 to 0.02, found "
-            f"{_brief(named)} {_brief(betas)}"
+            f"{brief(named)} {brief(betas)}"
         )
     return scheduler
 
 
 def _ours(words: Mapping[str, str], theirs: object) -> str | None:
     return next((word for word, known in words.items() if known == theirs), None)
-
-
-def _brief(value: object) -> str:
-    """A value of somebody's JSON in a message: one line, and not too long."""
-    text = value if isinstance(value, str) else str(value)
-    line = " ".join(text.split())
-    return line if len(line) <= 60 else f"{line[:57]}..."
 
 
 def pipeline_config(folder: Path) -> dict[str, Any]:
@@ -183,12 +176,12 @@ def pipeline_row(folder: Path) -> Float[np.ndarray, " parameter"]:
             output_loading_info=True,
         )
     except Exception as error:  # diffusers raises what it likes on other configurations
-        raise BegatError(f"{place}: could not be loaded: {' '.join(str(error).split())}") from None
+        raise BegatError(f"{place}: could not be loaded: {brief(error)}") from None
     for kind, fault in (("missing_keys", "missing"), ("unexpected_keys", "not in the network")):
         if names := sorted(found[kind]):
             raise BegatError(
                 f"{place / WEIGHTS}: expected the weights that config.json describes, found "
-                f"{len(names)} {fault}: {_brief(', '.join(names))}"
+                f"{len(names)} {fault}: {brief(', '.join(names))}"
             )
     rows = [p.detach().float().flatten() for p in network.parameters()]
     return torch.cat(rows).numpy()
@@ -201,7 +194,7 @@ def _check_weights(place: Path) -> None:
     known = inspect.signature(UNet2DModel.__init__).parameters
     for key in _config(place.parent, NETWORK, "config.json"):
         if key not in known and not key.startswith("_"):
-            raise BegatError(f"{place / 'config.json'}: {_brief(key)}: unknown to a {SUPPORTED}")
+            raise BegatError(f"{place / 'config.json'}: {brief(key)}: unknown to a {SUPPORTED}")
     if (index := place / f"{WEIGHTS}.index.json").exists():
         raise BegatError(f"{index}: expected all weights in one file {WEIGHTS}, found several")
     if not (place / WEIGHTS).is_file() and (others := sorted(place.glob("*.bin"))):
@@ -234,7 +227,7 @@ def _config(folder: Path, part: str, name: str) -> dict[str, Any]:
     except OSError as error:
         raise BegatError(f"{path}: could not be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested without end
-        raise BegatError(f"{path}: not JSON: {_brief(error)}") from None
+        raise BegatError(f"{path}: not JSON: {brief(error)}") from None
     if not isinstance(found, dict):
-        raise BegatError(f"{path}: expected an object with keys, found {_brief(found)}")
+        raise BegatError(f"{path}: expected an object with keys, found {brief(found)}")
     return found

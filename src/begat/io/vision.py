@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from begat.errors import BegatError
+from begat.errors import BegatError, brief
 from begat.io.weights import read_weights
 
 KEY = "scores_features.network"
@@ -37,7 +37,7 @@ def named_network(
     try:
         network = timm.create_model(name, pretrained=weights is None, num_classes=0)
     except Exception as error:  # timm and its hub raise what they like
-        raise BegatError(f"{KEY}: timm:{name}: {' '.join(str(error).split())}") from None
+        raise BegatError(f"{KEY}: timm:{name}: {brief(error)}") from None
     wanted = network.pretrained_cfg
     if weights:
         _fill(network, weights, wanted.get("classifier"))
@@ -63,4 +63,4 @@ def _fill(network: nn.Module, path: Path, classifier: str | tuple[str, ...] | No
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:  # names every weight that is missing, in excess or of other shape
-        raise BegatError(f"{path}: {' '.join(str(error).split())}") from None
+        raise BegatError(f"{path}: {brief(error)}") from None

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from begat.errors import BegatError
+from begat.errors import BegatError, brief
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,8 +24,7 @@ def read_weights(path: Path) -> "dict[str, Tensor]":
     try:
         weights = load_file(path)
     except Exception as error:  # the library raises several kinds on a damaged file
-        said = " ".join(str(error).split())
-        raise BegatError(f"{path}: expected a {SUFFIX} file of weights: {said}") from None
+        raise BegatError(f"{path}: expected a {SUFFIX} file of weights: {brief(error)}") from None
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise BegatError(f"{path}: {name}: expected finite numbers, found NaN or infinity")
