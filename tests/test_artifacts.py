@@ -24,6 +24,7 @@ from begat.io.artifacts import (
     text_of,
     write,
 )
+from begat.io.query_names import names_of_generated
 from begat.io.schema import VERSION
 from begat.io.store import Store, file_digests, locked, only_run
 
@@ -34,6 +35,7 @@ def queries(count=4, **changes):
         "pixels": generator.normal(size=(count, 1, 8, 8)).astype(np.float32),
         "noise": generator.normal(size=(count, 2, 1, 8, 8)).astype(np.float32),
         "label": np.zeros(count, np.int32),
+        **names_of_generated(range(count), [-1] * count, ()),
     }
     return {**arrays, **changes}
 

@@ -282,13 +282,16 @@ def one_line(folder, message, **asked):
         (b"path,g\nimages/g0,a\n", "line 2: images/g0: no such file"),
         (b"path,g\nimages/g0/0.png,a\n./images/g0/0.png,b\n", "line 3: .* stands on line 2"),
         (b"path,g\nimages//g0/x/../0.png,a\nimages/g0/0.png,b\n", "line 3: .* stands on line 2"),
-        (b"path,g,g\nimages/g0/0.png,a,b\n", "a name of its own for each column"),
-        (b"path,g,\nimages/g0/0.png,a,\n", "a name of its own for each column"),
+        (b"path,g,g\nimages/g0/0.png,a,b\n", "expected a name of its own for each column"),
+        (b"path,g,\nimages/g0/0.png,a,\n", "expected a name of its own for each column"),
         (b"path,g\n" + b"x" * 200_000 + b",a\n", "expected CSV, found field larger than"),
-        (b"path,g\n" + b"x" * 5_000 + b",a\n", "line 2: x*... could not be read .File name too"),
-        (b"path,g\nimages/g0/0.png,\0\n", "control characters|line contains NUL"),
+        (
+            b"path,g\n" + b"x" * 5_000 + b",a\n",
+            "line 2: x*[.]+: .*could not be read .File name too",
+        ),
+        (b"path,g\nimages/g0/0.png,\0\n", ".*(control characters|line contains NUL)"),
         (b'path,g\nimages/g0/0.png,"a\nb"\n', "line 3: .*a.nb.*without control characters"),
-        (b"path,g\nimages/g0/0.png,a\x1b[2J\n", "without control characters"),
+        (b"path,g\nimages/g0/0.png,a\x1b[2J\n", ".*without control characters"),
         ("path,g\nimages/g0/0.png,é\n".encode("latin-1"), "expected UTF-8, found"),
         ("path,g\nimages/g0/0.png,a\n".encode("utf-16"), "expected UTF-8, found"),
     ],
@@ -460,7 +463,9 @@ def test_bytes_other_than_those_of_the_digest_are_never_decoded(folder):
         list(pixels(dataset, ASKED))
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"{}", b'{"sha256": 1, "files": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"\xff", b"{}", b'{"sha256": 1, "files": 1}']
+)
 def test_a_damaged_memory_of_digests_is_made_anew(folder, content):
     memory, first = folder / ".begat" / "digests.json", index(ASKED, folder)
     sound = memory.read_bytes()

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from begat.io import datasets
-from begat.io.artifacts import Block, digest_bytes, padded_text
+from begat.io.artifacts import Block
 from begat.io.job import Run, main
+from begat.io.query_names import names_of_generated, names_of_own
 from begat.io.trained import predictor_of
 from begat.stages.queries import draw, own
 
@@ -14,27 +15,17 @@ from begat.stages.queries import draw, own
 def compute(run: Run) -> Iterator[Block]:
     numbers, asked = range(*run.job.queries), run.params["queries"]
     how = {"seed": run.seed, "sampler": asked["sampler"], "steps": asked["steps"]}
-    whole, classes = run.plan.query_dataset, run.plan.dataset.classes
-    if whole is None:
+    own_queries, classes = run.plan.query_dataset, run.plan.dataset.classes
+    if own_queries is None:
         drawn = draw(predictor_of(run), numbers, clip=asked["clip"], **how)
-        yield {
-            **drawn,
-            "name": padded_text([f"generated-{query:04d}" for query in numbers]),
-            "group": padded_text([""] * len(numbers)),
-            "condition": padded_text(["" if k < 0 else classes[k] for k in drawn["label"]]),
-            "file_sha256": np.zeros((len(numbers), 32), np.uint8),
-        }
+        yield {**drawn, **names_of_generated(numbers, drawn["label"], classes)}
         return
-    dataset = whole.only(numbers)
+    dataset, label = own_queries.only(numbers), np.array(run.job.made_from["label"])
     pixels = np.stack(list(datasets.pixels(dataset, run.params["images"])))
-    label = np.array(run.job.made_from["label"])
     timesteps = run.params["diffusion"]["timesteps"]
     yield {
         **own(pixels, label, numbers, timesteps=timesteps, **how),
-        "name": padded_text(dataset.names),
-        "group": padded_text(["; ".join(of) for of in dataset.group_names]),
-        "condition": padded_text(["" if k < 0 else classes[k] for k in label]),
-        "file_sha256": digest_bytes(dataset.digests),
+        **names_of_own(dataset, label, classes),
     }
 
 

@@ -1,5 +1,6 @@
 """Digests of files, remembered by size and times of change."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -58,9 +59,10 @@ def _remembered(memory: Path) -> Known:
 def _remember(memory: Path, files: Known) -> None:
     """Write the memory in one step; without it, digests are computed again."""
     scratch = memory.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    with contextlib.suppress(OSError):
         memory.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(json.dumps({"sha256": digest(files), "files": files}))
-        scratch.replace(memory)
-    except OSError:
-        scratch.unlink(missing_ok=True)
+        try:
+            scratch.write_text(json.dumps({"sha256": digest(files), "files": files}))
+            scratch.replace(memory)
+        finally:
+            scratch.unlink(missing_ok=True)

@@ -217,5 +217,5 @@ def _manifest_file(where: str, folder: Path, name: str, root: Path) -> Path:
         if not is_file(path):
             raise BegatError("no such file")
     except BegatError as error:
-        raise BegatError(f"{where}: {brief(name)}: {error}") from None
+        raise BegatError(f"{where}: {brief(name, 60)}: {error}") from None
     return path
