@@ -80,7 +80,7 @@ def test_a_new_artifact_replaces_the_old_and_leaves_nothing_behind(artifact):
     [
         (dict(pixels=np.zeros((4, 8, 8), np.float32)), "pixels: expected axes query, channel"),
         (dict(label=np.zeros(4)), "label: expected int32, found float64"),
-        (dict(more=np.zeros(4)), "expected arrays pixels, noise, label, found more"),
+        (dict(more=np.zeros(4)), "expected arrays pixels, noise, label, .*, found more"),
         (
             dict(pixels=np.full((4, 1, 8, 8), np.nan)),
             "pixels: expected finite numbers, found nan at",
@@ -96,7 +96,7 @@ def test_what_the_schema_does_not_allow_is_never_written(artifact, changes, mess
 
 
 def test_an_artifact_without_all_its_arrays_is_never_written(tmp_path):
-    with pytest.raises(BegatError, match="expected arrays noise, label, found none of them"):
+    with pytest.raises(BegatError, match="expected arrays noise, label, .*, found none of them"):
         write(tmp_path / "x.zarr", "queries", {}, [{"pixels": queries()["pixels"]}])
     assert os.listdir(tmp_path) == []
 
