@@ -41,7 +41,7 @@ def watched(path: str | Path, root: Path) -> Path:
     Raises:
         BegatError: outside ``data/``, where DVC would not notice a change.
     """
-    data, place = root / "data", Path(os.path.normpath(root / path))
+    data, place = (Path(os.path.normpath(root / p)) for p in ("data", path))
     if status(place) and place.resolve().is_relative_to(data.resolve()):
         return place
     if not place.is_relative_to(data):
