@@ -21,6 +21,7 @@ from safetensors.torch import save
 from small import ATTENTIVE
 
 from begat.errors import BegatError
+from begat.io.artifacts import padded_text, text_of
 from begat.io.datasets import check_groups, index, pixels
 from begat.io.pictures import decode
 from begat.io.pipelines import check_pipeline, pipeline_digest, pipeline_row
@@ -40,7 +41,7 @@ COSTLY = 10  # how many cheap examples cost as much as building a network
 
 
 def fuzzed(share=1):
-    examples = int(EXAMPLES or 300) // share
+    examples = int(EXAMPLES or 200) // share
     return settings(
         max_examples=examples,
         derandomize=EXAMPLES is None,
@@ -99,6 +100,8 @@ ODD = st.sampled_from(
         ",",
         "~",
         "x" * 300,
+        "y" * 140_000,
+        "a\rb",
     ]
 )
 WORDS = st.text(max_size=8) | ODD
@@ -142,6 +145,12 @@ def used(root, asked):
     dataset = index(asked, root)
     check_groups(dataset)
     assert len(list(pixels(dataset, asked))) == len(dataset.names)
+    assert not {*"\n\r\x1b"} & {*"".join(padded_names(dataset))}
+
+
+def padded_names(dataset):
+    """All names and groups, as they come back from an artifact."""
+    return text_of(padded_text([*dataset.names, *dataset.groups]))
 
 
 ROWS = st.lists(st.tuples(NAMES, WORDS, WORDS) | st.lists(WORDS, max_size=4), max_size=5)
@@ -176,7 +185,8 @@ def test_a_damaged_image(content, channels):
 
 @fuzzed()
 @given(
-    name=st.binary(min_size=1, max_size=12) | st.sampled_from([b".png", b"a.gif", b"b", b"c.png"])
+    name=st.binary(min_size=1, max_size=12)
+    | st.sampled_from([b".png", b"a.gif", b"b", b"\xff.png", b"a\nb.png"])
 )
 def test_a_file_of_any_name_among_images(name):
     with project() as root, refused_in_one_line():
