@@ -158,9 +158,9 @@ def test_dvc_tracks_exactly_what_a_stage_makes(stage):
 
 
 def test_the_bytes_of_a_named_network_are_in_the_key_of_what_it_judges(root):
-    path = root / "data" / "eyes.pt2"
-    network = {"scores_features__network": "file:data/eyes.pt2"}
-    with pytest.raises(BegatError, match="eyes.pt2: expected a file, found none"):
+    path = root / "data" / "eyes.safetensors"
+    network = {"scores_features__network": "timm:resnet18:data/eyes.safetensors"}
+    with pytest.raises(BegatError, match="eyes.safetensors: expected a file, found none"):
         keys(root, **network)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"one")
@@ -168,7 +168,7 @@ def test_the_bytes_of_a_named_network_are_in_the_key_of_what_it_judges(root):
     path.write_bytes(b"two")
     assert changed_stages(before, keys(root, **network)) == DOWN["scores_features"]
     with pytest.raises(BegatError, match="expected a path under data/"):
-        keys(root, scores_features__network="file:eyes.pt2")
+        keys(root, scores_features__network="timm:resnet18:eyes.safetensors")
     with pytest.raises(BegatError, match="expected a path under data/"):
         keys(root, **PIPELINE, models__pipeline="elsewhere")
 

@@ -25,7 +25,8 @@ def compute(run: Run) -> Iterator[Block]:
         draws = draws_of(run, asked["draws"], mirrored=False)
         features = [own_features(denoiser, sample, draws) for sample in samples]
     else:
-        network = named_network(asked["network"], run.root, run.device)
+        name = asked["network"].split(":")[1]
+        network = named_network(name, run.plan.vision_file, run.device)
         features = [foreign_features(network, sample, run.device) for sample in samples]
     bar.close()
     yield {"score": similarity(*features)}

@@ -252,6 +252,11 @@ def padded_text(texts: Sequence[str], width: int = 255) -> np.ndarray:
     return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, width)
 
 
+def digest_bytes(digests: Sequence[str]) -> np.ndarray:
+    """Hexadecimal sha256 as rows of 32 bytes."""
+    return np.frombuffer(bytes.fromhex("".join(digests)), np.uint8).reshape(-1, 32)
+
+
 def text_of(padded: np.ndarray) -> list[str]:
     """The texts that ``padded_text`` made into rows."""
     return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in padded]

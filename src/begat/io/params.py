@@ -20,6 +20,7 @@ from begat.errors import BegatError
 from begat.io.sections import SECTIONS, Params, fields_of
 
 DEFAULT_FILE = "params.yaml"
+NETWORKS = r"full|timm:[\w.-]+(:.+\.safetensors)?"  # no other hub, whose files may run code
 MOST_SIGNAL = 0.01  # of an image's variance at the end of the forward process
 
 
@@ -242,8 +243,9 @@ def _check_together(file: str, params: dict[Any, Any]) -> None:
         if asked > there["full"] + there["members"]:
             refuse(f"{section}.models", "at most splits.full + splits.members", asked)
     network = params["scores_features"]["network"]
-    if network != "full" and network.partition(":")[0] not in ("timm", "file"):
-        refuse("scores_features.network", "full, timm:NAME or file:PATH", network)
+    if not re.fullmatch(NETWORKS, network):
+        expected = "full, timm:NAME or timm:NAME:PATH.safetensors"
+        refuse("scores_features.network", expected, network)
     steps, timesteps = params["queries"]["steps"], params["diffusion"]["timesteps"]
     if steps > timesteps:
         refuse("queries.steps", f"at most diffusion.timesteps={timesteps}", steps)

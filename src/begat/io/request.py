@@ -10,6 +10,7 @@ from begat.core.membership import check_exposure
 from begat.core.roster import Model, check_request, roster
 from begat.errors import BegatError
 from begat.io import datasets, params
+from begat.io.listings import watched
 from begat.io.pipelines import check_pipeline
 
 
@@ -52,13 +53,14 @@ class Request:
     def pipeline(self) -> Path | None:
         """The trained pipeline that stands for the full model, if somebody brought one."""
         named = self.params["models"]["pipeline"]
-        return None if named == "none" else datasets.watched(named, self.root)
+        return None if named == "none" else watched(named, self.root)
 
     @property
     def vision_file(self) -> Path | None:
-        """The file of the network that judges similarity, if a file was named."""
-        source, _, what = self.params["scores_features"]["network"].partition(":")
-        return datasets.watched(what, self.root) if source == "file" else None
+        """The weights of the network that judges similarity, if a file was named."""
+        _, _, named = self.params["scores_features"]["network"].partition(":")
+        weights = named.partition(":")[2]
+        return watched(weights, self.root) if weights else None
 
     @cached_property
     def dataset(self) -> datasets.Dataset:
