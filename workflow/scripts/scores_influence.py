@@ -51,8 +51,7 @@ def body(run: Run) -> None:
         compute,
         METHODS,
         ["ekfac"],
-        group_signed=GROUP_METHODS,
-        calibrated=False,
+        group_methods=GROUP_METHODS,
         there=bool(run.job.models),
         chosen=chosen,
     )

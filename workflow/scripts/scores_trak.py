@@ -10,7 +10,7 @@ from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
 from begat.io.results import trains_on
 from begat.io.trained import denoiser_of, row_of
-from begat.stages.scores_trak import SIGNED, score
+from begat.stages.scores_trak import METHODS, score
 
 
 def compute(run: Run) -> Iterator[Block]:
@@ -22,7 +22,7 @@ def compute(run: Run) -> Iterator[Block]:
         what = denoiser_of(run, row_of(run, model)), training_sample(run, own), queries, draws
         how["share"] = own.mean()
         found.append(
-            np.stack([score(*what, method, [asked["damping"]], **how)[0] for method in SIGNED])
+            np.stack([score(*what, method, [asked["damping"]], **how)[0] for method in METHODS])
         )
     yield {"score": mean_over_trained(found, trained_on)}
 
@@ -30,6 +30,6 @@ def compute(run: Run) -> Iterator[Block]:
 main(
     "scores_trak",
     lambda run: run.finish_scores(
-        compute, SIGNED, ["trak", "dtrak"], calibrated=False, there=bool(run.job.models)
+        compute, METHODS, ["trak", "dtrak"], there=bool(run.job.models)
     ),
 )

@@ -6,7 +6,8 @@ import numpy as np
 
 from begat.core.membership import even_shares
 from begat.core.roster import Model
-from begat.core.words import Reading
+from begat.core.measures import Measure
+from begat.io.artifacts import text_of
 from begat.io.job import Run
 
 
@@ -66,13 +67,26 @@ def group_p_values(run: Run) -> dict[str, np.ndarray]:
     return found
 
 
-def readings(run: Run) -> dict[str, Reading]:
-    """How every method's scores are to be read, of images and of groups."""
+def measures(run: Run) -> dict[str, Measure]:
+    """What every method's scores are measured in, of images and of groups."""
     return {
-        method: Reading(signed, scores.attributes["calibrated"])
+        method: Measure(**measure)
         for scores in run.scores()
-        for method, signed in scores.attributes["signed"].items()
+        for method, measure in scores.attributes["measures"].items()
     }
+
+
+def query_names(run: Run) -> list[str]:
+    """What every query is called, with its group in brackets where it has one."""
+    names, groups = list[str](), list[str]()
+    for part in run.reads("queries"):
+        blank = [""] * len(part["label"])
+        names += text_of(part["name"]) if "name" in part else blank
+        groups += text_of(part["group"]) if "group" in part else blank
+    return [
+        f"{name or f'query {number}'}{f' ({group})' if group else ''}"
+        for number, (name, group) in enumerate(zip(names, groups, strict=True))
+    ]
 
 
 def leading(run: Run) -> list[str]:

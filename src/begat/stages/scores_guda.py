@@ -12,13 +12,14 @@ from begat.core.elbo import nats
 from begat.core.noise import torch_generator
 from begat.core.statistics import error_over_draws
 from begat.core.targets import likelihoods
+from begat.core.measures import LOSS, NATS
 from begat.errors import BegatError
 
-METHODS = {  # and whether the sign says helped or harmed: less the mean it says more or less so
-    "guda_loss": True,
-    "guda_elbo": True,
-    "guda_loss_centred": False,
-    "guda_elbo_centred": False,
+METHODS = {
+    "guda_loss": LOSS,
+    "guda_elbo": NATS,
+    "guda_loss_centred": LOSS.centred,
+    "guda_elbo_centred": NATS.centred,
 }
 Losses = Float[np.ndarray, "group query draw"]
 
