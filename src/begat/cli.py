@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import webbrowser
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from begat.core.measures import Measure
-from begat.core.statistics import q_values
 from begat.core.words import of_each_side, remark, sides
 from begat.errors import BegatError
 from begat.io.freshness import why
@@ -69,7 +68,8 @@ def top(
     if not 0 <= query < asked:
         raise BegatError(f"--query {query}: expected a number from 0 to {asked - 1}")
     how = measures(results)
-    console.print(f"query {query}: {query_names(results)[query]}", highlight=False)
+    title = f"query {query}: {query_names(results)[query]}".rstrip(": ")
+    console.print(title, highlight=False, markup=False)
     for name in [method] if method else tables:
         score, p_value = (None if t is None else t[query] for t in tables[name])
         assert score is not None
@@ -101,11 +101,16 @@ def _print_top(
     p_value: np.ndarray | None,
     count: int,
 ) -> None:
+    from begat.core.statistics import q_values  # SciPy takes a second
+
     title = f"{method} ({remark(measure)})" if remark(measure) else method
     table = Table(title=title, title_justify="left", title_style="bold")
     columns = {"score": [f"{value:+.3g}" for value in score]}
     if p_value is not None:
-        columns |= {"p": [f"{p:.3f}" for p in p_value], "q": [f"{q:.2f}" for q in q_values(p_value)]}
+        columns |= {
+            "p": [f"{p:.3f}" for p in p_value],
+            "q": [f"{q:.2f}" for q in q_values(p_value)],
+        }
     for side in sides(measure):
         table.add_column(side)
         for column in columns:
@@ -113,8 +118,10 @@ def _print_top(
     rows = list(zip_longest(*of_each_side(measure, score, count))) or [(None, None)]
     for number, pair in enumerate(rows):
         empty = ["" if number else "none", *[""] * len(columns)]
-        cells = [empty if u is None else [names[u], *(c[u] for c in columns.values())] for u in pair]
-        table.add_row(*sum(cells, []))
+        cells = [
+            empty if u is None else [names[u], *(c[u] for c in columns.values())] for u in pair
+        ]
+        table.add_row(*chain.from_iterable(cells))
     console.print(table)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from begat.io.artifacts import Block, text_of
 from begat.io.job import Run, main
 from begat.io.records import provenance
-from begat.io.results import group_p_values, image_scores, joined, leading, readings
+from begat.io.results import group_p_values, image_scores, joined, leading, measures, query_names
 from begat.stages.report import Evidence, groups_with_a_class, page
 
 
@@ -20,6 +20,9 @@ def body(run: Run) -> None:
         for pack in (p for p in run.reads("models") if "training_loss" in p):
             for name, losses in zip(pack.attributes["models"], pack["training_loss"], strict=True):
                 curves.setdefault(run.plan.model(name).kind, []).append(losses)
+        packs = dict[str, list[str]]()
+        for model in run.plan.models:
+            packs.setdefault(model.pack, []).append(model.kind)
         groups, told = images.attributes["groups"], run.params["unet"]["conditional"]
         alone = groups_with_a_class(images["member_of"], images["label"]) if told else []
         kinds = [k for k in ("group_member", "member") if run.reads("counterfactuals", f"{k}-")]
@@ -30,9 +33,10 @@ def body(run: Run) -> None:
             member_of=images["member_of"],
             units=len(np.unique(images["cluster"])),
             queries=joined(run, "queries", "pixels"),
+            query_names=query_names(run),
             image_scores=image_scores(run),
             group_methods=aggregated.attributes["methods"],
-            readings=readings(run),
+            measures=measures(run),
             leading=leading(run),
             group_score=aggregated["score"],
             group_uncertainty=aggregated["uncertainty"],
@@ -48,8 +52,9 @@ def body(run: Run) -> None:
             slots={k: run.reads("counterfactuals", f"{k}-")[0].attributes["slots"] for k in kinds},
             summary=run.read("metrics").attributes["summary"],
             curves={kind: np.stack(rows) for kind, rows in curves.items()},
+            packs=packs,
             params=run.params,
-            made=provenance(run.plan),
+            made=[row for row in provenance(run.plan) if row["key"] != run.job.key],
             edges=run.plan.edges(),
             within=forgot["within"] if "within" in forgot else None,  # noqa: SIM401
             weight_profile=forgot.attributes["weight_profile"],

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from begat.core.ensembles import CONTRASTS
-from begat.core.membership import groups_seen
 from begat.core.measures import LOSS
+from begat.core.membership import groups_seen
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
 from begat.io.results import joined, trains_on

@@ -29,7 +29,5 @@ def compute(run: Run) -> Iterator[Block]:
 
 main(
     "scores_trak",
-    lambda run: run.finish_scores(
-        compute, METHODS, ["trak", "dtrak"], there=bool(run.job.models)
-    ),
+    lambda run: run.finish_scores(compute, METHODS, ["trak", "dtrak"], there=bool(run.job.models)),
 )

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from begat.core.measures import Measure
 from begat.core.membership import even_shares
 from begat.core.roster import Model
-from begat.core.measures import Measure
 from begat.io.artifacts import text_of
 from begat.io.job import Run
 
@@ -77,16 +77,14 @@ def measures(run: Run) -> dict[str, Measure]:
 
 
 def query_names(run: Run) -> list[str]:
-    """What every query is called, with its group in brackets where it has one."""
+    """What every query is called, its group in brackets; empty where it has no name of its own."""
     names, groups = list[str](), list[str]()
     for part in run.reads("queries"):
         blank = [""] * len(part["label"])
         names += text_of(part["name"]) if "name" in part else blank
         groups += text_of(part["group"]) if "group" in part else blank
-    return [
-        f"{name or f'query {number}'}{f' ({group})' if group else ''}"
-        for number, (name, group) in enumerate(zip(names, groups, strict=True))
-    ]
+    both = zip(names, groups, strict=True)
+    return [f"{name} ({group})" if group else name for name, group in both]
 
 
 def leading(run: Run) -> list[str]:

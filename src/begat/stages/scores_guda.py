@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 from begat.core.diffusion import Schedule, diffuse
 from begat.core.draws import shared_draws
 from begat.core.elbo import nats
+from begat.core.measures import LOSS, NATS
 from begat.core.noise import torch_generator
 from begat.core.statistics import error_over_draws
 from begat.core.targets import likelihoods
-from begat.core.measures import LOSS, NATS
 from begat.errors import BegatError
 
 METHODS = {

@@ -12,8 +12,8 @@ from begat.core.gradients import EXAMPLES, Sample, image_gradients, image_losses
 from begat.core.image_draws import DrawsOf, unmirrored
 from begat.core.kernels import das, weights
 from begat.core.layers import Layer, covered_layers
-from begat.core.projections import Projection
 from begat.core.measures import KERNEL_WEIGHT, UNSIGNED_KERNEL_WEIGHT, WEIGHTED_LOSS
+from begat.core.projections import Projection
 
 Method = Literal["trak", "dtrak", "das"]
 METHODS = {  # see core.kernels
