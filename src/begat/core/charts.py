@@ -113,7 +113,10 @@ def curve_lines(
 def drawn_dag(
     edges: Sequence[tuple[str, str]], made: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Stages in columns, right of all they read, with how many artifacts and seconds they took."""
+    """Stages in columns, right of all they read, with how many artifacts and seconds they took.
+
+    The seconds are None where one of the artifacts has no record.
+    """
     stages = list(dict.fromkeys(row["stage"] for row in made))
     reads = {stage: [b for a, b in edges if a == stage] for stage in stages}
     column: dict[str, int] = {}
@@ -124,7 +127,8 @@ def drawn_dag(
     for stage in stages:
         row = rows[column[stage]] = rows.get(column[stage], -1) + 1
         mine = [m for m in made if m["stage"] == stage]
-        seconds = sum(m["cpu_seconds"] or 0 for m in mine)
+        spent = [m["cpu_seconds"] for m in mine]
+        seconds = None if None in spent else sum(spent)
         nodes[stage] = {"x": column[stage], "y": row, "artifacts": len(mine), "seconds": seconds}
     lines = [(nodes[b], nodes[a]) for a, b in edges if a in nodes and b in nodes]
     return {

@@ -60,10 +60,10 @@ def answer(rows: Sequence[Row], chance: float, leading: Sequence[str]) -> str:
     best = max(methods, key=lambda row: row["value"])
     sure = [row for row in methods if _clear(row, chance)]
     if not sure:
-        said = "No method is clear of chance."
+        said = "No leading method is clear of chance."
     else:
-        said = f"{_share(sure, methods)} better than chance; {_name(best)} is best, at "
-        said += f"{best['value']:.2f}."
+        share = _share(sure, methods, "leading method")
+        said = f"{share} better than chance; {_name(best)} is best, at {best['value']:.2f}."
     yardsticks = {row["method"]: row for row in rows}
     size, blind = yardsticks.get("group_size"), yardsticks.get("query_independent")
     if size and (sure or _clear(size, chance)):
@@ -94,10 +94,10 @@ def beside_pixels(rows: Sequence[Row], chance: float) -> str:
     return said
 
 
-def _share(some: Sequence[Row], methods: Sequence[Row]) -> str:
+def _share(some: Sequence[Row], methods: Sequence[Row], what: str = "method") -> str:
     if len(some) == len(methods):
-        return "All methods are" if len(some) > 1 else "The one method is"
-    return f"{len(some)} of {len(methods)} methods {'is' if len(some) == 1 else 'are'}"
+        return f"All {what}s are" if len(some) > 1 else f"The one {what} is"
+    return f"{len(some)} of {len(methods)} {what}s {'is' if len(some) == 1 else 'are'}"
 
 
 def _name(row: Row) -> str:

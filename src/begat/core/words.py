@@ -94,7 +94,7 @@ VARIANTS = {  # endings of names: what they add to the name and to the descripti
 }
 
 
-Sides = tuple[Int[np.ndarray, " unit"], Int[np.ndarray, " unit"]]
+Sides = tuple[Int[np.ndarray, " highest"], Int[np.ndarray, " lowest"]]
 
 
 def sides(measure: Measure) -> tuple[str, str]:
