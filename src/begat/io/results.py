@@ -35,6 +35,12 @@ def losses(run: Run, kind: str) -> np.ndarray:
     return found.reshape(-1, seeds, *found.shape[1:])
 
 
+def redrawn(run: Run, prefix: str) -> dict[str, np.ndarray]:
+    """What was drawn again by the models of a kind: all arrays of the counterfactuals' schema."""
+    arrays = ("factual", "pixels", "unit", "distance")
+    return {array: joined(run, "counterfactuals", array, prefix) for array in arrays}
+
+
 def image_scores(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """Every method's scores of images, with their p-values where it has some."""
     found = {}
@@ -85,6 +91,14 @@ def query_names(run: Run) -> list[str]:
         groups += text_of(part["group"]) if "group" in part else blank
     both = zip(names, groups, strict=True)
     return [f"{name} ({group})" if group else name for name, group in both]
+
+
+def kinds_of_packs(run: Run) -> dict[str, list[str]]:
+    """The kind of every model, by the pack that it is trained in."""
+    packs = dict[str, list[str]]()
+    for model in run.plan.models:
+        packs.setdefault(model.pack, []).append(model.kind)
+    return packs
 
 
 def leading(run: Run) -> list[str]:
