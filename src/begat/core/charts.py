@@ -166,7 +166,7 @@ def sizes(
             gold = gold.replace("logo_", "logo_elbo_")
         row = summary.get("calibration", {}).get(gold, {}).get(method)
         if row is not None and measure.signed:
-            found[method] = {**row, "unit": measure.unit, "said": size_verdict(method, row)}
+            found[method] = {**row, "unit": measure.unit, "said": size_verdict(row)}
     return found
 
 

@@ -130,14 +130,12 @@ def _beside_blind(best: Row, blind: Row) -> str:
     return f" It cannot be told from {forecast} {compared}."
 
 
-def size_verdict(method: str, row: Row) -> str:
+def size_verdict(row: Row) -> str:
     """How large a method's scores are against retraining, and what factor would bring them there.
 
-    Args:
-        method: its name.
-        row: from ``core.calibration``.
+    ``row`` is of ``core.calibration``.
     """
-    said = f"{words(method)[0]} is {row['ratio']:.2g} times the truth"
+    said = f"{row['ratio']:.2g} times the truth"
     slope, agreement = row["slope"], row["correlation"]
     if agreement["low"] is not None and agreement["low"] <= 0:
         return f"{said}; it does not surely follow it, so no factor is given"
