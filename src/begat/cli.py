@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import webbrowser
+from collections.abc import Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +16,15 @@ from rich.table import Column, Table
 from begat.core.measures import Measure
 from begat.core.words import of_each_side, remark, sides
 from begat.errors import BegatError
+from begat.io.contents import Contents
 from begat.io.freshness import why
 from begat.io.job import Run
+from begat.io.keys import Job
 from begat.io.plan import Plan
 from begat.io.results import image_scores, measures, query_names
-from begat.io.store import Store
+from begat.io.stages import STAGES
+from begat.io.store import Store, only_run
+from begat.io.tidy import damaged, repair, tidy
 
 commands = typer.Typer(
     no_args_is_help=True,
@@ -42,12 +47,25 @@ def run(
         list[str] | None, typer.Argument(help="Stages to bring up to date; all by default.")
     ] = None,
     cores: Annotated[str, typer.Option(help="How many jobs at once, or all.")] = "all",
+    only: Annotated[
+        bool, typer.Option("--only", help="Leave the stages before these as they are.")
+    ] = False,
     use: Use = None,
 ) -> None:
     """Do what is not up to date, by Snakemake."""
-    command = [sys.executable, "-m", "snakemake", "--cores", cores, *(stages or [])]
+    plan = Plan(Path.cwd(), use)
+    with only_run(plan.root):
+        tidy(plan)
+    command = [sys.executable, "-m", "snakemake", "--cores", cores]
+    command += ["--allowed-rules", *_rules(stages or [])] if only else []
     command += ["--config", f"use={use}"] if use else []
+    command += ["--", *(stages or [])]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+def _rules(stages: list[str]) -> list[str]:
+    """The names of the rules that make the artifacts of these stages, and of those for all."""
+    return [*stages, *(f"{s}_{STAGES[s].each}" for s in stages if STAGES[s].each)]
 
 
 @commands.command(epilog="Example: [bold]begat top --query 3 --groups[/bold]")
@@ -151,7 +169,8 @@ def status(
         for model in plan.models:
             print(model.name)
         return
-    reasons = {job.path: why(plan, job.stage, job.name) for job in plan.jobs()}
+    contents = Contents(plan.root)
+    reasons = {job.path: why(plan, job, contents) for job in plan.jobs()}
     table = Table(Column("artifact", no_wrap=True), Column("state", no_wrap=True), "why")
     for path, reason in reasons.items():
         state = "current" if not reason else "missing" if reason == "missing" else "stale"
@@ -163,10 +182,42 @@ def status(
         )
     console.print(table)
     outdated = [str(path) for path, reason in reasons.items() if reason]
+    if strict and (spoiled := damaged(plan)):
+        raise BegatError(_damage(spoiled) + "; run `begat verify`")
     if strict and outdated:
         raise BegatError(
             f"{outdated[0]} and {len(outdated) - 1} more are not current; run `begat run`"
         )
+
+
+def _damage(found: Sequence[tuple[Job, list[str]]]) -> str:
+    """What is damaged, in one line."""
+    told = [f"{job.path} ({files[0]})" for job, files in found]
+    more = f" and {len(told) - 3} more" if len(told) > 3 else ""
+    return f"damaged: {', '.join(told[:3])}{more}"
+
+
+@commands.command(epilog="Example: [bold]begat verify[/bold]")
+def verify(use: Use = None) -> None:
+    """Compare every file of the results with what was written, and repair what can be.
+
+    What the store still holds is put back. What it does not is removed, so that the next run makes
+    it anew; this and what is missing or stale makes the command fail.
+    """
+    plan = Plan(Path.cwd(), use)
+    with only_run(plan.root):
+        found = damaged(plan)
+        repaired = [repair(plan, job) for job, _ in found]
+    for (job, files), back in zip(found, repaired, strict=True):
+        state = "damaged, put back from the store" if back else "damaged, removed"
+        print(f"{job.path}: {state} ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})")
+    contents = Contents(plan.root)
+    outdated = [job.path for job in plan.jobs() if why(plan, job, contents)]
+    if outdated:
+        raise BegatError(
+            f"{outdated[0]} and {len(outdated) - 1} more are not current; run `begat run`"
+        )
+    print(f"{len(plan.jobs())} artifacts are what was written")
 
 
 @commands.command(epilog="Example: [bold]begat export full-0-0 my-pipeline[/bold]")

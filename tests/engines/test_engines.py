@@ -1,5 +1,6 @@
 """Snakemake and DVC agree, whatever is changed, killed, cloned or linked."""
 
+import json
 import os
 import re
 import shutil
@@ -14,9 +15,9 @@ import yaml
 from PIL import Image
 
 from begat.io.artifacts import Artifact, stored_attributes
+from begat.io.manifests import file_digests
 from begat.io.plan import Plan
 from begat.io.stages import STAGES
-from begat.io.store import file_digests
 from engines.workspace import ENVIRONMENT, Workspace
 
 pytestmark = pytest.mark.engine
@@ -83,8 +84,46 @@ def test_a_clone_that_pulls_from_a_remote_has_nothing_to_compute(project, tmp_pa
     clone = Workspace(tmp_path / "clone")
     clone.dvc("pull")
     clone.assert_all_current()
-    assert not (clone.root / ".begat" / "store").exists()
     assert outputs(clone) == outputs(project)
+    assert clone.records() == project.records()
+    clone.begat("verify")
+
+
+@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
+def test_a_clone_that_pulled_owns_what_it_pulled(project, tmp_path, engine):
+    project.dvc("remote", "add", "-d", "store", str(tmp_path / "remote"))
+    project.commit("remote")
+    project.dvc("push")
+    project.run("git", "clone", "-q", str(project.root), str(tmp_path / "clone"))
+    clone = Workspace(tmp_path / "clone")
+    clone.dvc("pull")
+    clone.change("splits", "members", 16)
+    pack = clone.root / "results" / "models" / "member-0.zarr"
+    before = Artifact(pack, "models")["weights"]
+    if engine == "dvc":
+        clone.dvc("repro", "models")
+    else:
+        clone.snakemake("models")
+    np.testing.assert_array_equal(Artifact(pack, "models")["weights"][:14], before)
+    key = Plan(clone.root).job("models", "member-0").key
+    record = json.loads((clone.root / "results" / "records" / f"{key}.json").read_text())
+    assert record["pack"] == ["member-14-0", "member-15-0"]
+
+
+def test_no_mixture_is_left_where_one_model_of_a_pack_is_lost(project):
+    plan, pack = Plan(project.root), project.root / "results" / "models" / "member-0.zarr"
+    before = stored_attributes(pack)["digests"]
+    shutil.rmtree(project.root / ".begat" / "store" / plan.model_keys["member-3-0"])
+    shutil.rmtree(pack)
+    project.snakemake()
+    after = stored_attributes(pack)["digests"]
+    assert {n for n in before if before[n] != after[n]} <= {"member-3-0"}
+    for path in (project.root / "results").glob("*/*.zarr"):
+        read = stored_attributes(path)["read"]
+        for model in read.keys() & {f"models/{name}" for name in after}:
+            assert read[model] == after[model.removeprefix("models/")]
+    project.begat("verify")
+    assert project.planned() == set()
 
 
 def test_a_parameter_recomputes_its_stages_and_changed_back_nothing(project):
@@ -96,10 +135,9 @@ def test_a_parameter_recomputes_its_stages_and_changed_back_nothing(project):
     project.assert_all_current()
     project.change("metrics", "resamples", 20)
     assert project.planned() == {"metrics/all", "report"}
-    project.forget_computed()
-    said = project.dvc("repro")
-    assert "Running stage" not in said
-    assert not project.records()
+    made = project.records()
+    project.dvc("repro")
+    assert project.records() == made, "all is taken from the store"
     project.assert_all_current()
     assert outputs(project) == before
 
@@ -246,20 +284,31 @@ def test_a_second_run_in_one_folder_is_refused_in_one_line(project):
     assert project.planned() == set()
 
 
-def test_a_truncated_chunk_stops_the_run_in_one_line_and_heals(project):
+def test_whatever_was_damaged_is_made_anew_without_being_told_to(project):
+    before = outputs(project)
     chunk = project.root / "results/measurements/half-0.zarr/loss/c.0.0.0"
     os.truncate(chunk, chunk.stat().st_size // 2)
-    project.change("metrics", "resamples", 30)
-    said = project.snakemake(fails=True)
-    assert re.search(
-        r"^metrics: begat: .*half-0.zarr: loss: damaged or incomplete .*; remove this directory",
-        said,
-        re.MULTILINE,
-    )
-    assert not (project.root / "results/metrics/all.zarr").exists()
-    shutil.rmtree(project.root / "results/measurements/half-0.zarr")
+    project.replace("results/metrics/all.zarr/zarr.json", '"value": 0.', '"value": 9.')
+    (project.root / "results/factors/full-0-0.zarr/zarr.json").write_bytes(b"\xff")
+    said = project.begat("status", "--strict", fails=True)
+    assert "damaged: results/factors/full-0-0.zarr (zarr.json)" in said
+    project.snakemake("verify", fails=True)
+    project.change("report", "top", 4)
     project.snakemake()
-    assert project.planned() == set()
+    project.begat("verify")
+    project.change("report", "top", 3)
+    project.snakemake()
+    assert outputs(project) == before
+
+
+def test_all_damage_is_named_and_repaired_in_one_pass(project):
+    before = outputs(project)
+    for stage in ("images", "splits", "metrics"):
+        shutil.rmtree(next((project.root / "results" / stage / "all.zarr").glob("*/")))
+    said = project.begat("verify")
+    assert said.count("damaged, put back from the store") == 3
+    assert outputs(project) == before
+    project.assert_all_current()
 
 
 def test_a_parameter_on_the_command_line_is_refused_not_ignored(tmp_path):
@@ -404,7 +453,7 @@ def test_begat_answers(project):
 
 
 def test_every_command_shows_an_example(project):
-    for command in ("run", "top", "show", "status", "export", "clean"):
+    for command in ("run", "top", "show", "status", "verify", "export", "clean"):
         assert f"Example: begat {command}" in project.begat(command, "--help")
     assert "Attribution for diffusion models" in project.begat("--help")
 

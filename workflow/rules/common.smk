@@ -11,6 +11,7 @@ from begat.errors import BegatError
 from begat.io.freshness import Freshness, visible_gpus
 from begat.io.plan import Plan
 from begat.io.store import only_run
+from begat.io.tidy import tidy
 
 
 configfile: "params.yaml"
@@ -43,6 +44,7 @@ shell.prefix(
 onstart:
     try:
         workflow.begat_lock = only_run(Path.cwd())
+        tidy(plan)
     except BegatError as error:
         raise WorkflowError(f"begat: {error}") from None
 

@@ -45,8 +45,8 @@ rule report:
 
 
 rule verify:
-    # Whether everything here carries the key it should: to be asked before `dvc commit`, which
-    # records whatever lies in place as the result of the present parameters.
+    # Whether everything here is what was written, under the key it should have: to be asked before
+    # `dvc commit`, which records whatever lies in place as the result of the present parameters.
     input:
         artifacts("report"),
     log:

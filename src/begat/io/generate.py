@@ -6,12 +6,14 @@ from pathlib import Path
 from begat.io.code import Code
 from begat.io.keys import path_of
 from begat.io.params import commented, documentation
+from begat.io.records import RECORDS
 from begat.io.stages import STAGES
 
 DVC_HEADER = """\
 # Written by `make generate` from src/begat/io/stages.py (parameters, results) and from what each
 # script imports (code); edit those. One stage per stage of the method. Where a command runs is no
-# part of it: SNAKEMAKE_PROFILE=workflow/profiles/slurm dvc repro.
+# part of it: SNAKEMAKE_PROFILE=workflow/profiles/slurm dvc repro. Results persist while a stage
+# runs: keys and digests, not their absence, say what is made anew.
 """
 PARAMETER_FILES = ("params.yaml", "params/tiny.yaml", "params/fashion.yaml", "params/emoji.yaml")
 
@@ -38,16 +40,17 @@ def dvc(root: Path) -> str:
 
 def _stage(stage: str, code: list[str]) -> Iterator[str]:
     known = STAGES[stage]
-    rules = f"{stage}_{known.each} {stage}" if known.each else stage
     yield f"  {stage}:"
-    yield f"    cmd: snakemake --cores all --allowed-rules {rules} -- {stage}"
+    yield f"    cmd: begat run {stage} --only"
     yield "    deps:"
     results = [_out(read) for read in STAGES if read in known.reads.split()]
     yield from (f"      - {path}" for path in [*["data"] * known.data, *code, *results])
     if known.parameters:
         yield from ("    params:", "      - ${use}:")
         yield from (f"          - {name}" for name in known.parameters.split())
-    yield from ("    outs:", f"      - {_out(stage)}")
+    yield "    outs:"
+    for out in (_out(stage), *[RECORDS] * (stage == "report")):
+        yield from (f"      - {out}:", "          persist: true")
     if stage == "metrics":
         yield from ("    metrics:", "      - results/metrics.json:", "          cache: false")
 
