@@ -5,6 +5,7 @@ import subprocess
 import sys
 import webbrowser
 from collections.abc import Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -13,14 +14,15 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from begat.core.words import Reading
+from begat.core.measures import Measure
+from begat.core.words import of_each_side, remark, sides
 from begat.errors import BegatError
 from begat.io.contents import Contents
 from begat.io.freshness import why
 from begat.io.job import Run
 from begat.io.keys import Job
 from begat.io.plan import Plan
-from begat.io.results import image_scores, readings
+from begat.io.results import image_scores, measures, query_names
 from begat.io.stages import STAGES
 from begat.io.store import Store, only_run
 from begat.io.tidy import damaged, repair, tidy
@@ -86,7 +88,9 @@ def top(
     asked = len(next(iter(tables.values()))[0])
     if not 0 <= query < asked:
         raise BegatError(f"--query {query}: expected a number from 0 to {asked - 1}")
-    how = readings(results)
+    how = measures(results)
+    title = f"query {query}: {query_names(results)[query]}".rstrip(": ")
+    console.print(title, highlight=False, markup=False)
     for name in [method] if method else tables:
         score, p_value = (None if t is None else t[query] for t in tables[name])
         assert score is not None
@@ -112,26 +116,33 @@ def _group_scores(
 
 def _print_top(
     method: str,
-    reading: Reading,
+    measure: Measure,
     names: list[str],
     score: np.ndarray,
     p_value: np.ndarray | None,
     count: int,
 ) -> None:
-    order = np.argsort(-score, kind="stable")
-    title = f"{method} ({reading.remark})" if reading.remark else method
+    from begat.core.statistics import q_values  # SciPy takes a second
+
+    title = f"{method} ({remark(measure)})" if remark(measure) else method
     table = Table(title=title, title_justify="left", title_style="bold")
-    for side in reading.sides:
+    columns = {"score": [f"{value:+.3g}" for value in score]}
+    if p_value is not None:
+        columns |= {
+            "p": [f"{p:.3f}" for p in p_value],
+            "q": [f"{q:.2f}" for q in q_values(p_value)],
+        }
+    for side in sides(measure):
         table.add_column(side)
-        table.add_column("score", justify="right")
-        if p_value is not None:
-            table.add_column("p", justify="right")
-    for best, worst in zip(order[:count], order[::-1][:count], strict=True):
-        cells: list[str] = []
-        for unit in (best, worst):
-            cells += [names[unit], f"{score[unit]:+.3g}"]
-            cells += [f"{p_value[unit]:.3f}"] if p_value is not None else []
-        table.add_row(*cells)
+        for column in columns:
+            table.add_column(column, justify="right")
+    rows = list(zip_longest(*of_each_side(measure, score, count))) or [(None, None)]
+    for number, pair in enumerate(rows):
+        empty = ["" if number else "none", *[""] * len(columns)]
+        cells = [
+            empty if u is None else [names[u], *(c[u] for c in columns.values())] for u in pair
+        ]
+        table.add_row(*chain.from_iterable(cells))
     console.print(table)
 
 

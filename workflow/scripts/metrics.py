@@ -8,12 +8,11 @@ import numpy as np
 
 from begat.core.membership import groups_seen
 from begat.core.removals import groups_of
+from begat.io import results
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
-from begat.io.results import additive_scores, first_seeds, joined, losses, trains_on
+from begat.io.results import additive_scores, first_seeds, losses, trains_on
 from begat.stages.metrics import Redrawn, Truth, evaluate, headline
-
-REDRAWN = ("factual", "pixels", "unit", "distance")
 
 
 def compute(
@@ -50,10 +49,9 @@ def redrawn(run: Run) -> Iterator[tuple[str, Redrawn]]:
     units = {"group_member-": groups_of(images["member_of"]), "member-": images["cluster"][:, None]}
     for name, kind in (("groups_redrawn", "group_member-"), ("images_redrawn", "member-")):
         if drawn := run.reads("counterfactuals", kind):
-            arrays = {array: joined(run, "counterfactuals", array, kind) for array in REDRAWN}
             slots = drawn[0].attributes["slots"] if kind == "member-" else []
             helpful = sum(slot.startswith("helpful") for slot in slots)
-            yield name, Redrawn(**arrays, units=units[kind], helpful=helpful)
+            yield name, Redrawn(**results.redrawn(run, kind), units=units[kind], helpful=helpful)
 
 
 def body(run: Run) -> None:

@@ -35,6 +35,6 @@ def compute(run: Run) -> Iterator[Block]:
 main(
     "scores_features",
     lambda run: run.finish_scores(
-        compute, dict.fromkeys(METHODS, False), METHODS, there=bool(run.job.models) or named(run)
+        compute, METHODS, list(METHODS), there=bool(run.job.models) or named(run)
     ),
 )

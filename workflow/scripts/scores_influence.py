@@ -55,8 +55,7 @@ def body(run: Run) -> None:
         compute,
         METHODS,
         ["ekfac"],
-        group_signed=GROUP_METHODS,
-        calibrated=False,
+        group_methods=GROUP_METHODS,
         there=bool(run.job.models),
         chosen=chosen,
     )

@@ -34,9 +34,8 @@ main(
     "scores_tracin",
     lambda run: run.finish_scores(
         compute,
-        dict.fromkeys(METHODS, True),
-        METHODS[:1],
-        calibrated=False,
+        METHODS,
+        ["tracin"],
         there=bool(run.job.models),
     ),
 )

@@ -11,7 +11,7 @@ from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
 from begat.io.results import trains_on
 from begat.io.trained import denoiser_of, row_of
-from begat.stages.scores_trak import SIGNED, score
+from begat.stages.scores_trak import METHODS, score
 
 PASSES = len(SIGNED) + 1  # over the images: one for each method, one for the losses DAS divides by
 
@@ -25,7 +25,7 @@ def compute(run: Run) -> Iterator[Block]:
         what = denoiser_of(run, row_of(run, model)), training_sample(run, own, bar), queries, draws
         how["share"] = own.mean()
         found.append(
-            np.stack([score(*what, method, [asked["damping"]], **how)[0] for method in SIGNED])
+            np.stack([score(*what, method, [asked["damping"]], **how)[0] for method in METHODS])
         )
     bar.close()
     yield {"score": mean_over_trained(found, trained_on)}
@@ -33,7 +33,5 @@ def compute(run: Run) -> Iterator[Block]:
 
 main(
     "scores_trak",
-    lambda run: run.finish_scores(
-        compute, SIGNED, ["trak", "dtrak"], calibrated=False, there=bool(run.job.models)
-    ),
+    lambda run: run.finish_scores(compute, METHODS, ["trak", "dtrak"], there=bool(run.job.models)),
 )

@@ -4,10 +4,12 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from begat.core.measures import Measure
 from begat.errors import BegatError
 from begat.io.artifacts import Artifact, Block, write
 from begat.io.contents import Contents
@@ -136,11 +138,10 @@ class Run:
     def finish_scores(
         self,
         compute: Compute,
-        signed: Mapping[str, bool],
+        methods: Mapping[str, Measure],
         leading: Sequence[str],
         *,
-        group_signed: Mapping[str, bool] | None = None,
-        calibrated: bool = True,
+        group_methods: Mapping[str, Measure] | None = None,
         there: bool = True,
         of_clusters: bool = False,
         **attributes: Any,
@@ -149,22 +150,21 @@ class Run:
 
         Args:
             compute: makes the blocks, one row per method.
-            signed: the methods in their order, and whether a score's sign says helped or harmed.
+            methods: in their order, and what each is measured in.
             leading: the methods to look at first.
-            group_signed: the same for scores of groups, where their methods are others.
-            calibrated: whether a score's size is that of a loss, too.
+            group_methods: the same for scores of groups, where their methods are others.
             there: whether there is anything to compute from.
             of_clusters: whether an image's score is that of all its near-duplicates together, so
                 that each of them counts for its share where scores are summed.
             attributes: what else the artifact says of itself.
         """
-        signed, of_groups = (signed, group_signed or signed) if there else ({}, {})
+        of_images, of_groups = (methods, group_methods or methods) if there else ({}, {})
+        measures = {m: asdict(measure) for m, measure in {**of_images, **of_groups}.items()}
         self.finish(
             compute if there else lambda run: iter(()),
-            methods=list(signed),
+            methods=list(of_images),
             group_methods=list(of_groups),
-            signed={**signed, **of_groups},
-            calibrated=calibrated,
+            measures=measures,
             leading=list(leading) if there else [],
             of_clusters=of_clusters,
             **attributes,

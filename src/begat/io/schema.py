@@ -34,7 +34,7 @@ TEXT = "UTF-8, padded with zeros"
 PIXEL = "model range, -1 to 1"
 LOSS = "squared noise error, mean over pixels"
 UNLEARNING = ("forget_loss", "forget_rise", "retain_loss", "retain_drift")
-SCORE = "difference of loss, without the unit minus with it"
+SCORE = "of each method, in the attribute measures"
 
 SCHEMAS: Mapping[str, Mapping[str, Array]] = {
     "images": {

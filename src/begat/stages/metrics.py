@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from begat.core.agreement import chance
+from begat.core.calibration import calibration
 from begat.core.forecasts import (
     GroupScores,
     ImageScores,
@@ -16,7 +17,7 @@ from begat.core.forecasts import (
     group_sizes,
     image_forecasts,
 )
-from begat.core.gold_agreement import gold_agreement
+from begat.core.gold_agreement import gold_agreement, judged
 from begat.core.removals import Units, false_attribution, nearest_images, radius
 from begat.core.statistics import Measured
 from begat.core.subset_agreement import subset_agreement
@@ -90,6 +91,12 @@ def evaluate(
     golds = [gold for gold in GOLDS if gold in group_scores]
     if golds:
         summary["logo"] = {"judge": golds[0], "chance": chance(len(member_of))}
+        judges = [golds[0], golds[0].replace("logo_", "logo_elbo_")]
+        summary["calibration"] = {
+            gold: calibration(judged(group_scores, gold), group_scores[gold], name=gold, **how)
+            for gold in judges
+            if gold in group_scores
+        }
     for gold in golds:
         size = group_sizes(member_of, len(group_scores[gold]))
         rows = {**group_scores, "group_size": size}
