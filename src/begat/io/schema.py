@@ -11,7 +11,7 @@ import numpy as np
 
 from begat.errors import BegatError
 
-VERSION = 2
+VERSION = 3
 CHUNK_BYTES = 16 << 20
 
 
