@@ -7,3 +7,9 @@ class BegatError(ValueError):
     The message is one line: which file, key or unit; what was expected; what was found; what to do.
     Programs print it without a traceback and exit with status 1.
     """
+
+
+def one_line(text: str, letters: int = 80) -> str:
+    """A text for an error message: printable, on one line, at most so many letters."""
+    words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return words if len(words) <= letters else f"{words[: letters - 3]}..."
