@@ -95,8 +95,9 @@ def load(root: Path, use: str | None = None) -> dict[str, Any]:
     for name in ("", *SECTIONS):
         for k, known in fields_of(name).items():
             _check(chosen, f"{name}.{k}".lstrip("."), (params[name] if name else params)[k], known)
-    _check_together(chosen, params)
-    return {**params, "use": chosen}
+    found = {**params, "use": chosen}
+    check_together(found)
+    return found
 
 
 _TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
@@ -192,11 +193,12 @@ def signal_left(schedule: str, timesteps: int) -> float:
     return math.prod(1 - 1e-4 - i * (0.02 - 1e-4) / (timesteps - 1) for i in range(timesteps))
 
 
-def _check_together(file: str, params: dict[Any, Any]) -> None:
-    """What no single key can say: values that exclude one another."""
+def check_together(params: dict[Any, Any]) -> None:
+    """Raise BegatError for what no single key can say: values that exclude one another."""
 
     def refuse(name: str, expected: str, found: object) -> None:
-        raise BegatError(f"{one_line(file)}: {name}: expected {expected}, found {found}")
+        place = f"{one_line(params['use'])}: {name}"
+        raise BegatError(f"{place}: expected {expected}, found {one_line(str(found))}")
 
     if params["models"]["pipeline"] != "none":
         if params["splits"]["full"] != 1:

@@ -26,7 +26,7 @@ def read(root: Path, name: str) -> dict[str, Any]:
     text = _text(root / name, file)
     try:
         found = yaml.load(text, _Loader)
-    except _Refused as error:
+    except _RefusedError as error:
         raise BegatError(f"{file}: {one_line(str(error))}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -59,7 +59,7 @@ def _text(path: Path, file: str) -> str:
         raise BegatError(f"{file}: line {line}: expected UTF-8, found byte {byte:#04x}") from None
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """YAML, but not of the plain part."""
 
     def __init__(self, event: yaml.Event | yaml.Node, message: str) -> None:
@@ -77,18 +77,18 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         if event.anchor is not None:
-            raise _Refused(event, "expected no anchor and no alias (& or *)")
+            raise _RefusedError(event, "expected no anchor and no alias (& or *)")
         if event.tag is not None:
-            raise _Refused(event, f"expected no tag, found {event.tag}")
+            raise _RefusedError(event, f"expected no tag, found {event.tag}")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         given = set[str]()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:str":
-                raise _Refused(key, "expected a key that is text")
+                raise _RefusedError(key, "expected a key that is text")
             if key.value in given:
-                raise _Refused(key, f"{one_line(key.value)}: expected once, found twice")
+                raise _RefusedError(key, f"{one_line(key.value)}: expected once, found twice")
             given.add(key.value)
         return super().construct_mapping(node, deep)
 

@@ -66,17 +66,39 @@ class Splits:
     """Which models are trained, and on what."""
 
     full: int = key("models trained on everything", unit="seeds", least=0, most=1_000, count=True)
-    members: int = key("ensemble members coded by image", least=0, most=10_000, count=True)
+    members: int = key(
+        "ensemble members coded by image; nested codes round up to what they need",
+        least=0,
+        most=10_000,
+        count=True,
+    )
     code: str = key("their codes", choices=("nested", "random", "hadamard"))
-    group_members: int = key("ensemble members coded by group", least=0, most=10_000, count=True)
-    group_code: str = key("their codes", choices=("hadamard", "nested", "random"))
+    group_members: int = key(
+        "ensemble members coded by group; nested codes round up; none below two groups",
+        least=0,
+        most=10_000,
+        count=True,
+    )
+    group_code: str = key(
+        "their codes; auto: hadamard where so many members make one, else nested",
+        choices=("auto", "hadamard", "nested", "random"),
+    )
     logo: int = key(
-        "models trained without each group", unit="seeds", least=0, most=100, count=True
+        "models trained without each group; none below two groups",
+        unit="seeds",
+        least=0,
+        most=100,
+        count=True,
     )
     halves: int = key(
-        "random halves of the images, the truth for LDS", least=0, most=10_000, count=True
+        "random halves of the images, the truth for LDS; fewer where fewer differ",
+        least=0,
+        most=10_000,
+        count=True,
     )
-    group_halves: int = key("random halves of the groups", least=0, most=10_000, count=True)
+    group_halves: int = key(
+        "random halves of the groups; fewer where fewer differ", least=0, most=10_000, count=True
+    )
     half_seeds: int = key(
         "models trained on each half", unit="seeds", least=1, most=100, count=True
     )
@@ -325,7 +347,7 @@ class Compute:
 class Params:
     """The whole file."""
 
-    use: str = key("the file to read the rest from: this one, or params/tiny.yaml")
+    use: str = key("in params.yaml: the file to read the rest from; in any other: not read")
     seed: int = key("root of every random number", least=0, most=2**32 - 1)
     images: Images = field(default_factory=Images)
     splits: Splits = field(default_factory=Splits)
