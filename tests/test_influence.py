@@ -244,10 +244,10 @@ def test_the_scores_are_those_of_the_formula(scored):
 
 def test_exactly_the_methods_that_are_not_centred_claim_a_sign(scored):
     _, arrays = best(VARIANTS, scored.scores())
-    for signed, found in zip(METHODS.values(), arrays["score"], strict=True):
+    for measure, found in zip(METHODS.values(), arrays["score"], strict=True):
         # over the training images as queries a centred score sums to 0, whoever helped
         mean, largest = np.abs(found.mean(0)).max(), np.abs(found).max()
-        assert (mean < 1e-6 * largest) == (not signed)
+        assert (mean < 1e-6 * largest) == (not measure.signed)
 
 
 def test_a_score_and_its_centred_form_have_the_same_damping(scored):

@@ -1,8 +1,11 @@
 """What a person types: ``begat run``, ``top``, ``show``, ``status``, ``export``, ``clean``."""
 
+import json
 import subprocess
 import sys
 import webbrowser
+from collections.abc import Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +14,18 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from begat.core.words import Reading
+from begat.core.measures import Measure
+from begat.core.words import of_each_side, remark, sides
 from begat.errors import BegatError
+from begat.io.contents import Contents
 from begat.io.freshness import why
 from begat.io.job import Run
+from begat.io.keys import Job
 from begat.io.plan import Plan
-from begat.io.results import image_scores, readings
-from begat.io.store import Store
+from begat.io.results import image_scores, measures, query_names
+from begat.io.stages import STAGES
+from begat.io.store import Store, only_run
+from begat.io.tidy import damaged, repair, tidy
 
 commands = typer.Typer(
     no_args_is_help=True,
@@ -40,12 +48,27 @@ def run(
         list[str] | None, typer.Argument(help="Stages to bring up to date; all by default.")
     ] = None,
     cores: Annotated[str, typer.Option(help="How many jobs at once, or all.")] = "all",
+    only: Annotated[
+        bool, typer.Option("--only", help="Leave the stages before these as they are.")
+    ] = False,
     use: Use = None,
 ) -> None:
     """Do what is not up to date, by Snakemake."""
-    command = [sys.executable, "-m", "snakemake", "--cores", cores, *(stages or [])]
-    command += ["--config", f"use={use}"] if use else []
+    plan = Plan(Path.cwd(), use)
+    with only_run(plan.root):
+        tidy(plan)
+    command = [sys.executable, "-m", "snakemake", "--cores", cores]
+    command += ["--allowed-rules", *_rules(stages or [])] if only else []
+    # As quoted YAML, since Snakemake would read some file names as numbers or mappings; between
+    # spaces, since it removes quotes at the ends before it reads the YAML.
+    command += ["--config", f"use= {json.dumps(use, ensure_ascii=False)} "] if use else []
+    command += ["--", *(stages or [])]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+def _rules(stages: list[str]) -> list[str]:
+    """The names of the rules that make the artifacts of these stages, and of those for all."""
+    return [*stages, *(f"{s}_{STAGES[s].each}" for s in stages if STAGES[s].each)]
 
 
 @commands.command(epilog="Example: [bold]begat top --query 3 --groups[/bold]")
@@ -65,7 +88,9 @@ def top(
     asked = len(next(iter(tables.values()))[0])
     if not 0 <= query < asked:
         raise BegatError(f"--query {query}: expected a number from 0 to {asked - 1}")
-    how = readings(results)
+    how = measures(results)
+    title = f"query {query}: {query_names(results)[query]}".rstrip(": ")
+    console.print(title, highlight=False, markup=False)
     for name in [method] if method else tables:
         score, p_value = (None if t is None else t[query] for t in tables[name])
         assert score is not None
@@ -91,26 +116,33 @@ def _group_scores(
 
 def _print_top(
     method: str,
-    reading: Reading,
+    measure: Measure,
     names: list[str],
     score: np.ndarray,
     p_value: np.ndarray | None,
     count: int,
 ) -> None:
-    order = np.argsort(-score, kind="stable")
-    title = f"{method} ({reading.remark})" if reading.remark else method
+    from begat.core.statistics import q_values  # SciPy takes a second
+
+    title = f"{method} ({remark(measure)})" if remark(measure) else method
     table = Table(title=title, title_justify="left", title_style="bold")
-    for side in reading.sides:
+    columns = {"score": [f"{value:+.3g}" for value in score]}
+    if p_value is not None:
+        columns |= {
+            "p": [f"{p:.3f}" for p in p_value],
+            "q": [f"{q:.2f}" for q in q_values(p_value)],
+        }
+    for side in sides(measure):
         table.add_column(side)
-        table.add_column("score", justify="right")
-        if p_value is not None:
-            table.add_column("p", justify="right")
-    for best, worst in zip(order[:count], order[::-1][:count], strict=True):
-        cells: list[str] = []
-        for unit in (best, worst):
-            cells += [names[unit], f"{score[unit]:+.3g}"]
-            cells += [f"{p_value[unit]:.3f}"] if p_value is not None else []
-        table.add_row(*cells)
+        for column in columns:
+            table.add_column(column, justify="right")
+    rows = list(zip_longest(*of_each_side(measure, score, count))) or [(None, None)]
+    for number, pair in enumerate(rows):
+        empty = ["" if number else "none", *[""] * len(columns)]
+        cells = [
+            empty if u is None else [names[u], *(c[u] for c in columns.values())] for u in pair
+        ]
+        table.add_row(*chain.from_iterable(cells))
     console.print(table)
 
 
@@ -140,7 +172,8 @@ def status(
         for model in plan.models:
             print(model.name)
         return
-    reasons = {job.path: why(plan, job.stage, job.name) for job in plan.jobs()}
+    contents = Contents(plan.root)
+    reasons = {job.path: why(plan, job, contents) for job in plan.jobs()}
     table = Table(Column("artifact", no_wrap=True), Column("state", no_wrap=True), "why")
     for path, reason in reasons.items():
         state = "current" if not reason else "missing" if reason == "missing" else "stale"
@@ -152,10 +185,42 @@ def status(
         )
     console.print(table)
     outdated = [str(path) for path, reason in reasons.items() if reason]
+    if strict and (spoiled := damaged(plan)):
+        raise BegatError(_damage(spoiled) + "; run `begat verify`")
     if strict and outdated:
         raise BegatError(
             f"{outdated[0]} and {len(outdated) - 1} more are not current; run `begat run`"
         )
+
+
+def _damage(found: Sequence[tuple[Job, list[str]]]) -> str:
+    """What is damaged, in one line."""
+    told = [f"{job.path} ({files[0]})" for job, files in found]
+    more = f" and {len(told) - 3} more" if len(told) > 3 else ""
+    return f"damaged: {', '.join(told[:3])}{more}"
+
+
+@commands.command(epilog="Example: [bold]begat verify[/bold]")
+def verify(use: Use = None) -> None:
+    """Compare every file of the results with what was written, and repair what can be.
+
+    What the store still holds is put back. What it does not is removed, so that the next run makes
+    it anew; this and what is missing or stale makes the command fail.
+    """
+    plan = Plan(Path.cwd(), use)
+    with only_run(plan.root):
+        found = damaged(plan)
+        repaired = [repair(plan, job) for job, _ in found]
+    for (job, files), back in zip(found, repaired, strict=True):
+        state = "damaged, put back from the store" if back else "damaged, removed"
+        print(f"{job.path}: {state} ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})")
+    contents = Contents(plan.root)
+    outdated = [job.path for job in plan.jobs() if why(plan, job, contents)]
+    if outdated:
+        raise BegatError(
+            f"{outdated[0]} and {len(outdated) - 1} more are not current; run `begat run`"
+        )
+    print(f"{len(plan.jobs())} artifacts are what was written")
 
 
 @commands.command(epilog="Example: [bold]begat export full-0-0 my-pipeline[/bold]")

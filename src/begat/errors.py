@@ -9,7 +9,9 @@ class BegatError(ValueError):
     """
 
 
-def one_line(text: str, letters: int = 80) -> str:
-    """A text for an error message: printable, on one line, at most so many letters."""
-    words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return words if len(words) <= letters else f"{words[: letters - 3]}..."
+def brief(value: object, most: int = 200) -> str:
+    """A stranger's value or message as one printable line of at most ``most`` characters."""
+    text = value if isinstance(value, str) else str(value)
+    line = " ".join(text[: 10 * most].split())
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    return line if len(line) <= most else f"{line[: most - 3]}..."

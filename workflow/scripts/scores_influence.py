@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from begat.core.membership import groups_seen, mean_over_trained
 from begat.io.artifacts import Block
@@ -20,6 +21,8 @@ from begat.stages.scores_influence import (
     variants,
 )
 
+PASSES = 2  # over the images: their scores, their groups' curvature
+
 
 def body(run: Run) -> None:
     chosen: dict[str, Any] = {}
@@ -30,11 +33,11 @@ def body(run: Run) -> None:
         member_of, queries = run.read("images")["member_of"], query_sample(run)
         draws = draws_of(run, asked["draws"], shared=asked["shared"])
         seen = groups_seen(member_of, trained_on).T
-        found = []
+        bar, found = tqdm(desc=run.job.stage, total=PASSES * int(trained_on.sum())), []
         for model, own, groups in zip(run.job.models, trained_on, seen, strict=True):
             factors = run.read("factors", model.name)
             denoiser = denoiser_of(run, row_of(run, model))
-            what = denoiser, factors.layers(), training_sample(run, own), queries, draws
+            what = denoiser, factors.layers(), training_sample(run, own, bar), queries, draws
             norms = factors.attributes["norms"]
             how = {"norms": norms, "storage": asked["storage"], "share": own.mean()}
             best_of, arrays = best(wanted, score(*what, wanted, **how))
@@ -42,6 +45,7 @@ def body(run: Run) -> None:
             damping = asked["damping"], best_of[0].damping
             of_groups = group_score(*what, member_of[:, own], *damping, norms=norms)
             found.append(arrays | {name: v[..., groups] for name, v in of_groups.items()})
+        bar.close()
         for name in ("score", "group_score", "group_uncertainty"):
             units = trained_on if name == "score" else seen
             yield {name: mean_over_trained([arrays[name] for arrays in found], units)}
@@ -51,8 +55,7 @@ def body(run: Run) -> None:
         compute,
         METHODS,
         ["ekfac"],
-        group_signed=GROUP_METHODS,
-        calibrated=False,
+        group_methods=GROUP_METHODS,
         there=bool(run.job.models),
         chosen=chosen,
     )

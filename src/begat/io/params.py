@@ -12,11 +12,12 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from begat.errors import BegatError, one_line
+from begat.errors import BegatError, brief
 from begat.io import plain_yaml
 from begat.io.sections import SECTIONS, Params, fields_of
 
 DEFAULT_FILE = "params.yaml"
+NETWORKS = r"full|timm:[\w.-]+(:.+\.safetensors)?"  # no other hub, whose files may run code
 MOST_SIGNAL = 0.01  # of an image's variance at the end of the forward process
 
 
@@ -129,7 +130,7 @@ def _check_types(file: str, raw: dict[str, Any]) -> None:
         values = raw.get(section, {}) if section else raw
         if not isinstance(values, dict):
             raise BegatError(
-                f"{one_line(file)}: {section}: expected a section of keys, found {shown(values)}"
+                f"{brief(file)}: {section}: expected a section of keys, found {shown(values)}"
             )
         for name, known in fields_of(section).items():
             if name in values:
@@ -139,19 +140,19 @@ def _check_types(file: str, raw: dict[str, Any]) -> None:
 def _check_type(file: str, name: str, value: object, known: dataclasses.Field[Any]) -> None:
     expected, fits = _TYPES[known.type]
     if not fits(value):
-        raise BegatError(f"{one_line(file)}: {name}: expected {expected}, found {shown(value)}")
+        raise BegatError(f"{brief(file)}: {name}: expected {expected}, found {shown(value)}")
 
 
 def shown(value: object) -> str:
     """A value for an error message, on one line and not too long."""
-    return one_line(repr(value))
+    return brief(repr(value), 80)
 
 
 def _in_one_line(file: str, error: OmegaConfBaseException) -> str:
     name = str(getattr(error, "full_key", None) or "?")
     section, _, last = name.rpartition(".")
     message = str(getattr(error, "msg", None) or error).splitlines()[0]
-    place = f"{one_line(file)}: {one_line(name)}"
+    place = f"{brief(file)}: {brief(name, 80)}"
     if "not in" in message:
         known = list(fields_of(section)) if section in ("", *SECTIONS) else []
         near = difflib.get_close_matches(last[:80], [*known, *([] if section else SECTIONS)], 1)
@@ -159,7 +160,7 @@ def _in_one_line(file: str, error: OmegaConfBaseException) -> str:
         return f"{place}: unknown parameter{hint}"
     if "Missing" in message or "missing" in message:
         return f"{place}: missing; expected a value"
-    return f"{place}: {one_line(message)}"
+    return f"{place}: {brief(message, 80)}"
 
 
 def _check(file: str, name: str, value: Any, known: dataclasses.Field[Any]) -> None:
@@ -175,7 +176,7 @@ def _check(file: str, name: str, value: Any, known: dataclasses.Field[Any]) -> N
             expected = f"more than {rule['above']}"
         else:
             continue
-        raise BegatError(f"{one_line(file)}: {name}: expected {expected}, found {shown(one)}")
+        raise BegatError(f"{brief(file)}: {name}: expected {expected}, found {shown(one)}")
 
 
 def lowest_timestep(timesteps: int, steps: int) -> int:
@@ -197,8 +198,8 @@ def check_together(params: dict[Any, Any]) -> None:
     """Raise BegatError for what no single key can say: values that exclude one another."""
 
     def refuse(name: str, expected: str, found: object) -> None:
-        place = f"{one_line(params['use'])}: {name}"
-        raise BegatError(f"{place}: expected {expected}, found {one_line(str(found))}")
+        place = f"{brief(params['use'])}: {name}"
+        raise BegatError(f"{place}: expected {expected}, found {brief(found, 80)}")
 
     if params["models"]["pipeline"] != "none":
         if params["splits"]["full"] != 1:
@@ -233,8 +234,9 @@ def check_together(params: dict[Any, Any]) -> None:
         if asked > there["full"] + there["members"]:
             refuse(f"{section}.models", "at most splits.full + splits.members", asked)
     network = params["scores_features"]["network"]
-    if network != "full" and network.partition(":")[0] not in ("timm", "file"):
-        refuse("scores_features.network", "full, timm:NAME or file:PATH", network)
+    if not re.fullmatch(NETWORKS, network):
+        expected = "full, timm:NAME or timm:NAME:PATH.safetensors"
+        refuse("scores_features.network", expected, network)
     steps, timesteps = params["queries"]["steps"], params["diffusion"]["timesteps"]
     if steps > timesteps:
         refuse("queries.steps", f"at most diffusion.timesteps={timesteps}", steps)

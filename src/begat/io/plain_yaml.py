@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from begat.errors import BegatError, one_line
+from begat.errors import BegatError, brief
 
 MOST_BYTES = 100_000  # a parameter file has 8,000; a second of reading
 
@@ -22,19 +22,19 @@ def read(root: Path, name: str) -> dict[str, Any]:
     Raises:
         BegatError: no file, not UTF-8, too long, not YAML, no mapping; the line is named.
     """
-    file = one_line(name)
+    file = brief(name, 80)
     text = _text(root / name, file)
     try:
         found = yaml.load(text, _Loader)
     except _RefusedError as error:
-        raise BegatError(f"{file}: {one_line(str(error))}") from None
+        raise BegatError(f"{file}: {brief(error, 80)}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
-        problem = one_line(error.problem or error.context or "")
+        problem = brief(error.problem or error.context or "", 80)
         raise BegatError(f"{file}: {line}not YAML: {problem}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise BegatError(f"{file}: not YAML: {one_line(str(error))}") from None
+        raise BegatError(f"{file}: not YAML: {brief(error, 80)}") from None
     except RecursionError:
         raise BegatError(f"{file}: not YAML that can be read: nested too deeply") from None
     if not isinstance(found, dict):
@@ -62,7 +62,7 @@ def _text(path: Path, file: str) -> str:
 class _RefusedError(Exception):
     """YAML, but not of the plain part."""
 
-    def __init__(self, event: yaml.Event | yaml.Node, message: str) -> None:
+    def __init__(self, event: Any, message: str) -> None:
         super().__init__(f"line {event.start_mark.line + 1}: {message}")
 
 
@@ -88,7 +88,7 @@ class _Loader(yaml.SafeLoader):
             if key.tag != "tag:yaml.org,2002:str":
                 raise _RefusedError(key, "expected a key that is text")
             if key.value in given:
-                raise _RefusedError(key, f"{one_line(key.value)}: expected once, found twice")
+                raise _RefusedError(key, f"{brief(key.value, 80)}: expected once, found twice")
             given.add(key.value)
         return super().construct_mapping(node, deep)
 

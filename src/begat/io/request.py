@@ -8,8 +8,9 @@ from typing import Any
 from begat.core.codes import ensemble_codes
 from begat.core.membership import check_exposure
 from begat.core.roster import Model, check_request, fitted, roster
-from begat.errors import BegatError, one_line
+from begat.errors import BegatError, brief
 from begat.io import datasets, params
+from begat.io.listings import watched
 from begat.io.pipelines import check_pipeline
 
 MOST_BLOCKS = 1_000  # so that a plan takes seconds
@@ -42,7 +43,7 @@ class Request:
                     "exactly one group per image"
                 )
         except BegatError as error:
-            raise BegatError(f"{one_line(self.params['use'])}: {error}") from None
+            raise BegatError(f"{brief(self.params['use'])}: {error}") from None
         params.check_together(self.params)
         datasets.check_groups(self.dataset)
         if self.pipeline:
@@ -61,13 +62,14 @@ class Request:
     def pipeline(self) -> Path | None:
         """The trained pipeline that stands for the full model, if somebody brought one."""
         named = self.params["models"]["pipeline"]
-        return None if named == "none" else datasets.watched(named, self.root)
+        return None if named == "none" else watched(named, self.root)
 
     @property
     def vision_file(self) -> Path | None:
-        """The file of the network that judges similarity, if a file was named."""
-        source, _, what = self.params["scores_features"]["network"].partition(":")
-        return datasets.watched(what, self.root) if source == "file" else None
+        """The weights of the network that judges similarity, if a file was named."""
+        _, _, named = self.params["scores_features"]["network"].partition(":")
+        weights = named.partition(":")[2]
+        return watched(weights, self.root) if weights else None
 
     @cached_property
     def dataset(self) -> datasets.Dataset:
@@ -125,7 +127,7 @@ class Request:
         most = min(MOST_BLOCKS, MOST_READS // (len(self.models) + forgetful))
         if -(-total // block) > most:
             raise BegatError(
-                f"{one_line(self.params['use'])}: queries.block: expected at least "
+                f"{brief(self.params['use'])}: queries.block: expected at least "
                 f"{-(-total // most)}, so that {total} queries make at most {most} blocks, "
                 f"found {block}"
             )

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from begat.core.measures import Measure
 from begat.core.membership import even_shares
 from begat.core.roster import Model
-from begat.core.words import Reading
+from begat.io.artifacts import text_of
 from begat.io.job import Run
 
 
@@ -32,6 +33,12 @@ def losses(run: Run, kind: str) -> np.ndarray:
     found = joined(run, "measurements", "loss", f"{kind}-", axis=1)
     seeds = len({model.seed for model in run.plan.of_kind(kind)})
     return found.reshape(-1, seeds, *found.shape[1:])
+
+
+def redrawn(run: Run, prefix: str) -> dict[str, np.ndarray]:
+    """What was drawn again by the models of a kind: all arrays of the counterfactuals' schema."""
+    arrays = ("factual", "pixels", "unit", "distance")
+    return {array: joined(run, "counterfactuals", array, prefix) for array in arrays}
 
 
 def image_scores(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
@@ -66,13 +73,32 @@ def group_p_values(run: Run) -> dict[str, np.ndarray]:
     return found
 
 
-def readings(run: Run) -> dict[str, Reading]:
-    """How every method's scores are to be read, of images and of groups."""
+def measures(run: Run) -> dict[str, Measure]:
+    """What every method's scores are measured in, of images and of groups."""
     return {
-        method: Reading(signed, scores.attributes["calibrated"])
+        method: Measure(**measure)
         for scores in run.scores()
-        for method, signed in scores.attributes["signed"].items()
+        for method, measure in scores.attributes["measures"].items()
     }
+
+
+def query_names(run: Run) -> list[str]:
+    """What every query is called, its group in brackets; empty where it has no name of its own."""
+    names, groups = list[str](), list[str]()
+    for part in run.reads("queries"):
+        blank = [""] * len(part["label"])
+        names += text_of(part["name"]) if "name" in part else blank
+        groups += text_of(part["group"]) if "group" in part else blank
+    both = zip(names, groups, strict=True)
+    return [f"{name} ({group})" if group else name for name, group in both]
+
+
+def kinds_of_packs(run: Run) -> dict[str, list[str]]:
+    """The kind of every model, by the pack that it is trained in."""
+    packs = dict[str, list[str]]()
+    for model in run.plan.models:
+        packs.setdefault(model.pack, []).append(model.kind)
+    return packs
 
 
 def leading(run: Run) -> list[str]:

@@ -298,7 +298,7 @@ class ScoresFeatures:
     """Similarity in the eyes of a network."""
 
     network: str = key(
-        "full: the full model's own middle layer; timm:NAME; file:PATH by torch.export, under data/"
+        "full: the full model's own middle layer; timm:NAME; timm:NAME:data/FILE.safetensors"
     )
     draws: int = key("for full: draws of (timestep, noise) per image; even", least=2, most=MANY)
 

@@ -32,12 +32,16 @@ from begat.core.influence import (
 )
 from begat.core.kronecker import Block, blocks, divided, without
 from begat.core.layers import Layer, covered_layers
+from begat.core.measures import FIRST_ORDER, GRADIENT_PRODUCT
 from begat.core.stored_rows import Storage, StoredRows, stored
 from begat.errors import BegatError
 
-STRUCTURES = ("ekfac", "kfac", "gradient_dot")
-METHODS = {**dict.fromkeys(STRUCTURES, True), **{f"{s}_centred": False for s in STRUCTURES}}
-GROUP_METHODS = {"ekfac_downdated": True}  # like METHODS: whether the sign says helped or harmed
+STRUCTURES = {"ekfac": FIRST_ORDER, "kfac": FIRST_ORDER, "gradient_dot": GRADIENT_PRODUCT}
+METHODS = {
+    **STRUCTURES,
+    **{f"{name}_centred": measure.centred for name, measure in STRUCTURES.items()},
+}
+GROUP_METHODS = {"ekfac_downdated": FIRST_ORDER}
 Curvatures = Mapping[str, Mapping[str, np.ndarray]]
 
 
