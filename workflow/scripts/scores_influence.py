@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from begat.core.influence import CENTRE
 from begat.core.membership import groups_seen, mean_over_trained
 from begat.io.artifacts import Block
 from begat.io.gradients import draws_of, query_sample, training_sample
@@ -21,7 +22,11 @@ from begat.stages.scores_influence import (
     variants,
 )
 
-PASSES = 2  # over the images: their scores, their groups' curvature
+
+def looks(member_of: np.ndarray, trained_on: np.ndarray) -> int:
+    """How many images the gradients are taken of: all, for the centre, and group by group."""
+    all_of, groups = trained_on.sum(1), member_of.astype(int) @ trained_on.T
+    return int(all_of.sum() + np.minimum(all_of, CENTRE).sum() + groups.sum())
 
 
 def body(run: Run) -> None:
@@ -33,7 +38,7 @@ def body(run: Run) -> None:
         member_of, queries = run.read("images")["member_of"], query_sample(run)
         draws = draws_of(run, asked["draws"], shared=asked["shared"])
         seen = groups_seen(member_of, trained_on).T
-        bar, found = tqdm(desc=run.job.stage, total=PASSES * int(trained_on.sum())), []
+        bar, found = tqdm(desc=run.job.stage, total=looks(member_of, trained_on)), []
         for model, own, groups in zip(run.job.models, trained_on, seen, strict=True):
             factors = run.read("factors", model.name)
             denoiser = denoiser_of(run, row_of(run, model))
