@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from begat.core.influence import CENTRE
 from begat.core.membership import groups_seen, mean_over_trained
 from begat.io.artifacts import Block
 from begat.io.gradients import draws_of, query_sample, training_sample
@@ -21,8 +22,6 @@ from begat.stages.scores_influence import (
     variants,
 )
 
-PASSES = 2  # over the images: their scores, their groups' curvature
-
 
 def body(run: Run) -> None:
     chosen: dict[str, Any] = {}
@@ -33,21 +32,22 @@ def body(run: Run) -> None:
         member_of, queries = run.read("images")["member_of"], query_sample(run)
         draws = draws_of(run, asked["draws"], shared=asked["shared"])
         seen = groups_seen(member_of, trained_on).T
-        bar, found = tqdm(desc=run.job.stage, total=PASSES * int(trained_on.sum())), []
+        sizes, in_groups = trained_on.sum(1), member_of.astype(int) @ trained_on.T
+        total = sizes.sum() + np.minimum(sizes, CENTRE).sum() + in_groups.sum()
+        bar, found = tqdm(desc=run.job.stage, total=int(total)), []
         for model, own, groups in zip(run.job.models, trained_on, seen, strict=True):
             factors = run.read("factors", model.name)
-            denoiser = denoiser_of(run, row_of(run, model))
-            what = denoiser, factors.layers(), training_sample(run, own, bar), queries, draws
-            norms = factors.attributes["norms"]
-            how = {"norms": norms, "storage": asked["storage"], "share": own.mean()}
-            best_of, arrays = best(wanted, score(*what, wanted, **how))
+            looked_into = denoiser_of(run, row_of(run, model)), factors.layers()
+            what = *looked_into, training_sample(run, own, bar), queries, draws
+            how = {"norms": factors.attributes["norms"], "share": own.mean()}
+            best_of, arrays = best(wanted, score(*what, wanted, storage=asked["storage"], **how))
             chosen[model.name] = [variant.name for variant in best_of]
             damping = asked["damping"], best_of[0].damping
-            of_groups = group_score(*what, member_of[:, own], *damping, norms=norms)
+            of_groups = group_score(*what, member_of[:, own], *damping, norms=how["norms"])
             found.append(arrays | {name: v[..., groups] for name, v in of_groups.items()})
         bar.close()
-        for name in ("score", "group_score", "group_uncertainty"):
-            units = trained_on if name == "score" else seen
+        units_of = {"score": trained_on, "group_score": seen, "group_uncertainty": seen}
+        for name, units in units_of.items():
             yield {name: mean_over_trained([arrays[name] for arrays in found], units)}
         yield {"reliability": np.mean([arrays["reliability"] for arrays in found], 0)}
 
