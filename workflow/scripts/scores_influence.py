@@ -13,14 +13,7 @@ from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
 from begat.io.results import trains_on
 from begat.io.trained import denoiser_of, row_of
-from begat.stages.scores_influence import (
-    GROUP_METHODS,
-    METHODS,
-    best,
-    group_score,
-    score,
-    variants,
-)
+from begat.stages.scores_influence import GROUP_METHODS, METHODS, best, score, variants
 
 
 def body(run: Run) -> None:
@@ -32,19 +25,19 @@ def body(run: Run) -> None:
         member_of, queries = run.read("images")["member_of"], query_sample(run)
         draws = draws_of(run, asked["draws"], shared=asked["shared"])
         seen = groups_seen(member_of, trained_on).T
-        sizes, in_groups = trained_on.sum(1), member_of.astype(int) @ trained_on.T
-        total = sizes.sum() + np.minimum(sizes, CENTRE).sum() + in_groups.sum()
+        sizes = trained_on.sum(1)
+        total = sizes.sum() + np.minimum(sizes, CENTRE).sum()
         bar, found = tqdm(desc=run.job.stage, total=int(total)), []
         for model, own, groups in zip(run.job.models, trained_on, seen, strict=True):
             factors = run.read("factors", model.name)
-            looked_into = denoiser_of(run, row_of(run, model)), factors.layers()
-            what = *looked_into, training_sample(run, own, bar), queries, draws
-            how = {"norms": factors.attributes["norms"], "share": own.mean()}
-            best_of, arrays = best(wanted, score(*what, wanted, storage=asked["storage"], **how))
+            denoiser = denoiser_of(run, row_of(run, model))
+            what = denoiser, factors.layers(), training_sample(run, own, bar), queries, draws
+            how = {"norms": factors.attributes["norms"], "storage": asked["storage"]}
+            how |= {"share": own.mean(), "member_of": member_of[:, own]}
+            best_of, arrays = best(wanted, score(*what, wanted, **how))
             chosen[model.name] = [variant.name for variant in best_of]
-            damping = asked["damping"], best_of[0].damping
-            of_groups = group_score(*what, member_of[:, own], *damping, norms=how["norms"])
-            found.append(arrays | {name: v[..., groups] for name, v in of_groups.items()})
+            of_groups = {n: v[..., groups] for n, v in arrays.items() if n.startswith("group_")}
+            found.append(arrays | of_groups)
         bar.close()
         units_of = {"score": trained_on, "group_score": seen, "group_uncertainty": seen}
         for name, units in units_of.items():
