@@ -2,7 +2,8 @@
 # make test       all tests
 # make numerics   the tests that compare numbers, as other processors would compute them
 # make generate   dvc.yaml, docs/parameters.md and the comments in params.yaml, from the sources
-# make commit     record what a run of Snakemake made as DVC's results (after checking it)
+# make commit     record what a run of Snakemake made as DVC's results (after checking it);
+#                 with USE=params/tiny.yaml params.yaml names that file from then on
 #
 # A GPU machine wants its own build of PyTorch: make demo TORCH="torch --index-url <its wheels>"
 
@@ -43,14 +44,17 @@ lint: .venv/ready-to-test
 generate: .venv/ready
 	python -m begat.io.generate
 
-commit: .venv/ready
-	snakemake --cores all verify
+# In whatever environment is in use. DVC knows the parameter file from params.yaml alone.
+commit:
+	snakemake --cores all verify $(if $(USE),--config "use=$$USE")
+	$(if $(USE),python -m begat.io.generate --use "$$USE")
 	dvc commit --force
 
 # pip takes whichever build of PyTorch fits this machine; uv does the rest, ten times faster.
 .venv/bin/uv: constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(TORCH) uv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints.txt $(TORCH) uv
 
 .venv/ready: .venv/bin/uv pyproject.toml
 	$(INSTALL) --editable .

@@ -15,7 +15,6 @@ rule all:
     default_target: True
     input:
         artifacts("report"),
-        "results/metrics.json",
 
 
 include: "workflow/rules/data.smk"

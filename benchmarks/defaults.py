@@ -68,8 +68,7 @@ class Case:
     def __post_init__(self) -> None:
         self.request = Request(ROOT, self.file)
         self.params, dataset = self.request.params, self.request.dataset
-        images = datasets.pixels(dataset, self.params["images"])
-        self.pixels = np.stack([pixels for _, pixels in images])
+        self.pixels = np.stack(list(datasets.pixels(dataset, self.params["images"])))
         groups = range(len(dataset.groups))
         self.member_of = np.array([[g in of for of in dataset.membership] for g in groups])
         self.config, self.schedule = config_of(self.request), schedule_of(self.request)

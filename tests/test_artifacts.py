@@ -1,8 +1,10 @@
 """Artifacts exist entirely or not at all, say what they were made from, and notice damage."""
 
 import errno
+import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 from begat.errors import BegatError
+from begat.io import manifests
 from begat.io.artifacts import (
     ALIGNMENT,
     Artifact,
@@ -24,8 +27,10 @@ from begat.io.artifacts import (
     text_of,
     write,
 )
+from begat.io.manifests import Verified, content_digest, damage, file_digests, seal
+from begat.io.query_names import names_of_generated
 from begat.io.schema import VERSION
-from begat.io.store import Store, file_digests, locked, only_run
+from begat.io.store import Store, locked, only_run
 
 
 def queries(count=4, **changes):
@@ -34,6 +39,7 @@ def queries(count=4, **changes):
         "pixels": generator.normal(size=(count, 1, 8, 8)).astype(np.float32),
         "noise": generator.normal(size=(count, 2, 1, 8, 8)).astype(np.float32),
         "label": np.zeros(count, np.int32),
+        **names_of_generated(range(count), [-1] * count, ()),
     }
     return {**arrays, **changes}
 
@@ -41,7 +47,7 @@ def queries(count=4, **changes):
 @pytest.fixture
 def artifact(tmp_path):
     path = tmp_path / "results" / "queries" / "0.zarr"
-    write(path, "queries", {"key": "k"}, [queries(), queries(3)])
+    write(path, "queries", {"key": "k", "read": {"images/all": "a"}}, [queries(), queries(3)])
     return path
 
 
@@ -63,7 +69,7 @@ def test_arrays_are_read_to_where_torchs_own_begin(artifact):
 
 def test_equal_runs_write_equal_bytes(artifact, tmp_path):
     again = tmp_path / "again.zarr"
-    write(again, "queries", {"key": "k"}, [queries(), queries(3)])
+    write(again, "queries", {"key": "k", "read": {"images/all": "a"}}, [queries(), queries(3)])
     assert file_digests(again) == file_digests(artifact)
 
 
@@ -78,7 +84,7 @@ def test_a_new_artifact_replaces_the_old_and_leaves_nothing_behind(artifact):
     [
         (dict(pixels=np.zeros((4, 8, 8), np.float32)), "pixels: expected axes query, channel"),
         (dict(label=np.zeros(4)), "label: expected int32, found float64"),
-        (dict(more=np.zeros(4)), "expected arrays pixels, noise, label, found more"),
+        (dict(more=np.zeros(4)), "expected arrays pixels, noise, label, .*, found more"),
         (
             dict(pixels=np.full((4, 1, 8, 8), np.nan)),
             "pixels: expected finite numbers, found nan at",
@@ -94,7 +100,7 @@ def test_what_the_schema_does_not_allow_is_never_written(artifact, changes, mess
 
 
 def test_an_artifact_without_all_its_arrays_is_never_written(tmp_path):
-    with pytest.raises(BegatError, match="expected arrays noise, label, found none of them"):
+    with pytest.raises(BegatError, match="expected arrays noise, label, .*, found none of them"):
         write(tmp_path / "x.zarr", "queries", {}, [{"pixels": queries()["pixels"]}])
     assert os.listdir(tmp_path) == []
 
@@ -121,7 +127,7 @@ def test_a_failing_computation_leaves_the_old_artifact(artifact):
 def test_a_truncated_chunk_is_named(artifact):
     chunk = artifact / "pixels" / "c.0.0.0.0"
     os.truncate(chunk, chunk.stat().st_size // 2)
-    with pytest.raises(BegatError, match=r"0.zarr: pixels: damaged or incomplete .* remove this"):
+    with pytest.raises(BegatError, match=r"0.zarr: pixels/c.0.0.0.0: damaged .*run `begat verify`"):
         Artifact(artifact, "queries")["pixels"]
 
 
@@ -130,19 +136,115 @@ def test_a_flipped_bit_is_noticed(artifact):
     content = bytearray(chunk.read_bytes())
     content[len(content) // 2] ^= 1
     chunk.write_bytes(content)
-    with pytest.raises(BegatError, match="0.zarr: pixels: damaged"):
+    with pytest.raises(BegatError, match="0.zarr: pixels/c.0.0.0.0: damaged"):
         Artifact(artifact, "queries")["pixels"]
 
 
 def test_a_missing_chunk_is_no_silent_zero(artifact):
-    (artifact / "label" / "c.0").unlink()
-    with pytest.raises(BegatError, match="label: damaged or incomplete .1 chunks missing"):
+    (artifact / "label" / "c.0").rename(artifact / "label" / "c.9")  # as many files as before
+    with pytest.raises(BegatError, match="label/c.0: damaged .missing"):
         Artifact(artifact, "queries")["label"]
+
+
+@pytest.mark.parametrize(
+    "name", ["zarr.json", "manifest.json", "label/zarr.json", "label/c.0", "pixels/c.0.0.0.0"]
+)
+@pytest.mark.parametrize("kind", ["flipped", "cut", "emptied", "lost", "zeroed", "high"])
+def test_no_damage_to_any_file_is_believed_and_all_of_it_is_named(artifact, name, kind):
+    path, whole = artifact / name, (artifact / name).read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(
+        {
+            "flipped": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+            "cut": whole[:middle],
+            "emptied": b"",
+            "lost": b"",
+            "zeroed": bytes(len(whole)),
+            "high": whole[:middle] + b"\xff" + whole[middle + 1 :],
+        }[kind]
+    )
+    if kind == "lost":
+        path.unlink()
+    assert damage(artifact) == [name]
+    with pytest.raises(BegatError, match=f"0.zarr: {name}: damaged"):
+        for array in ("label", "pixels"):
+            Artifact(artifact, "queries")[array]
+
+
+def test_only_what_is_read_is_compared(artifact):
+    (artifact / "pixels" / "c.0.0.0.0").write_bytes(b"")
+    assert len(Artifact(artifact, "queries")["label"]) == 7
+
+
+def test_a_lost_optional_array_was_not_simply_never_computed(tmp_path):
+    path, score = tmp_path / "scores.zarr", np.zeros((1, 2, 3))
+    write(path, "scores_trak", {"key": "k"}, [{"score": score, "group_score": score}])
+    shutil.rmtree(path / "group_score")
+    assert "group_score" in Artifact(path, "scores_trak")
+    with pytest.raises(BegatError, match="group_score/zarr.json: damaged .missing"):
+        Artifact(path, "scores_trak")["group_score"]
+    write(path, "scores_trak", {"key": "k"}, [{"score": score}])
+    assert "group_score" not in Artifact(path, "scores_trak")
+
+
+def test_a_file_too_many_is_damage_too(artifact):
+    (artifact / "label" / "c.7").touch()
+    (artifact / ".snakemake_timestamp").touch()
+    assert damage(artifact) == ["label/c.7"]
+
+
+def test_the_content_digest_is_of_everything_in_an_artifact(artifact, tmp_path):
+    again = tmp_path / "again.zarr"
+    write(again, "queries", {"key": "k", "read": {"images/all": "a"}}, [queries(), queries(3)])
+    assert content_digest(again) == content_digest(artifact)
+    write(again, "queries", {"key": "other"}, [queries(), queries(3)])
+    assert content_digest(again) != content_digest(artifact)
+    edited = json.loads((artifact / "manifest.json").read_text())
+    edited["files"]["label/c.0"] = "0" * 64
+    (artifact / "manifest.json").write_text(json.dumps(edited))
+    assert content_digest(artifact) is None
+
+
+def test_what_was_seen_whole_is_read_again_only_if_touched(artifact, tmp_path, monkeypatch):
+    verified, reads = Verified(tmp_path), []
+    monkeypatch.setattr(manifests, "damage", lambda path: reads.append(path) or damage(path))
+    assert verified.whole(artifact)
+    assert verified.whole(artifact)
+    assert reads == [artifact]
+    chunk = artifact / "label" / "c.0"
+    before = chunk.stat()
+    chunk.write_bytes(bytes(len(chunk.read_bytes())))
+    os.utime(chunk, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert not verified.whole(artifact), "size and time of change are as before"
+    assert not verified.whole(artifact)
+
+
+def test_everything_is_on_the_disk_before_an_artifact_has_its_name(artifact, monkeypatch):
+    synced = set[str]()
+    fsync = os.fsync
+
+    def noting(opened: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{opened}").partition(".tmp/")[2])
+        fsync(opened)
+
+    rename = Path.rename
+
+    def renaming(path: Path, target: Path) -> Path:
+        if target == artifact:
+            assert synced >= {"zarr.json", "manifest.json", "label/c.0", "pixels/c.0.0.0.0"}
+            synced.add("renamed")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    monkeypatch.setattr(Path, "rename", renaming)
+    write(artifact, "queries", {"key": "k"}, [queries()])
+    assert "renamed" in synced
 
 
 def test_another_schema_version_is_refused(artifact):
     text = (artifact / "zarr.json").read_text()
     (artifact / "zarr.json").write_text(text.replace(f'"schema": {VERSION}', '"schema": 99'))
+    seal(artifact)
     with pytest.raises(BegatError, match=f"expected schema version {VERSION}, found 99"):
         Artifact(artifact, "queries")
 
@@ -150,6 +252,7 @@ def test_another_schema_version_is_refused(artifact):
 def test_arrays_of_another_type_are_refused(artifact):
     text = (artifact / "label" / "zarr.json").read_text()
     (artifact / "label" / "zarr.json").write_text(text.replace("int32", "uint32"))
+    seal(artifact)
     with pytest.raises(BegatError, match="label: expected int32"):
         Artifact(artifact, "queries")["label"]
 
@@ -236,9 +339,9 @@ def test_the_store_gives_back_what_it_was_given(artifact, tmp_path):
     store, before = Store(tmp_path), file_digests(artifact)
     store.keep("k", artifact)
     remove(artifact)
-    assert store.restore("k", artifact)
+    assert store.restore("k", artifact, {"images/all": "a"})
     assert file_digests(artifact) == before
-    assert not store.restore("unknown", tmp_path / "y")
+    assert not store.restore("unknown", tmp_path / "y", {})
     assert list(store.entries()) == ["k"]
     store.forget("k")
     assert store.entries() == {}
@@ -251,14 +354,15 @@ def test_the_store_shares_bytes_with_the_results_and_survives_their_removal(arti
     chunk = artifact / "pixels" / "c.0.0.0.0"
     assert chunk.stat().st_nlink == 2
     write(artifact, "queries", {"key": "other"}, [queries(1)])
-    assert store.has("k")
+    assert store.has("k", {"images/all": "a"})
+    assert not store.has("k", {"images/all": "b"}), "computed from other bits"
 
 
 def test_damaged_bytes_in_the_store_are_not_given_back(artifact, tmp_path, capsys):
     store = Store(tmp_path)
     store.keep("k", artifact)
     os.truncate(artifact / "pixels" / "c.0.0.0.0", 10)  # the same file, by its other name
-    assert not store.restore("k", artifact)
+    assert not store.restore("k", artifact, {"images/all": "a"})
     assert "damaged, computed anew" in capsys.readouterr().err
     assert store.entries() == {}
 

@@ -10,6 +10,7 @@ from begat.core.packs import unflatten
 from begat.core.unet import unet
 from begat.io.artifacts import write
 from begat.io.export import write_pipeline
+from begat.io.pipelines import check_pipeline, pipeline_row
 
 
 @pytest.mark.numerics
@@ -43,3 +44,16 @@ def test_weights_survive_an_artifact_bit_for_bit(tmp_path):
     found = Artifact(tmp_path / "x.zarr", "models")
     np.testing.assert_array_equal(found["weights"], rows)
     assert type(TINY).from_attributes(found.attributes["config"]) == TINY
+
+
+@pytest.mark.parametrize("config", [TINY, CONDITIONAL], ids=["plain", "conditional"])
+def test_what_is_exported_can_be_brought_in(config, tmp_path):
+    row = random_rows(config, 1)
+    diffusion = dict(timesteps=100, schedule="cosine", prediction="v")
+    write_pipeline(row, config, diffusion, tmp_path)
+    images = {"size": config.sample_size, "channels": config.image_channels}
+    unet = {"conditional": bool(config.classes)}
+    check_pipeline(
+        tmp_path, {"images": images, "diffusion": diffusion, "unet": unet}, config.classes
+    )
+    assert np.isin(pipeline_row(tmp_path), row.numpy()).all()

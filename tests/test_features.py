@@ -6,6 +6,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from small import TINY, random_images, random_rows
 
 from begat.core.denoisers import unet_denoiser
@@ -20,11 +21,6 @@ CPU = torch.device("cpu")
 PIXELS = random_images(9, TINY)
 SAMPLE = Sample(PIXELS, None, range(9))
 DRAWS = common_draws(0, "scores_features", 4, 50, (1, 8, 8))
-
-
-class Means(torch.nn.Module):
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return image.mean(3)
 
 
 @pytest.mark.numerics
@@ -46,32 +42,16 @@ def test_a_network_without_a_middle_is_refused():
         own_features(denoiser.with_module(torch.nn.Identity()), SAMPLE, DRAWS)
 
 
-@pytest.mark.numerics
-def test_a_network_from_a_file_sees_colour_whatever_the_images_are(tmp_path):
-    batch = ({0: torch.export.Dim("batch")},)
-    exported = torch.export.export(Means(), (torch.zeros(2, 3, 8, 8),), dynamic_shapes=batch)
-    torch.export.save(exported, tmp_path / "means.pt2")
-    network = named_network("file:means.pt2", tmp_path, CPU)
-    found = foreign_features(network, SAMPLE, CPU)
-    expected = np.repeat(PIXELS.mean(3) / 127.5 - 1, 3, 1).reshape(9, -1)
-    # pixels in -1..1 are rounded twice, and so is each of a mean's eight sums
-    np.testing.assert_allclose(found, expected, rtol=0, atol=12 * 2**-24)
-
-
-def test_what_is_no_network_is_refused_in_words(tmp_path):
-    (tmp_path / "bad.pt2").write_text("no")
-    for name in ("bad.pt2", "absent.pt2"):
-        with pytest.raises(BegatError, match=f"{name}: expected a network exported by"):
-            named_network(f"file:{name}", tmp_path, CPU)
+def test_features_that_are_not_one_row_per_image_are_refused():
     with pytest.raises(BegatError, match="one row of features per image"):
         foreign_features(lambda image: image[:1], SAMPLE, CPU)
 
 
 @pytest.mark.numerics
-def test_a_network_of_timm_gets_images_as_it_was_trained_on(monkeypatch, tmp_path):
+def test_a_network_of_timm_gets_images_as_it_was_trained_on(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(BegatError, match="pip install timm"):
-        named_network("timm:tiny", tmp_path, CPU)
+        named_network("tiny", None, CPU)
     network = torch.nn.Flatten()
     network.pretrained_cfg = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "input_size": (3, 4, 4)}
     asked = []
@@ -83,8 +63,61 @@ def test_a_network_of_timm_gets_images_as_it_was_trained_on(monkeypatch, tmp_pat
         return network
 
     monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=create_model))
-    found = named_network("timm:tiny", tmp_path, CPU)(torch.full((2, 3, 8, 8), 0.25))
+    found = named_network("tiny", None, CPU)(torch.full((2, 3, 8, 8), 0.25))
     assert asked == [("tiny", {"pretrained": True, "num_classes": 0})]
     np.testing.assert_allclose(found, torch.full((2, 48), 0.25), rtol=1e-5)
     with pytest.raises(BegatError, match="timm:unknown: no such model"):
-        named_network("timm:unknown", tmp_path, CPU)
+        named_network("unknown", None, CPU)
+
+
+@pytest.fixture
+def timm(monkeypatch):
+    """timm with one network: the sum over pixels of each colour, times a weight."""
+
+    class Colours(torch.nn.Module):
+        pretrained_cfg = {"mean": (0,) * 3, "std": (1,) * 3, "input_size": (3, 8, 8)}
+
+        def __init__(self):
+            super().__init__()
+            self.pretrained_cfg = {**Colours.pretrained_cfg, "classifier": "fc"}
+            self.weight = torch.nn.Parameter(torch.ones(3))
+
+        def forward(self, image):
+            return image.sum((2, 3)) * self.weight
+
+    def create_model(name, pretrained, num_classes):
+        assert not pretrained
+        return Colours()
+
+    monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=create_model))
+
+
+def test_weights_from_a_file_are_those_that_are_used(timm, tmp_path):
+    path, doubled = tmp_path / "eyes.safetensors", torch.full((3,), 2.0)
+    images = torch.ones(2, 3, 8, 8)
+    save_file({"weight": torch.ones(3)}, path)
+    once = named_network("tiny", path, CPU)(images)
+    save_file({"weight": doubled, "fc.weight": torch.ones(5, 3)}, path)  # a classifier is unused
+    assert torch.equal(named_network("tiny", path, CPU)(images), 2 * once)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({}, "Missing key.*weight"),
+        ({"weight": torch.ones(4)}, "size mismatch for weight"),
+        ({"weight": torch.ones(3), "other": torch.ones(3)}, "Unexpected key.*other"),
+        ({"weight": torch.tensor([1, torch.nan, 1])}, "weight: expected finite numbers"),
+        (None, "expected a .safetensors file of weights, found none"),
+        (b"no", "expected a .safetensors file of weights"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_in_one_line(timm, tmp_path, weights, message):
+    path = tmp_path / "eyes.safetensors"
+    if isinstance(weights, bytes):
+        path.write_bytes(weights)
+    elif weights is not None:
+        save_file(weights, path)
+    with pytest.raises(BegatError, match=f"eyes.safetensors: .*{message}") as caught:
+        named_network("tiny", path, CPU)
+    assert "\n" not in str(caught.value)

@@ -33,8 +33,8 @@ def in_a_new_process(code, **environment):
 def test_a_record_names_machine_pack_and_blocks(tmp_path):
     job = PLAN.job("measurements", "member-0")
     pack = Run(PLAN, job).pack
-    record(tmp_path, job, started=0.0, computing=1.5, device="cpu", pack=pack)
-    (path,) = (tmp_path / ".begat" / "records").iterdir()
+    record(tmp_path, job, started=0.0, computing=1.5, device="cpu", pack=pack, content="c")
+    (path,) = (tmp_path / "results" / "records").iterdir()
     found = json.loads(path.read_text())
     assert found["pack"] == [model.name for model in PLAN.of_kind("member")]
     assert found["blocks"] == {
@@ -106,7 +106,7 @@ def test_what_was_recorded_is_joined_in_by_key(tmp_path):
     plan = Plan(ROOT, "params/tiny.yaml")
     plan.root = tmp_path
     job = plan.job("images", "all")
-    record(tmp_path, job, 0.0, 1.0, "cpu", [])
+    record(tmp_path, job, 0.0, 1.0, "cpu", [], "c")
     rows = {(row["stage"], row["name"]): row for row in provenance(plan)}
     assert rows["images", "all"]["device"] == "cpu"
     assert rows["splits", "all"]["device"] is None

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from begat.core.charts import charts, logo_tables, verdict
+from begat.core.calibration import calibration
+from begat.core.charts import charts, logo_tables
 from begat.core.forecasts import (
     forecast_of,
     group_forecasts,
@@ -22,6 +23,7 @@ from begat.core.removals import (
 )
 from begat.core.statistics import lds
 from begat.core.subset_agreement import subset_agreement
+from begat.core.verdicts import verdict
 from begat.stages.metrics import Redrawn, Truth, evaluate, headline
 
 HOW = dict(seed=0, resamples=50)
@@ -331,6 +333,57 @@ def rate(blamed, without, removed):
     return false_attribution(blamed[:, None], without[:, :, None], removed, **HOW)
 
 
+def test_scores_44_times_too_large_are_called_so():
+    generator = np.random.default_rng(0)
+    truth = effects_of_groups(generator, 20, 12)
+    noise = generator.normal(size=truth.shape)
+    scores = {
+        "exact": truth,
+        "large": 44 * (truth + 0.05 * truth.std() * noise),
+        "noisy": 44 * (truth + 2 * truth.std() * noise),
+        "blind": noise,
+        "constant": np.ones_like(truth),
+    }
+    found = calibration(scores, truth, name="truth", **HOW)
+    assert "constant" not in found
+    assert found["exact"]["ratio"] == pytest.approx(1)
+    assert found["exact"]["slope"]["value"] == pytest.approx(1)
+    assert found["large"]["ratio"] == pytest.approx(44, rel=0.03)
+    assert found["large"]["slope"]["value"] == pytest.approx(1 / 44, rel=0.03)
+    assert found["large"]["slope"]["low"] < 1 / 44 < found["large"]["slope"]["high"]
+    assert found["noisy"]["ratio"] == pytest.approx(44 * 5**0.5, rel=0.2)
+    assert found["noisy"]["slope"]["value"] == pytest.approx(1 / 44 / 5, rel=0.4)
+    assert found["noisy"]["correlation"]["value"] == pytest.approx(5**-0.5, abs=0.15)
+    blind = found["blind"]["correlation"]
+    assert blind["low"] < 0 < blind["high"]
+    assert not calibration(scores, np.zeros_like(truth), name="truth", **HOW)
+
+
+def test_a_slope_is_that_of_least_squares_through_zero():
+    generator = np.random.default_rng(0)
+    score, truth = 3 + generator.normal(size=(2, 6, 5))
+    found = calibration({"m": score}, truth, name="truth", **HOW)["m"]
+    (expected,), *_ = np.linalg.lstsq(score.reshape(-1, 1), truth.ravel(), rcond=None)
+    assert found["slope"]["value"] == pytest.approx(expected)
+    assert found["correlation"]["value"] == pytest.approx(
+        np.corrcoef(score.ravel(), truth.ravel())[0, 1]
+    )
+
+
+def test_sizes_are_held_against_the_training_that_judges_and_another_training_bounds_them():
+    generator = np.random.default_rng(0)
+    names = [f"logo_{part}{which}" for part in ("", "elbo_") for which in ("independent", "paired")]
+    rows = {name: generator.normal(size=(8, 6)) for name in ("m", *names)}
+    member_of = np.eye(6, dtype=bool)
+    summary, _ = evaluate({}, rows, member_of, {}, {}, np.zeros((6, 1, 2, 2)), **HOW)
+    assert list(summary["calibration"]) == ["logo_independent", "logo_elbo_independent"]
+    for gold, found in summary["calibration"].items():
+        assert set(found) == {"m", "another_training", "query_independent"}
+        twin = rows[gold.replace("independent", "paired")]
+        ratio = twin.std() / rows[gold].std()
+        assert found["another_training"]["ratio"] == pytest.approx(ratio)
+
+
 def test_an_attributor_blind_to_its_input_has_a_rate_of_one():
     removed = np.tile(np.arange(5), (40, 1))
     blamed = np.arange(40) % 5
@@ -462,10 +515,11 @@ def test_everything_together_and_the_headline():
         **HOW,
     )
     assert set(tables) == {"lds", "group_lds", "logo_spearman"}
-    brief = headline(summary, ["ensemble_matched", "logo_retrained"])
+    brief = headline(summary)
     assert brief["lds"]["ensemble_matched"] > 0.8
-    assert set(brief["group_lds"]) == {"ensemble_matched", "logo_retrained", "ceiling"}
-    assert brief["logo_top1"] == {"ensemble_matched": 1.0}
+    assert set(brief["group_lds"]) == {*summary["group_lds"]["methods"], "ceiling"}
+    assert {"pixel_rbf", "group_size"} <= set(brief["group_lds"])
+    assert brief["logo_top1"]["ensemble_matched"] == brief["logo_top1"]["pixel_rbf"] == 1.0
     assert set(brief["groups_redrawn"]) == {"radius", "false_attribution"}
 
 
@@ -478,7 +532,7 @@ def test_what_has_no_value_is_no_headline():
             "false_attribution": {"pixel_nearest": undefined},
         },
     }
-    assert headline(summary, ["a", "b"]) == {
+    assert headline(summary) == {
         "lds": {"a": 0.5, "ceiling": 0.7},
         "images_redrawn": {"radius": 0.1},
     }

@@ -11,6 +11,7 @@ from plans import DOWN, changed_stages, copied, keys, planned
 from small import ROOT
 
 from begat.errors import BegatError
+from begat.io.contents import Contents
 from begat.io.freshness import why
 from begat.io.keys import digest
 from begat.io.plan import Plan
@@ -108,18 +109,20 @@ def test_the_reason_for_being_stale_names_parameters_code_and_inputs(root):
     from begat.io.artifacts import write
 
     keys(root)
-    job = Plan(root, "params/tiny.yaml").job("metrics", "all")
+    plan = Plan(root, "params/tiny.yaml")
+    job = plan.job("metrics", "all")
     attributes = {"made_from": dict(job.made_from), "key": job.key}
     import numpy as np
 
     empty = {name: np.zeros((1, 1)) for name in ("lds", "group_lds", "logo_spearman")}
     write(root / job.path, "metrics", attributes, [empty])
-    assert why(Plan(root, "params/tiny.yaml"), "metrics", "all") == ""
-    assert why(Plan(root, "params/tiny.yaml"), "report", "all") == "missing"
+    assert why(plan, job, Contents(root)).startswith("input missing: ")
+    assert why(plan, plan.job("report", "all"), Contents(root)) == "missing"
     keys(root, metrics__resamples=33, measurements__draws=8)
     with (root / "src" / "begat" / "core" / "statistics.py").open("a") as file:
         file.write("CHANGED = 1\n")
-    said = why(Plan(root, "params/tiny.yaml"), "metrics", "all")
+    plan = Plan(root, "params/tiny.yaml")
+    said = why(plan, plan.job("metrics", "all"), Contents(root))
     assert "metrics.resamples: 20 -> 33" in said
     assert "code changed: src/begat/core/statistics.py" in said
     assert "input changed: aggregated/all" in said
@@ -147,16 +150,17 @@ def test_dvc_lists_exactly_the_results_that_a_stage_reads(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_dvc_tracks_exactly_what_a_stage_makes(stage):
     plan = Plan(ROOT, "params/tiny.yaml")
-    (out,) = DVC[stage]["outs"]
+    out, *others = (name for out in DVC[stage]["outs"] for name in out)
     assert all(str(job.path).startswith(out) for job in plan.jobs(stage))
-    assert DVC[stage]["cmd"].startswith("snakemake --cores all --allowed-rules ")
-    assert DVC[stage]["cmd"].endswith(f" -- {stage}")
+    assert others == (["results/records"] if stage == "report" else [])
+    assert all(how == {"persist": True} for out in DVC[stage]["outs"] for how in out.values())
+    assert DVC[stage]["cmd"] == f"begat run {stage} --only"
 
 
 def test_the_bytes_of_a_named_network_are_in_the_key_of_what_it_judges(root):
-    path = root / "data" / "eyes.pt2"
-    network = {"scores_features__network": "file:data/eyes.pt2"}
-    with pytest.raises(BegatError, match="eyes.pt2: expected a file, found none"):
+    path = root / "data" / "eyes.safetensors"
+    network = {"scores_features__network": "timm:resnet18:data/eyes.safetensors"}
+    with pytest.raises(BegatError, match="eyes.safetensors: expected a file, found none"):
         keys(root, **network)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"one")
@@ -164,7 +168,7 @@ def test_the_bytes_of_a_named_network_are_in_the_key_of_what_it_judges(root):
     path.write_bytes(b"two")
     assert changed_stages(before, keys(root, **network)) == DOWN["scores_features"]
     with pytest.raises(BegatError, match="expected a path under data/"):
-        keys(root, scores_features__network="file:eyes.pt2")
+        keys(root, scores_features__network="timm:resnet18:eyes.safetensors")
     with pytest.raises(BegatError, match="expected a path under data/"):
         keys(root, **PIPELINE, models__pipeline="elsewhere")
 

@@ -6,8 +6,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from begat.core.charts import MEASURES, answer, costs, curve_lines, drawn_dag, verdict
-from begat.core.words import Reading, words
+from begat.core.charts import MEASURES, costs, curve_lines, drawn_dag
+from begat.core.measures import COSINE, FIRST_ORDER, LOSS, NATS, SIMILARITY
+from begat.core.verdicts import answer, beside_pixels, size_verdict, verdict
+from begat.core.words import of_each_side, remark, words
 from begat.stages.report import Evidence, groups_with_a_class, page
 
 QUERIES, IMAGES, GROUPS = 3, 12, 4
@@ -58,11 +60,9 @@ def evidence(**changes):
         queries=GENERATOR.uniform(-1, 1, (QUERIES, 1, 8, 8)),
         image_scores={"ensemble_matched": (score, np.abs(score) % 1), "pixel_rbf": (score, None)},
         group_methods=methods,
-        readings={
-            "ensemble_matched": Reading(signed=True, calibrated=True),
-            "pixel_rbf": Reading(signed=False, calibrated=True),
-            "logo_retrained": Reading(signed=True, calibrated=True),
-        },
+        query_names=["a.png (g & co)", "", "c.png"],
+        measures={"ensemble_matched": LOSS, "pixel_rbf": SIMILARITY, "logo_retrained": LOSS},
+        packs={"full-0": ["full"]},
         leading=["ensemble_matched", "pixel_rbf", "logo_retrained"],
         group_score=GENERATOR.normal(size=(len(methods), QUERIES, GROUPS)),
         group_uncertainty=np.ones((len(methods), QUERIES, GROUPS)),
@@ -77,6 +77,12 @@ def evidence(**changes):
                 "judge": "logo_retrained",
                 "chance": dict.fromkeys(MEASURES, 0.25),
                 "logo_retrained": dict.fromkeys(MEASURES, rows),
+            },
+            "calibration": {
+                "logo_retrained": {
+                    method: {"ratio": ratio, "slope": interval(0.02), "correlation": interval(0.5)}
+                    for method, ratio in (("ensemble_matched", 44.0), ("another_training", 1.1))
+                }
             },
             "groups_redrawn": {**drawn, **null},
             "images_redrawn": drawn,
@@ -253,23 +259,27 @@ def test_a_verdict_on_a_share_is_against_the_share_by_chance():
 
 def test_answers_admit_what_is_not_known():
     unsure = [{"method": "m", **interval(0.05, p=0.3)}]
-    assert answer(unsure, 0.0, ["m"]).startswith("Not that these numbers could tell")
+    assert answer(unsure, 0.0, ["m"]).startswith("No leading method is clear of chance")
     by_shuffling = [{"method": "m", **interval(0.5, p=0.3)}]
-    assert answer(by_shuffling, 0.0, ["m"]).startswith("Not that these numbers could tell")
+    assert answer(by_shuffling, 0.0, ["m"]).startswith("No leading method is clear of chance")
     sure = [{"method": "n", **interval(0.5, p=0.01)}]
-    assert answer(sure, 0.0, ["n"]) == "Yes, all of them; n best, at 0.50."
-    assert answer([*unsure, *sure], 0.0, ["m", "n"]).startswith("1 of 2 do")
+    assert (
+        answer(sure, 0.0, ["n"])
+        == "The one leading method is better than chance; n is best, at 0.50."
+    )
+    assert answer([*unsure, *sure], 0.0, ["m", "n"]).startswith("1 of 2 leading methods is better")
     assert answer([], 0.0, []) == "No method to judge."
     assert answer([{"method": "m", **NO_INTERVAL, "p": 0.1}], 0.0, ["m"]).startswith("Too few")
 
 
-def test_variants_and_the_truth_are_not_counted_as_methods():
+def test_variants_pixels_and_the_truth_are_not_counted_as_methods():
     sure = interval(0.5, p=0.01)
     rows = [
         {"method": name, **sure, "value": value}
-        for name, value in (("m", 0.5), ("m_summed", 0.6), ("logo_paired", 0.9), ("random", 0.8))
+        for name, value in (("m", 0.5), ("m_summed", 0.6), ("logo_paired", 0.9), ("pixel_rbf", 0.8))
     ]
-    assert answer(rows, 0.0, ["m", "logo_paired"]) == "Yes, all of them; m best, at 0.50."
+    said = "The one leading method is better than chance; m is best, at 0.50."
+    assert answer(rows, 0.0, ["m", "logo_paired", "pixel_rbf"]) == said
 
 
 @pytest.mark.parametrize(
@@ -337,10 +347,13 @@ def test_stages_stand_right_of_all_they_read():
     found = drawn_dag([("b", "a"), ("c", "a"), ("c", "b")], made)
     assert {s: n["x"] for s, n in found["nodes"].items()} == {"a": 0, "b": 1, "c": 2}
     assert found["nodes"]["c"]["artifacts"] == 2
+    assert found["nodes"]["c"]["seconds"] == 2.0
+    assert drawn_dag([], [dict(stage="a", cpu_seconds=None)])["nodes"]["a"]["seconds"] is None
     assert len(found["lines"]) == 3
 
 
 def test_what_a_group_costs_by_unlearning_stands_beside_retraining():
+    packs = {"full-0": ["full", "logo", "logo"], "half-0": ["half"]}
     made = [
         dict(stage="models", name="full-0", cpu_seconds=60.0),
         dict(stage="models", name="half-0", cpu_seconds=40.0),
@@ -348,9 +361,10 @@ def test_what_a_group_costs_by_unlearning_stands_beside_retraining():
         dict(stage="measurements", name="unlearned-0", cpu_seconds=6.0),
         dict(stage="measurements", name="logo-0", cpu_seconds=None),
     ]
-    found = list(costs(made, models=20, groups=4, queries=3))
-    assert [(row["each"], row["all"]) for row in found] == [(2, 8), (5, 100), (2, 6)]
-    assert not list(costs(made, models=0, groups=0, queries=0))
+    found = list(costs(made, packs=packs, groups=4, queries=3))
+    assert [(row["each"], row["all"]) for row in found] == [(2, 8), (20, 40), (2, 6)]
+    none = {pack: ["half"] for pack in packs}
+    assert not list(costs(made, packs=none, groups=0, queries=0))
 
 
 def test_what_influence_leaves_out_is_said():
@@ -382,7 +396,7 @@ def test_the_method_that_agrees_best_with_retraining_is_the_one_that_stands_open
 
 
 def test_groups_p_values_are_shown_with_the_scores_they_belong_to(text):
-    row = text.split("ensemble, matched</td>")[1].split("</tr>")[0]
+    row = text.split("ensemble, matched</th>")[1].split("</tr>")[0]
     assert row.count(", p 0.125") == GROUPS
     assert text.count(", p 0.125") == 2 * GROUPS  # of both queries shown, and of no other method
 
@@ -399,28 +413,185 @@ def test_groups_that_hold_a_class_are_named_with_what_that_means():
 
 
 @pytest.mark.parametrize(
-    ("reading", "said", "unsaid"),
+    ("measure", "said", "unsaid"),
     [
-        (Reading(True, True), ["stood most in the way", 'class="helped-row"'], ["highest"]),
-        (Reading(True, False), ["stood most in the way", 'class="helped-row"'], ["highest"]),
-        (Reading(False, False), ["highest"], ["in the way", 'class="helped-row"']),
+        (LOSS, ["harmed most", 'class="helped-row"'], ["highest</div>"]),
+        (FIRST_ORDER, ["harmed most", 'class="helped-row"'], ["highest</div>"]),
+        (COSINE, ["highest</div>"], ["harmed most", 'class="helped-row"']),
     ],
 )
-def test_a_score_claims_no_more_than_its_artifact_says(reading, said, unsaid):
+def test_a_score_claims_no_more_than_its_artifact_says(measure, said, unsaid):
     rows = evidence(
         image_scores={"ekfac": (np.ones((QUERIES, IMAGES)), None)},
         group_methods=["ekfac", "ekfac_summed"],
         group_score=np.ones((2, QUERIES, GROUPS)),
         group_uncertainty=np.ones((2, QUERIES, GROUPS)),
-        readings={"ekfac": reading},
+        measures={"ekfac": measure},
         leading=["ekfac"],
         summary={},
     )
-    text = page(rows, queries=1, top=3).split("<article")[1].split("</article>")[0]
-    assert all(text.count(words) for words in said)
-    assert not any(words in text for words in unsaid)
-    remarks = re.findall(r'<span class="small">([^<]*only)</span>', text)
-    assert remarks == [reading.remark] * (3 if reading.remark else 0)
+    text = page(rows, queries=1, top=3)
+    card = text.split("<article")[1].split("</article>")[0]
+    assert all(card.count(words) for words in said)
+    assert not any(words in card for words in unsaid)
+    remarks = re.findall(r'<span class="small">([^<]*only)</span>', card)
+    assert remarks == [remark(measure)] * (3 if remark(measure) else 0)
+    assert card.count(measure.unit) == 3
+    assert "sizes of different methods cannot be compared" in text
+
+
+def a_card(text, number=0):
+    return text.split("<article")[number + 1].split("</article>")[0]
+
+
+def test_a_side_holds_scores_of_its_own_sign_only():
+    score = np.array([3.0, -1.0, 0.0, 2.0, -5.0])
+    helped, harmed = of_each_side(LOSS, score, 4)
+    assert (helped.tolist(), harmed.tolist()) == ([0, 3], [4, 1])
+    assert [side.tolist() for side in of_each_side(LOSS, score, 1)] == [[0], [4]]
+    assert [side.tolist() for side in of_each_side(COSINE, score, 2)] == [[0, 3], [4, 1]]
+    assert of_each_side(COSINE, np.abs(score), 2)[1].tolist() == [2, 1]
+
+
+def test_a_side_without_scores_of_its_sign_says_none():
+    score = -1 - np.random.default_rng(0).random((QUERIES, IMAGES))
+    card = a_card(page(evidence(image_scores={"ensemble_matched": (score, None)}), 1, top=3))
+    assert "helped most: none<" in card
+    helped, harmed = card.split('class="helped-row"')[1].split('class="harmed-row"')
+    assert (helped.count("<figure"), harmed.count("<figure")) == (0, 3)
+
+
+def test_one_colour_has_one_meaning():
+    score = -np.ones((4, QUERIES, GROUPS)) - np.arange(GROUPS)
+    cells = re.findall(
+        r"var\(--(helped|harmed|above)\), ([0-9.]+)",
+        a_card(page(evidence(group_score=score), 1, 3)),
+    )
+    colours = [colour for colour, _ in cells]
+    assert colours.count("helped") == 0  # a whole row below zero has no green
+    assert colours.count("above") == GROUPS  # the pixel kernel's
+    assert {shade for colour, shade in cells if colour == "harmed"} > {"0.55"}
+    assert [shade for colour, shade in cells if colour == "above"][-1] == "0.00"
+
+
+def test_a_method_beats_the_baseline_only_where_the_interval_of_their_difference_is_above_zero():
+    def row(method, difference, p=0.01, value=0.6):
+        return {"method": method, **interval(value, p=p), "minus_pixel": interval(difference, p=p)}
+
+    above, level, below = row("m", 0.3), row("n", 0.05), row("o", -0.3)
+    free = [row("pixel_cosine", 0.5), row("logo_paired", 0.5), row("random", 0.5)]
+    assert beside_pixels([above, level, *free], 0.0) == (
+        "1 of 2 methods is above the pixel baseline: m."
+    )
+    assert beside_pixels([level, below, *free], 0.0) == (
+        "No method beats the pixel baseline. 1 of 2 methods is below it."
+    )
+    lucky = row("m", 0.3, p=0.3)
+    assert beside_pixels([lucky], 0.0) == (
+        "No method beats the pixel baseline. No method is clear of chance."
+    )
+    assert beside_pixels([{**level, **NO_INTERVAL, "p": 0.01}], 0.0).startswith("Too few")
+    assert beside_pixels(free, 0.0) == ""
+
+
+def test_what_no_method_beats_is_said_before_anything_else(text):
+    brief = text.split('<div class="brief">')[1].split("</div>")[0]
+    assert brief.count("No method beats the pixel baseline.") == 4
+    assert "No method beats" in text.split('id="read"')[0]
+    unchecked = page(evidence(summary={}), queries=1, top=3).split('id="read"')[0]
+    assert "Nothing here was checked against retraining" in unchecked
+
+
+def test_sizes_of_scores_are_said_in_times_of_the_truth(text):
+    assert "<td>44 times the truth; multiplied by 0.02 it fits best</td>" in text
+    assert "another training of the same groups is 1.1 times the truth" in text
+    row = a_card(text).split("ensemble, matched</th>")[1].split("</tr>")[0]
+    assert "44 ×" in row
+    unsure = {"ratio": 44.0, "slope": interval(0.02), "correlation": interval(0.05)}
+    assert size_verdict(unsure).endswith("so no factor is given")
+
+
+def test_scores_in_nats_are_compared_with_the_truth_in_nats():
+    row = {"ratio": 3.0, "slope": interval(0.02), "correlation": interval(0.5)}
+    summary = evidence().summary
+    summary["calibration"]["logo_elbo_retrained"] = {"ensemble_matched": row}
+    measures = {**evidence().measures, "ensemble_matched": NATS}
+    text = page(evidence(summary=summary, measures=measures), queries=1, top=3)
+    assert "<td>3 times the truth; " in text
+
+
+def test_queries_and_images_are_called_by_their_names(text):
+    assert a_card(text).count("query 0: a.png (g &amp; co)") >= 3
+    assert '<div class="small query">query 1</div>' in a_card(text, 1)
+    assert text.count('<span class="name">&lt;b&gt;') > 3
+    assert "2 of 3 queries are shown" in text
+    assert "queries are shown" not in page(evidence(), queries=3, top=3)
+
+
+def test_images_are_marked_significant_by_their_share_of_false_discoveries():
+    p_value = np.full((QUERIES, IMAGES), 0.9)
+    p_value[0, :2] = 0.001, 0.01  # of 12 images: q .012 and .06
+    p_value[1, 0] = 0.04  # q .48
+    score = 1 - p_value
+    text = page(evidence(image_scores={"ensemble_matched": (score, p_value)}), 2, top=3)
+    assert "2 images are significant at a false discovery rate of 10 %" in a_card(text)
+    assert re.findall(r"<b>q ([0-9.]+)</b>", a_card(text)) == ["0.01", "0.06"]
+    assert "No image is significant at a false discovery rate of 10 %" in a_card(text, 1)
+    assert "<b>q" not in a_card(text, 1)
+
+
+def test_the_page_speaks_of_nothing_that_the_run_has_not(text):
+    assert "the others are (near-)duplicates" in text
+    given = page(evidence(units=IMAGES, curves={}), queries=1, top=3)
+    assert "the others" not in given
+    assert "#training" not in given
+    assert "no model trained here" in given
+    assert "code</b>" not in given  # no members: no codes, no p-values
+    assert "None" not in given.split('id="made"')[1]
+    ensembles = page(evidence(curves={"member": np.ones((2, 5))}), queries=1, top=3)
+    assert "code</b>" in ensembles
+    assert "digest of each training image" not in text
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (interval(0.9, p=0.01), "better than chance"),
+        (interval(0.9, 1.0, p=0.5), "not clear of chance"),
+        (NO_INTERVAL | {"value": 0.9, "p": 0.01}, "too few queries or halves to tell that"),
+    ],
+)
+def test_the_open_method_comes_with_how_sure_its_agreement_is(row, said):
+    summary = evidence().summary
+    summary["lds"] = {**summary["lds"], "methods": {"pixel_rbf": row}}
+    card = a_card(page(evidence(summary=summary), queries=1, top=3))
+    assert f"Open: pixel kernel, which agrees best with retraining: {said}" in card
+    unchecked = a_card(page(evidence(summary={}), queries=1, top=3))
+    assert "Open: ensemble, matched; no method was checked on images." in unchecked
+
+
+@pytest.mark.parametrize(("error", "marked"), [(0.05, 1), (0.2, 0)])
+def test_no_group_is_marked_farthest_where_unused_codes_move_pictures_as_far(error, marked):
+    summary = evidence().summary
+    summary["groups_redrawn"]["excess"] = interval(0.1, error)
+    card = a_card(page(evidence(summary=summary), queries=1, top=3))
+    groups, images = card.split("without a group</h3>")[1].split("without an image</h3>")
+    assert groups.count('class="far"') == groups.count("bold where farthest") == marked
+    assert ("so the distances name no group" in groups) != marked
+    assert images.count('class="far"') == 1
+
+
+def test_a_mean_without_spread_has_no_error_beside_it():
+    rows = {"ensemble_matched": interval(1.0, 0.0, p=0.01)}
+    summary = evidence().summary
+    summary["logo"]["logo_retrained"] = dict.fromkeys(MEASURES, rows)
+    table = page(evidence(summary=summary), queries=1, top=3).split("Every measure of agreement")[1]
+    assert "±" not in table.split('<tr><th scope="row"')[1]
+
+
+def test_pictures_can_be_enlarged_without_a_script(text):
+    assert 'tabindex="0"' in a_card(text)
+    assert ":focus" in text
 
 
 def test_a_centred_score_is_described_as_one_that_only_compares():

@@ -1,29 +1,37 @@
 """Scores of every method, and their way from images to groups."""
 
+import io
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.stats import t as student
+from tqdm import tqdm
 
 from begat.core.codes import hadamard_codes, nested_codes
 from begat.core.diffusion import cosine_schedule
 from begat.core.elbo import elbo_weights
 from begat.core.ensembles import CONTRASTS
+from begat.core.gradients import blocks_of
+from begat.core.measures import COSINE, FIRST_ORDER, LOSS, NATS
 from begat.core.membership import even_shares, mean_over_trained
 from begat.core.statistics import lds, removed_sum
-from begat.core.words import Reading
+from begat.core.words import remark, words
 from begat.errors import BegatError
-from begat.io.gradients import training_sample
+from begat.io.artifacts import padded_text
+from begat.io.gradients import Watched, training_sample
 from begat.io.job import Run
-from begat.io.results import additive_scores, readings
+from begat.io.results import additive_scores, measures, query_names
 from begat.stages import (
     aggregated,
     scores_ensemble,
+    scores_features,
     scores_guda,
     scores_influence,
     scores_logo,
     scores_pixel,
+    scores_tracin,
     scores_trak,
 )
 
@@ -257,8 +265,8 @@ def test_the_truth_in_nats_weighs_the_same_losses_by_the_elbo():
         ("logo_elbo_paired", nats[:, 0]),
         ("logo_elbo_independent", nats[:, 1]),
     ):
-        np.testing.assert_allclose(found[scores_logo.methods(2).index(name)], expected.T)
-    assert scores_logo.methods(1) == ["logo_retrained", "logo_elbo_retrained"]
+        np.testing.assert_allclose(found[list(scores_logo.methods(2)).index(name)], expected.T)
+    assert list(scores_logo.methods(1)) == ["logo_retrained", "logo_elbo_retrained"]
     assert len(logo(full[:1], without[:, :1])["group_score"]) == 2
 
 
@@ -318,32 +326,86 @@ def test_a_model_is_looked_into_with_the_images_it_was_trained_on(conditional):
     run.params = {"unet": {"conditional": conditional}}
     run.read = lambda stage: {"pixels": pixels, "label": np.arange(6) % 3}
     own = np.array([0, 1, 0, 0, 1, 1], bool)
-    found = training_sample(run, own)
+    bar = tqdm(total=6, disable=True)
+    found = training_sample(run, own, bar)
     assert list(found.number) == [1, 4, 5]  # their draws stay their own
     np.testing.assert_array_equal(found.pixels, pixels[own])
     assert (found.label is None) != conditional
     assert not conditional or found.label.tolist() == [1, 1, 2]
     for everything in (None, np.ones(6, bool)):
-        assert list(training_sample(run, everything).number) == list(range(6))
+        assert list(training_sample(run, everything, bar).number) == list(range(6))
+
+
+def test_a_bar_counts_the_images_that_are_taken_in_every_pass():
+    pixels = np.zeros((6, 1, 2, 2), np.uint8)
+    with tqdm(total=14, file=io.StringIO()) as bar:
+        sample = Watched(pixels, None, range(6), bar)
+        for _ in range(2):
+            taken = [len(sample.images(some)) for some in blocks_of(sample, 2, 8)]
+            assert taken == [4, 2]
+        assert bar.n == 12
+        sample.only([0, 1]).images(slice(0, 2))
+        assert bar.n == 14
+
+
+METHODS = {
+    **scores_influence.METHODS,
+    **scores_influence.GROUP_METHODS,
+    **scores_trak.METHODS,
+    **scores_tracin.METHODS,
+    **scores_guda.METHODS,
+    **scores_features.METHODS,
+    **scores_pixel.METHODS,
+    **scores_logo.methods(2),
+}
 
 
 def test_how_scores_are_to_be_read_is_what_their_artifacts_say():
-    stored = [
-        {"signed": {"a": True, "b": False}, "calibrated": False},
-        {"signed": {"c": True}, "calibrated": True},
-    ]
+    given = {"a": FIRST_ORDER, "b": COSINE}, {"c": LOSS}
     run = Run.__new__(Run)
-    run.scores = lambda: [SimpleNamespace(attributes=attributes) for attributes in stored]
-    found = readings(run)
-    assert found == {
-        "a": Reading(True, False),
-        "b": Reading(False, False),
-        "c": Reading(True, True),
-    }
-    assert [found[name].remark for name in "abc"] == ["sign and order only", "order only", ""]
+    run.scores = lambda: [
+        SimpleNamespace(
+            attributes={"measures": {m: asdict(measure) for m, measure in some.items()}}
+        )
+        for some in given
+    ]
+    found = measures(run)
+    assert found == given[0] | given[1]
+    assert [remark(found[name]) for name in "abc"] == ["sign and order only", "order only", ""]
 
 
-def test_scores_less_a_mean_and_kernels_of_other_functions_claim_no_sign():
-    of_methods = scores_influence.METHODS | scores_trak.SIGNED | scores_guda.METHODS
-    unsigned = {name for name, signed in of_methods.items() if not signed}
-    assert unsigned == {name for name in of_methods if name.endswith("_centred")} | {"dtrak", "das"}
+def test_scores_less_a_mean_kernels_of_other_functions_and_similarities_claim_no_sign():
+    unsigned = {name for name, measure in METHODS.items() if not measure.signed}
+    centred = {name for name in METHODS if name.endswith("_centred")}
+    assert unsigned == centred | {"dtrak", "das", "features_cosine"} | set(scores_pixel.METHODS)
+
+
+def test_only_what_was_measured_under_another_model_is_a_loss_or_in_nats():
+    of_loss = {name for name, measure in METHODS.items() if measure == LOSS}
+    assert of_loss == {"guda_loss", "logo_retrained", "logo_paired", "logo_independent"}
+    in_nats = {name for name, measure in METHODS.items() if measure == NATS}
+    assert in_nats == {name for name in METHODS if "_elbo" in name} - {"guda_elbo_centred"}
+    assert {n for n, measure in METHODS.items() if measure.calibrated and measure.signed} == (
+        of_loss | in_nats
+    )
+    assert "first order" in METHODS["ekfac"].unit
+    for name in ("trak", "dtrak", "das", "tracin", "features_cosine", "pixel_rbf"):
+        assert "noise error" not in METHODS[name].unit
+
+
+def test_every_method_has_words():
+    assert [name for name in METHODS if not words(name)[1]] == []
+
+
+def test_queries_are_called_by_name_and_group_where_they_have_them():
+    run = Run.__new__(Run)
+    parts = [
+        {
+            "label": np.zeros(2),
+            "name": padded_text(["a.png", "b.png"]),
+            "group": padded_text(["x", ""]),
+        },
+        {"label": np.zeros(1)},
+    ]
+    run.reads = lambda stage: parts
+    assert query_names(run) == ["a.png (x)", "b.png", ""]

@@ -5,7 +5,7 @@ import pytest
 from reference import spearman_by_hand
 
 from begat.core.intervals import compared, half_samples, interval, p_value
-from begat.core.statistics import correlation, lds, reliability, removed_sum, spearman
+from begat.core.statistics import correlation, lds, q_values, reliability, removed_sum, spearman
 
 pytestmark = pytest.mark.numerics
 
@@ -143,3 +143,21 @@ def test_random_scores_have_an_lds_around_zero():
     found = lds(removed_sum(generator.normal(size=(300, 100)), removed), measured)
     assert found.mean() == pytest.approx(0, abs=0.05)
     assert found.std() == pytest.approx(1 / np.sqrt(23), rel=0.15)
+
+
+def test_a_q_value_is_the_smallest_rate_at_which_a_p_value_is_significant():
+    p_value = np.array([0.9, 0.01, 0.04, 0.02, 0.5])
+    n, ordered = len(p_value), np.sort(p_value)
+    expected = [
+        min(1, *(p * n / rank for rank, p in enumerate(ordered, 1) if p >= mine))
+        for mine in p_value
+    ]
+    np.testing.assert_allclose(q_values(p_value), expected)
+
+
+def test_of_images_without_an_effect_some_is_significant_one_time_in_ten():
+    generator = np.random.default_rng(0)
+    runs = [(q_values(generator.random(300)) <= 0.1).any() for _ in range(400)]
+    assert np.mean(runs) == pytest.approx(0.1, abs=0.05)
+    strong = np.append(generator.random(297), [1e-6] * 3)
+    assert (q_values(strong)[-3:] <= 0.1).all()

@@ -1,23 +1,29 @@
 """What a person types: ``begat run``, ``top``, ``show``, ``status``, ``export``, ``clean``."""
 
+import importlib.metadata
+import json
+import shlex
 import subprocess
 import sys
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
-from begat.core.words import Reading
-from begat.errors import BegatError
-from begat.io.freshness import why
-from begat.io.job import Run
+from begat import top as tops
+from begat.errors import BegatError, brief
+from begat.io.contents import Contents
+from begat.io.freshness import last_used, why
+from begat.io.keys import Job
 from begat.io.plan import Plan
-from begat.io.results import image_scores, readings
-from begat.io.store import Store
+from begat.io.stages import STAGES
+from begat.io.store import Store, only_run
+from begat.io.tidy import damaged, repair, tidy
 
 commands = typer.Typer(
     no_args_is_help=True,
@@ -34,18 +40,61 @@ console = Console()
 REPORT = Path("results/report/index.html")
 
 
+def _version(wanted: bool | None) -> None:
+    if wanted:
+        print(f"begat {importlib.metadata.version('begat')}")
+        raise typer.Exit
+
+
+@commands.callback()
+def options(
+    version: Annotated[
+        bool | None,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = None,
+) -> None:
+    """What no single command is asked."""
+
+
+def planned(use: str | None) -> Plan:
+    """The plan of a parameter file; a hint where the last run was of another than is taken here."""
+    plan = Plan(Path.cwd(), use)
+    last = last_used(plan.root)
+    if use is None and last not in ("", plan.params["use"]):
+        said = f"the last run was of {brief(last)} (--use {brief(shlex.quote(last))})"
+        print(f"begat: this is about {brief(plan.params['use'])}; {said}", file=sys.stderr)
+    return plan
+
+
 @commands.command(epilog="Example: [bold]begat run models --cores 8[/bold]")
 def run(
     stages: Annotated[
         list[str] | None, typer.Argument(help="Stages to bring up to date; all by default.")
     ] = None,
     cores: Annotated[str, typer.Option(help="How many jobs at once, or all.")] = "all",
+    only: Annotated[
+        bool, typer.Option("--only", help="Leave the stages before these as they are.")
+    ] = False,
     use: Use = None,
 ) -> None:
     """Do what is not up to date, by Snakemake."""
-    command = [sys.executable, "-m", "snakemake", "--cores", cores, *(stages or [])]
-    command += ["--config", f"use={use}"] if use else []
+    if unknown := [stage for stage in stages or [] if stage not in STAGES]:
+        raise BegatError(f"{brief(unknown[0])}: expected a stage: {', '.join(STAGES)}")
+    plan = Plan(Path.cwd(), use)
+    with only_run(plan.root):
+        tidy(plan)
+    command = [sys.executable, "-m", "snakemake", "--cores", cores]
+    command += ["--allowed-rules", *_rules(stages or [])] if only else []
+    # As quoted YAML, since Snakemake would read some file names as numbers or mappings; between
+    # spaces, since it removes quotes at the ends before it reads the YAML.
+    command += ["--config", f"use= {json.dumps(use, ensure_ascii=False)} "] if use else []
+    command += ["--", *(stages or [])]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+def _rules(stages: list[str]) -> list[str]:
+    """The names of the rules that make the artifacts of these stages, and of those for all."""
+    return [*stages, *(f"{s}_{STAGES[s].each}" for s in stages if STAGES[s].each)]
 
 
 @commands.command(epilog="Example: [bold]begat top --query 3 --groups[/bold]")
@@ -57,61 +106,11 @@ def top(
     use: Use = None,
 ) -> None:
     """Show the units with the highest and the lowest scores for a query, by method."""
-    plan = Plan(Path.cwd(), use)
-    results = Run(plan, plan.job("report", "all"))
-    names, tables = _group_scores(results) if groups else _image_scores(results)
-    if method is not None and method not in tables:
-        raise BegatError(f"--method {method}: expected one of {', '.join(tables)}")
-    asked = len(next(iter(tables.values()))[0])
-    if not 0 <= query < asked:
-        raise BegatError(f"--query {query}: expected a number from 0 to {asked - 1}")
-    how = readings(results)
-    for name in [method] if method else tables:
-        score, p_value = (None if t is None else t[query] for t in tables[name])
-        assert score is not None
-        _print_top(name, how[name.removesuffix("_summed")], names, score, p_value, count)
-
-
-def _image_scores(
-    results: Run,
-) -> tuple[list[str], dict[str, tuple[np.ndarray, np.ndarray | None]]]:
-    dataset = results.plan.dataset
-    of = [", ".join(dataset.groups[g] for g in member) for member in dataset.membership]
-    names = [f"{name} ({g})" if g else name for name, g in zip(dataset.names, of, strict=True)]
-    return names, image_scores(results)
-
-
-def _group_scores(
-    results: Run,
-) -> tuple[list[str], dict[str, tuple[np.ndarray, np.ndarray | None]]]:
-    aggregated = results.read("aggregated")
-    rows = zip(aggregated.attributes["methods"], aggregated["score"], strict=True)
-    return list(results.plan.dataset.groups), {method: (score, None) for method, score in rows}
-
-
-def _print_top(
-    method: str,
-    reading: Reading,
-    names: list[str],
-    score: np.ndarray,
-    p_value: np.ndarray | None,
-    count: int,
-) -> None:
-    order = np.argsort(-score, kind="stable")
-    title = f"{method} ({reading.remark})" if reading.remark else method
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for side in reading.sides:
-        table.add_column(side)
-        table.add_column("score", justify="right")
-        if p_value is not None:
-            table.add_column("p", justify="right")
-    for best, worst in zip(order[:count], order[::-1][:count], strict=True):
-        cells: list[str] = []
-        for unit in (best, worst):
-            cells += [names[unit], f"{score[unit]:+.3g}"]
-            cells += [f"{p_value[unit]:.3f}"] if p_value is not None else []
-        table.add_row(*cells)
-    console.print(table)
+    results, missing = tops.what_is_there(planned(use))
+    if missing:
+        said = ", ".join(f"{name} ({brief(reason, 60)})" for name, reason in missing.items())
+        print(f"begat: without what `begat run` is to make: {said}", file=sys.stderr)
+    tops.print_query(console, results, query, groups, method, count)
 
 
 @commands.command(epilog="Example: [bold]begat show --path[/bold]")
@@ -135,27 +134,61 @@ def status(
     use: Use = None,
 ) -> None:
     """Say which artifacts are current, stale or missing, and why."""
-    plan = Plan(Path.cwd(), use)
+    plan = planned(use)
     if models:
         for model in plan.models:
             print(model.name)
         return
-    reasons = {job.path: why(plan, job.stage, job.name) for job in plan.jobs()}
+    contents = Contents(plan.root)
+    reasons = {job.path: why(plan, job, contents) for job in plan.jobs()}
     table = Table(Column("artifact", no_wrap=True), Column("state", no_wrap=True), "why")
     for path, reason in reasons.items():
         state = "current" if not reason else "missing" if reason == "missing" else "stale"
         colour = {"current": "green", "stale": "yellow", "missing": "red"}[state]
         table.add_row(
             str(path.relative_to("results")),
-            f"[{colour}]{state}[/{colour}]",
-            reason if state == "stale" else "",
+            Text(state, colour),
+            Text(reason if state == "stale" else ""),
         )
+    console.print(Text(f"{brief(plan.params['use'])}: {len(plan.models)} models"))
     console.print(table)
     outdated = [str(path) for path, reason in reasons.items() if reason]
+    if strict and (spoiled := damaged(plan)):
+        raise BegatError(_damage(spoiled) + "; run `begat verify`")
     if strict and outdated:
         raise BegatError(
             f"{outdated[0]} and {len(outdated) - 1} more are not current; run `begat run`"
         )
+
+
+def _damage(found: Sequence[tuple[Job, list[str]]]) -> str:
+    """What is damaged, in one line."""
+    told = [f"{job.path} ({files[0]})" for job, files in found]
+    more = f" and {len(told) - 3} more" if len(told) > 3 else ""
+    return f"damaged: {', '.join(told[:3])}{more}"
+
+
+@commands.command(epilog="Example: [bold]begat verify[/bold]")
+def verify(use: Use = None) -> None:
+    """Compare every file of the results with what was written, and repair what can be.
+
+    What the store still holds is put back. What it does not is removed, so that the next run makes
+    it anew; this and what is missing or stale makes the command fail.
+    """
+    plan = planned(use)
+    with only_run(plan.root):
+        found = damaged(plan)
+        repaired = [repair(plan, job) for job, _ in found]
+    for (job, files), back in zip(found, repaired, strict=True):
+        state = "damaged, put back from the store" if back else "damaged, removed"
+        print(f"{job.path}: {state} ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})")
+    contents = Contents(plan.root)
+    outdated = [job.path for job in plan.jobs() if why(plan, job, contents)]
+    if outdated:
+        raise BegatError(
+            f"{outdated[0]} and {len(outdated) - 1} more are not current; run `begat run`"
+        )
+    print(f"{len(plan.jobs())} artifacts are what was written")
 
 
 @commands.command(epilog="Example: [bold]begat export full-0-0 my-pipeline[/bold]")
@@ -168,7 +201,7 @@ def export(
     """Write a trained model as a diffusers pipeline."""
     from begat.io.export import export as write
 
-    write(Plan(Path.cwd(), use), model, weights, target)
+    write(planned(use), model, weights, target)
     print(target.resolve())
 
 
@@ -178,7 +211,7 @@ def clean(
     use: Use = None,
 ) -> None:
     """Drop from the store (.begat/store) what the present parameters no longer ask for."""
-    plan, store = Plan(Path.cwd(), use), Store(Path.cwd())
+    plan, store = planned(use), Store(Path.cwd())
     wanted = {job.key for job in plan.jobs()} | set(plan.model_keys.values())
     gone = {key: size for key, size in store.entries().items() if key not in wanted}
     for key in [] if dry_run else gone:

@@ -7,3 +7,11 @@ class BegatError(ValueError):
     The message is one line: which file, key or unit; what was expected; what was found; what to do.
     Programs print it without a traceback and exit with status 1.
     """
+
+
+def brief(value: object, most: int = 200) -> str:
+    """A stranger's value or message as one printable line of at most ``most`` characters."""
+    text = value if isinstance(value, str) else str(value)
+    line = " ".join(text[: 10 * most].split())
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    return line if len(line) <= most else f"{line[: most - 3]}..."

@@ -1,11 +1,12 @@
 """What a run looks like in the terminal: one bar, an estimate of the time left, one line per error.
 
 Snakemake finds this package by its name; the default profile asks for it (``logger: [begat]``).
-How much there is to do stands in ``.begat/markers/stale`` (artifact -> network evaluations), how
-far a job has come in the last percentage of its log.
+How much there is to do stands in ``.begat/markers/stale`` (artifact -> network evaluations, 0 where
+the store has it), how far a job has come in the last percentage of its log.
 """
 
 import json
+import os
 import re
 import sys
 import time
@@ -24,8 +25,11 @@ from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultForma
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from snakemake_logger_plugin_begat.reasons import reason
+
 STALE = Path(".begat/markers/stale")
 UNKNOWN = 5_000  # network evaluations, for a job that the list of stale artifacts does not know
+SKEW = 60  # seconds by which the clock of a file server may be behind
 
 
 @dataclass
@@ -36,12 +40,22 @@ class Job:
     work: float
     log: Path | None
     started: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=time.time)
+
+    def written(self) -> Path | None:
+        """Its log, if it has written one: not what an earlier run left there."""
+        try:
+            own = self.log is not None and self.log.stat().st_mtime > self.began - SKEW
+        except OSError:
+            return None
+        return self.log if own else None
 
     def share_done(self) -> float:
         """How much of it is done, by the last percentage in its log."""
         try:
-            with (self.log or Path("/dev/null")).open("rb") as file:
-                file.seek(max(self.log.stat().st_size - 400, 0) if self.log else 0)
+            with (self.written() or Path("/dev/null")).open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(file.tell() - 400, 0))
                 found = re.findall(rb"(\d+)%\|", file.read())
         except OSError:
             return 0.0
@@ -58,11 +72,12 @@ class Progress:
         self.work_finished = 0.0
         self.started = time.monotonic()
 
-    def start(self, number: int, rule: str, outputs: list[str], logs: list[str]) -> None:
+    def start(self, number: int, rule: str, outputs: list[str], logs: list[str]) -> Job:
         """A job begins."""
         known = next((self.work[o] for o in outputs if o in self.work), UNKNOWN)
         name = outputs[0].removeprefix("results/").removesuffix(".zarr") if outputs else rule
         self.running[number] = Job(name, known, Path(logs[0]) if logs else None)
+        return self.running[number]
 
     def finish(self, number: int) -> Job | None:
         """A job is done."""
@@ -89,20 +104,19 @@ class Progress:
         return f"about {max(round(seconds / 60), 1)} min left"
 
 
+def work_ahead() -> dict[str, float]:
+    """The work in every artifact that is not current; none in what the store has."""
+    try:
+        found: dict[str, float] = json.loads(STALE.read_text())["work"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return found
+
+
 def told(record: LogRecord) -> str | None:
     """The one line of an error that is meant for a person, if it has one."""
     found = re.findall(r"^(begat: .*)$", record.getMessage(), re.MULTILINE)
     return found[-1] if found else None
-
-
-def last_line(log: Path) -> str:
-    """The last line of a failed job's log, and where the rest is."""
-    try:
-        lines = log.read_text(errors="replace").replace("\r", "\n").strip().splitlines()
-    except OSError:
-        lines = []
-    said = lines[-1] if lines else "failed without a word"
-    return said if said.startswith("begat: ") else f"{said} (see {log})"
 
 
 class LogHandler(LogHandlerBase):
@@ -121,6 +135,8 @@ class LogHandler(LogHandlerBase):
         self.progress: Progress | None = None
         self.live: Live | None = None
         self.errors = 0
+        self.exits: list[str] = []  # how commands ended that failed
+        self.listed: list[str] = []  # what a dry run would make
         self.plain: ColorizingTextHandler | None = None
         if settings.dryrun or settings.verbose or settings.printshellcmds:
             quiet = settings.quiet
@@ -145,6 +161,8 @@ class LogHandler(LogHandlerBase):
         elif self.plain is not None:
             if self.plain.filter(record):
                 self.plain.emit(record)
+            if self.common_settings.dryrun:
+                self._dry(record)
         elif event is None:
             self._unstructured(record)
         else:
@@ -164,8 +182,20 @@ class LogHandler(LogHandlerBase):
         text = record.getMessage()
         if text.startswith("Nothing to be done"):
             self._say("Nothing to do: everything is up to date.")
+        elif text.startswith("Exception in run_job"):
+            pass  # the job's error says the same
         elif record.levelno >= WARNING and not self.errors and text.strip():
             self._say(Text(text.strip(), "red" if record.levelno >= ERROR else "yellow"))
+
+    def _dry(self, record: LogRecord) -> None:
+        """At the end of a dry run, say how much of it will not be computed."""
+        outputs = getattr(record, "output", None) or []
+        if getattr(record, "event", None) == LogEvent.JOB_INFO:
+            self.listed.extend(map(str, outputs))
+        elif record.getMessage().startswith("This was a dry-run"):
+            work = work_ahead()
+            if stored := sum(work.get(output) == 0 for output in self.listed):
+                self._say(f"{stored} of these results will be taken from the store.")
 
     def _event(self, event: LogEvent, fields: dict[str, Any]) -> None:
         match event:
@@ -173,25 +203,34 @@ class LogHandler(LogHandlerBase):
                 self._begin(fields["stats"]["total"])
             case LogEvent.JOB_INFO if self.progress:
                 names = (fields["output"] or [], fields["log"] or [])
-                self.progress.start(fields["jobid"], fields["rule_name"], *map(list, names))
+                job = self.progress.start(fields["jobid"], fields["rule_name"], *map(list, names))
+                if names[0] and not self.live:
+                    self._say(f"{'start':>8} {job.name}")
             case LogEvent.JOB_FINISHED if self.progress:
                 self._finished(fields["job_id"])
             case LogEvent.JOB_ERROR:
-                self.errors += 1
-                logs = [Path(str(log)) for log in fields["log"]]
-                said = last_line(logs[0]) if logs else "failed"
-                self._say(Text.assemble((f"{fields['rule_name']}: ", "bold red"), (said, "red")))
-            case LogEvent.ERROR if not self.errors and fields.get("exception") != "RuleException":
+                self._failed(fields)
+            case LogEvent.ERROR if fields.get("exception") == "RuleException":
+                self.exits.append(str(fields["msg"]))
+            case LogEvent.ERROR if not self.errors:
                 self._say(Text(str(fields["msg"]).strip(), "red"))
             case _:
                 pass
 
+    def _failed(self, fields: dict[str, Any]) -> None:
+        """Say why, in one line; the job's own log comes before the executor's."""
+        self.errors += 1
+        logs = [Path(str(log)) for log in fields["log"] if log]
+        job = self.progress.running.pop(fields["jobid"], None) if self.progress else None
+        own = job.written() if job else next(iter(logs), None)
+        command = fields.get("shellcmd") or ""
+        exits = next((text for text in self.exits if command and command in text), "")
+        message = str(fields.get("rule_msg") or "")
+        why = reason(message, exits, own, logs[1:])
+        self._say(Text.assemble((f"{fields['rule_name']}: ", "bold red"), (why, "red")))
+
     def _begin(self, total: int) -> None:
-        try:
-            work = json.loads(STALE.read_text())["work"]
-        except (OSError, ValueError, KeyError):
-            work = {}
-        self.progress = Progress(total, work)
+        self.progress = Progress(total, work_ahead())
         if self.console.is_terminal:
             self.live = Live(get_renderable=self._view, console=self.console, refresh_per_second=2)
             self.live.start()

@@ -1,5 +1,6 @@
 """Snakemake and DVC agree, whatever is changed, killed, cloned or linked."""
 
+import json
 import os
 import re
 import shutil
@@ -14,9 +15,9 @@ import yaml
 from PIL import Image
 
 from begat.io.artifacts import Artifact, stored_attributes
+from begat.io.manifests import file_digests
 from begat.io.plan import Plan
 from begat.io.stages import STAGES
-from begat.io.store import file_digests
 from engines.workspace import ENVIRONMENT, Workspace
 
 pytestmark = pytest.mark.engine
@@ -54,6 +55,20 @@ def test_after_snakemake_and_dvc_commit_both_engines_find_nothing_to_do(project)
     assert "Nothing to do" in project.snakemake()
 
 
+def test_every_job_that_computes_with_models_says_in_its_log_how_far_it_is(finished):
+    """Its bar counts up to what it said it would count, no more and no less."""
+    silent = set(STAGES) - {
+        *("models", "queries", "factors", "unlearned", "measurements", "counterfactuals"),
+        *("scores_influence", "scores_trak", "scores_tracin", "scores_features"),
+    }
+    for job in Plan(finished.root).jobs():
+        if job.stage not in silent:
+            log = finished.root / "logs" / job.path.relative_to("results").with_suffix(".log")
+            said = log.read_text()
+            share, done, whole = re.findall(r"(\d+)%\|.*?(\d+)/(\d+)", said)[-1]
+            assert (share, done) == ("100", whole), log
+
+
 def test_dvc_holds_the_hashes_of_every_artifact(project):
     locked = yaml.safe_load((project.root / "dvc.lock").read_text())["stages"]
     assert list(locked) == list(STAGES)
@@ -83,8 +98,46 @@ def test_a_clone_that_pulls_from_a_remote_has_nothing_to_compute(project, tmp_pa
     clone = Workspace(tmp_path / "clone")
     clone.dvc("pull")
     clone.assert_all_current()
-    assert not (clone.root / ".begat" / "store").exists()
     assert outputs(clone) == outputs(project)
+    assert clone.records() == project.records()
+    clone.begat("verify")
+
+
+@pytest.mark.parametrize("engine", ["snakemake", "dvc"])
+def test_a_clone_that_pulled_owns_what_it_pulled(project, tmp_path, engine):
+    project.dvc("remote", "add", "-d", "store", str(tmp_path / "remote"))
+    project.commit("remote")
+    project.dvc("push")
+    project.run("git", "clone", "-q", str(project.root), str(tmp_path / "clone"))
+    clone = Workspace(tmp_path / "clone")
+    clone.dvc("pull")
+    clone.change("splits", "members", 16)
+    pack = clone.root / "results" / "models" / "member-0.zarr"
+    before = Artifact(pack, "models")["weights"]
+    if engine == "dvc":
+        clone.dvc("repro", "models")
+    else:
+        clone.snakemake("models")
+    np.testing.assert_array_equal(Artifact(pack, "models")["weights"][:14], before)
+    key = Plan(clone.root).job("models", "member-0").key
+    record = json.loads((clone.root / "results" / "records" / f"{key}.json").read_text())
+    assert record["pack"] == ["member-14-0", "member-15-0"]
+
+
+def test_no_mixture_is_left_where_one_model_of_a_pack_is_lost(project):
+    plan, pack = Plan(project.root), project.root / "results" / "models" / "member-0.zarr"
+    before = stored_attributes(pack)["digests"]
+    shutil.rmtree(project.root / ".begat" / "store" / plan.model_keys["member-3-0"])
+    shutil.rmtree(pack)
+    project.snakemake()
+    after = stored_attributes(pack)["digests"]
+    assert {n for n in before if before[n] != after[n]} <= {"member-3-0"}
+    for path in (project.root / "results").glob("*/*.zarr"):
+        read = stored_attributes(path)["read"]
+        for model in read.keys() & {f"models/{name}" for name in after}:
+            assert read[model] == after[model.removeprefix("models/")]
+    project.begat("verify")
+    assert project.planned() == set()
 
 
 def test_a_parameter_recomputes_its_stages_and_changed_back_nothing(project):
@@ -96,10 +149,10 @@ def test_a_parameter_recomputes_its_stages_and_changed_back_nothing(project):
     project.assert_all_current()
     project.change("metrics", "resamples", 20)
     assert project.planned() == {"metrics/all", "report"}
-    project.forget_computed()
-    said = project.dvc("repro")
-    assert "Running stage" not in said
-    assert not project.records()
+    assert "2 of these results will be taken from the store." in project.snakemake("-n")
+    made = project.records()
+    project.dvc("repro")
+    assert project.records() == made, "all is taken from the store"
     project.assert_all_current()
     assert outputs(project) == before
 
@@ -246,20 +299,27 @@ def test_a_second_run_in_one_folder_is_refused_in_one_line(project):
     assert project.planned() == set()
 
 
-def test_a_truncated_chunk_stops_the_run_in_one_line_and_heals(project):
+def test_whatever_was_damaged_is_made_anew_without_being_told_to(project):
+    before = outputs(project)
     chunk = project.root / "results/measurements/half-0.zarr/loss/c.0.0.0"
     os.truncate(chunk, chunk.stat().st_size // 2)
-    project.change("metrics", "resamples", 30)
-    said = project.snakemake(fails=True)
-    assert re.search(
-        r"^metrics: begat: .*half-0.zarr: loss: damaged or incomplete .*; remove this directory",
-        said,
-        re.MULTILINE,
-    )
-    assert not (project.root / "results/metrics/all.zarr").exists()
-    shutil.rmtree(project.root / "results/measurements/half-0.zarr")
-    project.snakemake()
-    assert project.planned() == set()
+    project.replace("results/metrics/all.zarr/zarr.json", '"value": 0.', '"value": 9.')
+    (project.root / "results/factors/full-0-0.zarr/zarr.json").write_bytes(b"\xff")
+    said = project.begat("status", "--strict", fails=True)
+    assert "damaged: results/factors/full-0-0.zarr (zarr.json)" in said
+    project.snakemake("verify")
+    project.begat("verify")
+    assert outputs(project) == before
+
+
+def test_all_damage_is_named_and_repaired_in_one_pass(project):
+    before = outputs(project)
+    for stage in ("images", "splits", "metrics"):
+        shutil.rmtree(next((project.root / "results" / stage / "all.zarr").glob("*/")))
+    said = project.begat("verify")
+    assert said.count("damaged, put back from the store") == 3
+    assert outputs(project) == before
+    project.assert_all_current()
 
 
 def test_a_parameter_on_the_command_line_is_refused_not_ignored(tmp_path):
@@ -267,6 +327,14 @@ def test_a_parameter_on_the_command_line_is_refused_not_ignored(tmp_path):
     said = workspace.snakemake("-n", "--config", "metrics={'resamples': 30}", fails=True)
     assert "begat: --config: expected use=FILE alone, found metrics;" in said
     assert "Traceback" not in said
+
+
+def test_results_that_cannot_be_written_stop_the_run_in_one_line(tmp_path):
+    workspace = Workspace.fresh(tmp_path / "project")
+    (workspace.root / "results").write_text("in the way")
+    said = workspace.snakemake(fails=True)
+    assert re.search(r"^begat: .*results.*: could not be written \(.*\)$", said, re.MULTILINE)
+    assert said.count("\n") <= 2
 
 
 def test_an_impossible_parameter_stops_both_engines_in_one_line_and_changes_nothing(project):
@@ -368,7 +436,8 @@ def test_the_commands_of_both_engines_say_sensible_things(project):
     assert "digraph" in project.snakemake("--rulegraph")
     assert "measurements" in project.dvc("dag", "--mermaid")
     said = project.dvc("metrics", "show")
-    assert "group_lds.ensemble_matched" in said
+    assert {"group_lds.ensemble_matched", "lds.das", "logo_top1.ekfac"} <= set(said.split())
+    assert "No changes" not in project.dvc("metrics", "diff", "--all")
     project.change("report", "top", 4)
     assert re.search(r"report.top\s+3\s+4", project.dvc("params", "diff"))
     assert project.planned() == {"report"}
@@ -404,7 +473,7 @@ def test_begat_answers(project):
 
 
 def test_every_command_shows_an_example(project):
-    for command in ("run", "top", "show", "status", "export", "clean"):
+    for command in ("run", "top", "show", "status", "verify", "export", "clean"):
         assert f"Example: begat {command}" in project.begat(command, "--help")
     assert "Attribution for diffusion models" in project.begat("--help")
 

@@ -114,7 +114,7 @@ class Workspace:
         if "Nothing to be done" in said:
             return set()
         made = re.findall(r"^    output: (.*)$", said, re.MULTILINE)
-        outputs = {o for line in made for o in line.split(", ") if not o.endswith(".json")}
+        outputs = {output for line in made for output in line.split(", ")}
         return {o.removeprefix("results/").removesuffix(".zarr") for o in outputs}
 
     def assert_all_current(self) -> None:
@@ -129,10 +129,5 @@ class Workspace:
 
     def records(self) -> dict[str, str]:
         """When each result was computed, by its key."""
-        folder = self.root / ".begat" / "records"
+        folder = self.root / "results" / "records"
         return {p.stem: json.loads(p.read_text())["started"] for p in folder.glob("*.json")}
-
-    def forget_computed(self) -> None:
-        """Drop store and records, so that nothing can come from there."""
-        for name in ("store", "records", "checkpoints"):
-            shutil.rmtree(self.root / ".begat" / name, ignore_errors=True)

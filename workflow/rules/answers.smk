@@ -20,7 +20,7 @@ rule measurements_kind:
     params:
         job=job("measurements"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule counterfactuals:
@@ -42,4 +42,4 @@ rule counterfactuals_kind:
     params:
         job=job("counterfactuals"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"

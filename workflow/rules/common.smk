@@ -1,5 +1,6 @@
 # What the rules share: which artifacts a job reads, whether what it made is current, where it runs.
 
+import shlex
 import sys
 
 from snakemake.exceptions import WorkflowError
@@ -11,10 +12,7 @@ from begat.errors import BegatError
 from begat.io.freshness import Freshness, visible_gpus
 from begat.io.plan import Plan
 from begat.io.store import only_run
-
-
-configfile: "params.yaml"
-
+from begat.io.tidy import tidy
 
 # Jobs and DVC read parameters from their file, so that one given here alone would change nothing.
 if others := sorted(set(workflow.config_settings.overwrite_config) - {"use"}):
@@ -22,12 +20,25 @@ if others := sorted(set(workflow.config_settings.overwrite_config) - {"use"}):
         f"begat: --config: expected use=FILE alone, found {', '.join(others[:3])}"
         f"{', ...' if others[3:] else ''}; parameters are changed in that file, see params.yaml"
     )
+if not isinstance(config.get("use", ""), str):
+    raise WorkflowError(
+        f"begat: use: expected the name of a file, found {config['use']!r}, as Snakemake read it; "
+        "name the file otherwise, or use `begat run --use FILE`"
+    )
+
+
+def in_one_line(error):
+    """What stops a run before its first job, as the terminal shows it."""
+    if isinstance(error, OSError):
+        error = f"{error.filename}: could not be written ({error.strerror})"
+    return WorkflowError(f"begat: {error}")
+
 
 try:
-    plan = Plan(Path.cwd(), config["use"])
+    plan = Plan(Path.cwd(), config.get("use"))
     freshness = Freshness(plan, main=workflow.is_main_process)
-except BegatError as error:
-    raise WorkflowError(f"begat: {error}") from None
+except (BegatError, OSError) as error:
+    raise in_one_line(error) from None
 
 # A job on a GPU holds one of them; where there is none, nothing is held.
 GPUS = visible_gpus() if plan.params["compute"]["device"] != "cpu" else 0
@@ -41,10 +52,17 @@ shell.prefix(
 
 
 onstart:
+    for word in (sys.executable, str(Path.cwd()), plan.params["use"]):
+        if workflow.non_local_exec and shlex.quote(word) != word:
+            raise WorkflowError(
+                f"begat: {word}: expected a path of letters, digits and ._-/ only, as Snakemake "
+                "hands it to the cluster's shell unquoted; name it otherwise, or run without --profile"
+            )
     try:
         workflow.begat_lock = only_run(Path.cwd())
-    except BegatError as error:
-        raise WorkflowError(f"begat: {error}") from None
+        tidy(plan)
+    except (BegatError, OSError) as error:
+        raise in_one_line(error) from None
 
 
 def artifacts(stage):
@@ -66,11 +84,11 @@ def reads(stage):
 
 
 def job(stage):
-    """The command that makes an artifact under the key expected of it now."""
+    """The words of the command that makes an artifact under the key expected of it now."""
 
     def command(wildcards):
         made = plan.job(stage, wildcards.get("name", "all"))
-        script = f"{sys.executable} workflow/scripts/{stage}.py {made.name}"
-        return f"{script} --use {config['use']} --key {made.key}"
+        script = [sys.executable, f"workflow/scripts/{stage}.py", made.name]
+        return [*script, "--use", plan.params["use"], "--key", made.key]
 
     return command

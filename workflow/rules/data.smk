@@ -11,7 +11,7 @@ rule images:
     params:
         job=job("images"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule splits:
@@ -25,4 +25,4 @@ rule splits:
     params:
         job=job("splits"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"

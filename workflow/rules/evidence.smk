@@ -12,7 +12,7 @@ rule aggregated:
     params:
         job=job("aggregated"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule metrics:
@@ -21,13 +21,12 @@ rule metrics:
         reads("metrics"),
     output:
         directory("results/metrics/all.zarr"),
-        "results/metrics.json",
     log:
         "logs/metrics/all.log",
     params:
         job=job("metrics"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule report:
@@ -41,17 +40,25 @@ rule report:
     params:
         job=job("report"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule verify:
-    # Whether everything here carries the key it should: to be asked before `dvc commit`, which
-    # records whatever lies in place as the result of the present parameters.
+    # Whether everything here is what was written, under the key it should have: to be asked before
+    # `dvc commit`, which records whatever lies in place as the result of the present parameters.
     input:
         artifacts("report"),
     log:
         "logs/verify.log",
     params:
-        status=f"{sys.executable} -m begat.cli status --strict --use {config['use']}",
+        status=[
+            sys.executable,
+            "-m",
+            "begat.cli",
+            "status",
+            "--strict",
+            "--use",
+            plan.params["use"],
+        ],
     shell:
-        "{params.status} > {log} 2>&1"
+        "{params.status:q} > {log:q} 2>&1"

@@ -12,7 +12,7 @@ rule scores_ensemble:
     params:
         job=job("scores_ensemble"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule scores_influence:
@@ -30,7 +30,7 @@ rule scores_influence:
     params:
         job=job("scores_influence"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule scores_trak:
@@ -47,7 +47,7 @@ rule scores_trak:
     params:
         job=job("scores_trak"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule scores_tracin:
@@ -64,7 +64,7 @@ rule scores_tracin:
     params:
         job=job("scores_tracin"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule scores_features:
@@ -81,7 +81,7 @@ rule scores_features:
     params:
         job=job("scores_features"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule scores_pixel:
@@ -95,7 +95,7 @@ rule scores_pixel:
     params:
         job=job("scores_pixel"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule scores_guda:
@@ -109,7 +109,7 @@ rule scores_guda:
     params:
         job=job("scores_guda"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule scores_logo:
@@ -123,4 +123,4 @@ rule scores_logo:
     params:
         job=job("scores_logo"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"

@@ -22,7 +22,7 @@ rule models_pack:
     params:
         job=job("models"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule queries:
@@ -44,7 +44,7 @@ rule queries_block:
     params:
         job=job("queries"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule factors:
@@ -67,7 +67,7 @@ rule factors_model:
     params:
         job=job("factors"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"
 
 
 rule unlearned:
@@ -89,4 +89,4 @@ rule unlearned_pack:
     params:
         job=job("unlearned"),
     shell:
-        "{params.job} > {log} 2>&1"
+        "exec {params.job:q} > {log:q} 2>&1"

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from functools import partial
 
+from tqdm import tqdm
+
 from begat.core.codes import code_blocks
 from begat.core.membership import groups_seen
 from begat.io.artifacts import Block
@@ -29,6 +31,7 @@ def compute(run: Run) -> Iterator[Block]:
         queries={name: queries[name] for name in ("pixels", "noise", "label")},
         drawn=run.plan.query_dataset is None,
         strength=asked["strength"],
+        watch=partial(tqdm, desc=run.job.name, unit=" pictures"),
         **{k: run.params["queries"][k] for k in ("sampler", "steps", "clip")},
     )
     names = [model.name for model in run.job.models]

@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 from typing import Any
 
+from tqdm import tqdm
+
 from begat.io.artifacts import Block
 from begat.io.gradients import training_sample
 from begat.io.job import Run, main
 from begat.io.results import trains_on
 from begat.io.trained import denoiser_of, row_of
 from begat.stages.factors import factors, left_out
+
+PASSES = 2  # over the images: covariances, eigenvalues
 
 
 def body(run: Run) -> None:
@@ -19,14 +23,16 @@ def body(run: Run) -> None:
     def compute(run: Run) -> Iterator[Block]:
         (model,), (own,) = run.job.models, trains_on(run, run.job.models)
         denoiser = denoiser_of(run, row_of(run, model))
+        bar = tqdm(desc=run.job.name, total=PASSES * int(own.sum()))
         found = factors(
             denoiser,
-            training_sample(run, own),
+            training_sample(run, own, bar),
             run.read("images")["member_of"][:, own],
             seed=run.seed,
             flip=run.params["models"]["flip"],
             **run.section("factors"),
         )
+        bar.close()
         layers.extend(found)
         nothing.update(left_out(denoiser, found, norms=norms))
         for layer, arrays in found.items():

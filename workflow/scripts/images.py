@@ -6,17 +6,20 @@ import numpy as np
 from tqdm import tqdm
 
 from begat.io import datasets
-from begat.io.artifacts import Block, padded_text
+from begat.io.artifacts import Block, digest_bytes, padded_text
 from begat.io.job import Run, main
 from begat.stages.images import encode
 
 
 def compute(run: Run) -> Iterator[Block]:
     dataset, asked = run.plan.dataset, run.params["images"]
-    decoded = tqdm(datasets.pixels(dataset, asked), "images", len(dataset.names))
-    pixels = (image for _, image in decoded)
+    pixels = tqdm(datasets.pixels(dataset, asked), "images", len(dataset.names))
     yield from encode(pixels, dataset.membership, len(dataset.groups), asked["near_duplicate"])
-    yield {"name": padded_text(dataset.names), "label": np.array(dataset.labels, np.int32)}
+    yield {
+        "name": padded_text(dataset.names),
+        "file_sha256": digest_bytes(dataset.digests),
+        "label": np.array(dataset.labels, np.int32),
+    }
 
 
 main("images", lambda run: run.finish(compute, groups=list(run.plan.dataset.groups)))

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from tqdm import tqdm
+
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
 from begat.io.trained import predictor_of
@@ -9,16 +11,19 @@ from begat.stages.measurements import measure
 
 
 def compute(run: Run) -> Iterator[Block]:
-    (queries,) = run.reads("queries")
-    yield measure(
-        predictor_of(run),
-        queries["pixels"],
-        queries["label"],
-        range(*run.job.queries),
-        seed=run.seed,
-        draws=run.params["measurements"]["draws"],
-        gram=any(model.kind in ("member", "group_member") for model in run.job.models),
-    )
+    (queries,), numbers = run.reads("queries"), range(*run.job.queries)
+    predictor, draws = predictor_of(run), run.params["measurements"]["draws"]
+    with tqdm(desc=run.job.name, total=predictor.models * len(numbers) * draws) as bar:
+        predictor.evaluated = bar.update
+        yield measure(
+            predictor,
+            queries["pixels"],
+            queries["label"],
+            numbers,
+            seed=run.seed,
+            draws=draws,
+            gram=any(model.kind in ("member", "group_member") for model in run.job.models),
+        )
 
 
 def body(run: Run) -> None:

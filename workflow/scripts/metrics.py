@@ -1,4 +1,4 @@
-"""Hold all scores against retraining, and write results/metrics.json for DVC."""
+"""Hold all scores against retraining, and lay the headline numbers beside them for DVC."""
 
 import json
 from collections.abc import Iterator
@@ -8,15 +8,16 @@ import numpy as np
 
 from begat.core.membership import groups_seen
 from begat.core.removals import groups_of
-from begat.io.artifacts import Artifact, Block
+from begat.io import results
+from begat.io.artifacts import Block
 from begat.io.job import Run, main
-from begat.io.results import additive_scores, first_seeds, joined, leading, losses, trains_on
+from begat.io.results import additive_scores, first_seeds, losses, trains_on
 from begat.stages.metrics import Redrawn, Truth, evaluate, headline
 
-REDRAWN = ("factual", "pixels", "unit", "distance")
 
-
-def compute(run: Run, summary: dict[str, Any], methods: list[str]) -> Iterator[Block]:
+def compute(
+    run: Run, summary: dict[str, Any], methods: list[str], files: dict[str, str]
+) -> Iterator[Block]:
     images, aggregated, truths = run.read("images"), run.read("aggregated"), dict[str, Truth]()
     first = {kind: first_seeds(run, kind) for kind in ("half", "group_half")}
     if first["half"]:
@@ -36,6 +37,7 @@ def compute(run: Run, summary: dict[str, Any], methods: list[str]) -> Iterator[B
         **run.section("metrics"),
     )
     summary |= found
+    files["metrics.json"] = json.dumps(headline(found), indent=1) + "\n"
     methods += dict.fromkeys(method for table in tables.values() for method in table)
     missing = np.full(aggregated["score"].shape[1], np.nan)
     for table in ("lds", "group_lds", "logo_spearman") if methods else ():
@@ -47,19 +49,14 @@ def redrawn(run: Run) -> Iterator[tuple[str, Redrawn]]:
     units = {"group_member-": groups_of(images["member_of"]), "member-": images["cluster"][:, None]}
     for name, kind in (("groups_redrawn", "group_member-"), ("images_redrawn", "member-")):
         if drawn := run.reads("counterfactuals", kind):
-            arrays = {array: joined(run, "counterfactuals", array, kind) for array in REDRAWN}
             slots = drawn[0].attributes["slots"] if kind == "member-" else []
             helpful = sum(slot.startswith("helpful") for slot in slots)
-            yield name, Redrawn(**arrays, units=units[kind], helpful=helpful)
+            yield name, Redrawn(**results.redrawn(run, kind), units=units[kind], helpful=helpful)
 
 
 def body(run: Run) -> None:
-    summary: dict[str, Any] = {}
-    methods: list[str] = []
-    run.finish(lambda run: compute(run, summary, methods), methods=methods, summary=summary)
-    stored = Artifact(run.root / run.job.path, "metrics").attributes["summary"]
-    text = json.dumps(headline(stored, leading(run)), indent=1) + "\n"
-    (run.root / "results" / "metrics.json").write_text(text)
+    made: dict[str, Any] = {"summary": {}, "methods": [], "files": {}}
+    run.finish(lambda run: compute(run, **made), **made)
 
 
 main("metrics", body)

@@ -7,22 +7,27 @@ from tqdm import tqdm
 from begat.io import networks
 from begat.io.artifacts import Block
 from begat.io.checkpoints import Checkpoint
+from begat.io.contents import PARTS, part_digest
 from begat.io.job import Run, main
 from begat.io.pipelines import pipeline_row
 from begat.io.results import trains_on
 from begat.stages.models import train
 
 
-def compute(run: Run) -> Iterator[Block]:
+def compute(run: Run, digests: dict[str, str]) -> Iterator[Block]:
     if run.plan.pipeline:
         row = pipeline_row(run.plan.pipeline)[None]
-        yield {"weights": row, "ema_weights": row}
+        brought = {"weights": row, "ema_weights": row}
+        digests[run.job.models[0].name] = part_digest(brought)
+        yield brought
         return
-    missing = networks.untrained(run)
+    missing = networks.to_train(run)
     run.pack = [model.name for model in missing]
+    together = tuple(missing or run.job.models)
+    keys = [run.plan.model_keys[model.name] for model in together]
+    read = run.contents.read_for(together)
+    checkpoint = Checkpoint(run.root, keys, run.params["compute"]["checkpoint"], read)
     if missing:
-        keys = [run.plan.model_keys[model.name] for model in missing]
-        checkpoint = Checkpoint(run.root, keys, run.params["compute"]["checkpoint"])
         states = train(
             run.read("images")["pixels"],
             networks.labels_of(run),
@@ -40,14 +45,19 @@ def compute(run: Run) -> Iterator[Block]:
         with tqdm(desc=run.job.name, total=run.params["models"]["steps"]) as bar:
             for step, state in checkpoint.saving(states):  # noqa: B007
                 bar.update(step - bar.n)
+        if len(missing) > 1:  # killed while some are kept, the others go on from here
+            checkpoint.save(step, state())
         networks.keep(run, missing, state())
-        checkpoint.remove()
-    yield from networks.kept(run)
+    checkpoint.remove()
+    yield from networks.kept(run, digests)
 
 
 def body(run: Run) -> None:
     # What is trained here is kept model by model; what somebody brought, as a whole.
-    run.finish(compute, keep=run.plan.pipeline is not None, **networks.pack_attributes(run))
+    digests: dict[str, str] = {}
+    whole = run.plan.pipeline is not None
+    attributes = {**networks.pack_attributes(run), PARTS: digests}
+    run.finish(lambda run: compute(run, digests), keep=whole, **attributes)
 
 
 main("models", body)

@@ -1,13 +1,14 @@
 """Draw a block of queries, or take in a person's own."""
 
 from collections.abc import Iterator
-from itertools import islice
 
 import numpy as np
+from tqdm import tqdm
 
 from begat.io import datasets
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
+from begat.io.query_names import names_of_generated, names_of_own
 from begat.io.trained import predictor_of
 from begat.stages.queries import draw, own
 
@@ -15,15 +16,21 @@ from begat.stages.queries import draw, own
 def compute(run: Run) -> Iterator[Block]:
     numbers, asked = range(*run.job.queries), run.params["queries"]
     how = {"seed": run.seed, "sampler": asked["sampler"], "steps": asked["steps"]}
-    dataset = run.plan.query_dataset
-    if dataset is None:
-        yield draw(predictor_of(run), numbers, clip=asked["clip"], **how)
+    own_queries, classes = run.plan.query_dataset, run.plan.dataset.classes
+    if own_queries is None:
+        predictor = predictor_of(run)
+        with tqdm(desc=run.job.name, total=predictor.models * len(numbers) * asked["steps"]) as bar:
+            predictor.evaluated = bar.update
+            drawn = draw(predictor, numbers, clip=asked["clip"], **how)
+        yield {**drawn, **names_of_generated(numbers, drawn["label"], classes)}
         return
-    decoded = datasets.pixels(dataset, run.params["images"])
-    pixels = [image for _, image in islice(decoded, numbers.start, numbers.stop)]
-    label = np.array(run.job.made_from["label"])
+    dataset, label = own_queries.only(numbers), np.array(run.job.made_from["label"])
+    pixels = np.stack(list(datasets.pixels(dataset, run.params["images"])))
     timesteps = run.params["diffusion"]["timesteps"]
-    yield own(np.stack(pixels), label, numbers, timesteps=timesteps, **how)
+    yield {
+        **own(pixels, label, numbers, timesteps=timesteps, **how),
+        **names_of_own(dataset, label, classes),
+    }
 
 
 main(

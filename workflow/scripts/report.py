@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from begat.io import results
 from begat.io.artifacts import Block, text_of
 from begat.io.job import Run, main
 from begat.io.records import provenance
-from begat.io.results import group_p_values, image_scores, joined, leading, readings
 from begat.stages.report import Evidence, groups_with_a_class, page
 
 
@@ -29,27 +29,23 @@ def body(run: Run) -> None:
             groups=groups,
             member_of=images["member_of"],
             units=len(np.unique(images["cluster"])),
-            queries=joined(run, "queries", "pixels"),
-            image_scores=image_scores(run),
+            queries=results.joined(run, "queries", "pixels"),
+            query_names=results.query_names(run),
+            image_scores=results.image_scores(run),
             group_methods=aggregated.attributes["methods"],
-            readings=readings(run),
-            leading=leading(run),
+            measures=results.measures(run),
+            leading=results.leading(run),
             group_score=aggregated["score"],
             group_uncertainty=aggregated["uncertainty"],
-            group_p=group_p_values(run),
+            group_p=results.group_p_values(run),
             unlearned_classes=[groups[g] for g in alone],
-            redrawn={
-                kind: {
-                    array: joined(run, "counterfactuals", array, f"{kind}-")
-                    for array in ("factual", "pixels", "unit", "distance")
-                }
-                for kind in kinds
-            },
+            redrawn={kind: results.redrawn(run, f"{kind}-") for kind in kinds},
             slots={k: run.reads("counterfactuals", f"{k}-")[0].attributes["slots"] for k in kinds},
             summary=run.read("metrics").attributes["summary"],
             curves={kind: np.stack(rows) for kind, rows in curves.items()},
+            packs=results.kinds_of_packs(run),
             params=run.params,
-            made=provenance(run.plan),
+            made=[row for row in provenance(run.plan) if row["key"] != run.job.key],
             edges=run.plan.edges(),
             within=forgot["within"] if "within" in forgot else None,  # noqa: SIM401
             weight_profile=forgot.attributes["weight_profile"],

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from begat.core.ensembles import CONTRASTS
+from begat.core.measures import LOSS
 from begat.core.membership import groups_seen
 from begat.io.artifacts import Block
 from begat.io.job import Run, main
 from begat.io.results import joined, trains_on
 from begat.stages.scores_ensemble import NULLS, score, spread_out
 
-METHODS = [f"ensemble_{contrast}" for contrast in CONTRASTS]
+METHODS = {f"ensemble_{contrast}": LOSS for contrast in CONTRASTS}
 LEVELS = {"image": ("member", "code"), "group": ("group_member", "group_code")}
 
 
@@ -42,8 +43,8 @@ def body(run: Run) -> None:
     codes = {level: run.params["splits"][code] for level, (_, code) in LEVELS.items()}
     run.finish_scores(
         compute,
-        dict.fromkeys(METHODS, True),
-        METHODS[:1],
+        METHODS,
+        list(METHODS)[:1],
         there=any(measured.values()),
         of_clusters=True,
         null={level: NULLS[codes[level]] for level, there in measured.items() if there},

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from tqdm import tqdm
+
 from begat.io.artifacts import Block
 from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
@@ -15,20 +17,24 @@ def named(run: Run) -> bool:
 
 
 def compute(run: Run) -> Iterator[Block]:
-    asked, samples = run.params["scores_features"], (query_sample(run), training_sample(run))
+    asked = run.params["scores_features"]
+    bar = tqdm(desc=run.job.stage, total=len(run.plan.dataset.names))
+    samples = query_sample(run), training_sample(run, None, bar)
     if asked["network"] == "full":
         denoiser = denoiser_of(run, row_of(run, run.job.models[0]))
         draws = draws_of(run, asked["draws"], mirrored=False)
         features = [own_features(denoiser, sample, draws) for sample in samples]
     else:
-        network = named_network(asked["network"], run.root, run.device)
+        name = asked["network"].split(":")[1]
+        network = named_network(name, run.plan.vision_file, run.device)
         features = [foreign_features(network, sample, run.device) for sample in samples]
+    bar.close()
     yield {"score": similarity(*features)}
 
 
 main(
     "scores_features",
     lambda run: run.finish_scores(
-        compute, dict.fromkeys(METHODS, False), METHODS, there=bool(run.job.models) or named(run)
+        compute, METHODS, list(METHODS), there=bool(run.job.models) or named(run)
     ),
 )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from tqdm import tqdm
 
 from begat.core.training import learning_rate_at, snapshot_steps
 from begat.io.artifacts import Block
@@ -16,13 +17,16 @@ def compute(run: Run) -> Iterator[Block]:
     how, asked = run.params["models"], run.params["scores_tracin"]
     steps = snapshot_steps(how["steps"], how["snapshots"])
     rates = [learning_rate_at(s, how["learning_rate"], how["warmup"], how["steps"]) for s in steps]
-    what = training_sample(run), query_sample(run), draws_of(run, asked["draws"])
+    passes = len(steps) * len(run.job.models)
+    bar = tqdm(desc=run.job.stage, total=passes * len(run.plan.dataset.names))
+    what = training_sample(run, None, bar), query_sample(run), draws_of(run, asked["draws"])
     found = []
     for model in run.job.models:
         pack = run.read("models", model.pack)
         place = pack.attributes["snapshots_of"].index(model.name)
         rows = pack.rows("snapshots", np.array([place]))[0]
         found.append(score((denoiser_of(run, row) for row in rows), rates, *what))
+    bar.close()
     yield {"score": np.mean(found, 0)}
 
 
@@ -30,9 +34,8 @@ main(
     "scores_tracin",
     lambda run: run.finish_scores(
         compute,
-        dict.fromkeys(METHODS, True),
-        METHODS[:1],
-        calibrated=False,
+        METHODS,
+        ["tracin"],
         there=bool(run.job.models),
     ),
 )

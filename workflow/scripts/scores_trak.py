@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from tqdm import tqdm
 
 from begat.core.membership import mean_over_trained
 from begat.io.artifacts import Block
@@ -10,26 +11,27 @@ from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
 from begat.io.results import trains_on
 from begat.io.trained import denoiser_of, row_of
-from begat.stages.scores_trak import SIGNED, score
+from begat.stages.scores_trak import METHODS, score
+
+PASSES = len(METHODS) + 1  # over the images: one for each method, one for the losses DAS divides by
 
 
 def compute(run: Run) -> Iterator[Block]:
     asked, trained_on = run.params["scores_trak"], trains_on(run, run.job.models)
     queries, draws = query_sample(run), draws_of(run, asked["draws"])
     how = {"seed": run.seed, "projection": asked["projection"] or None}
-    found = []
+    bar, found = tqdm(desc=run.job.stage, total=PASSES * int(trained_on.sum())), []
     for model, own in zip(run.job.models, trained_on, strict=True):
-        what = denoiser_of(run, row_of(run, model)), training_sample(run, own), queries, draws
+        what = denoiser_of(run, row_of(run, model)), training_sample(run, own, bar), queries, draws
         how["share"] = own.mean()
         found.append(
-            np.stack([score(*what, method, [asked["damping"]], **how)[0] for method in SIGNED])
+            np.stack([score(*what, method, [asked["damping"]], **how)[0] for method in METHODS])
         )
+    bar.close()
     yield {"score": mean_over_trained(found, trained_on)}
 
 
 main(
     "scores_trak",
-    lambda run: run.finish_scores(
-        compute, SIGNED, ["trak", "dtrak"], calibrated=False, there=bool(run.job.models)
-    ),
+    lambda run: run.finish_scores(compute, METHODS, ["trak", "dtrak"], there=bool(run.job.models)),
 )

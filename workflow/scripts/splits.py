@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 from begat.io.artifacts import Block
+from begat.io.contents import PARTS, part_digest
 from begat.io.job import Run, main
 from begat.stages.splits import encode
 
 
-def compute(run: Run) -> Iterator[Block]:
+def compute(run: Run, digests: dict[str, str]) -> Iterator[Block]:
     images, asked = run.read("images"), run.params["splits"]
-    yield encode(
+    block = encode(
         run.plan.models,
         images["member_of"],
         images.attributes["groups"],
@@ -18,5 +19,15 @@ def compute(run: Run) -> Iterator[Block]:
         **{k: asked[k] for k in ("members", "code", "group_members", "group_code", "kept")},
     )
 
+    rows = zip(run.plan.models, block["trains_on"], strict=True)
+    digests |= {model.name: part_digest({"trains_on": row}) for model, row in rows}
+    yield block
 
-main("splits", lambda run: run.finish(compute, models=[m.attributes() for m in run.plan.models]))
+
+def body(run: Run) -> None:
+    digests: dict[str, str] = {}
+    models = [model.attributes() for model in run.plan.models]
+    run.finish(lambda run: compute(run, digests), models=models, **{PARTS: digests})
+
+
+main("splits", body)

@@ -46,7 +46,8 @@ def body(run: Run) -> None:
         if start == "newton":
             inverse = preconditioner_of(run, common["full"], damping)
             training["start"] = newton_step(**common, precondition=inverse, passes=PASSES)
-        checkpoint = Checkpoint(run.root, [run.job.key], run.params["compute"]["checkpoint"])
+        seconds, read = run.params["compute"]["checkpoint"], run.contents.read_by(run.job)
+        checkpoint = Checkpoint(run.root, [run.job.key], seconds, read)
         states = unlearn(**common, how=Forgetting(**asked), resume=checkpoint.load(), **training)
         with tqdm(desc=run.job.name, total=training["steps"]) as bar:
             for step, state in checkpoint.saving(states):  # noqa: B007

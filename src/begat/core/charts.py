@@ -6,16 +6,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from begat.core.words import words
+from begat.core.intervals import Row
+from begat.core.measures import NATS, Measure
+from begat.core.verdicts import answer, beside_pixels, size_verdict, verdict
 
-YARDSTICKS = ("random", "group_size", "query_independent", "another_training")
-TRUTH = "logo_"  # how the rows begin that are the truth
-LEVEL = 0.05  # of p-values in verdicts
-CLEAR, UNCLEAR, UNKNOWN = "better than chance", "perhaps better than chance", "not clear of chance"
-BESIDE = {1: "beats", 0: "level with", -1: "below"}
 BOUNDS = ("ceiling", "seed_correlation", "subsets", "seeds")
 CORRELATION = "rank correlation"
-Row = dict[str, Any]
+RANKED = "Groups: are they ranked as retraining without each ranks them?"
+FIRST = "Groups: how often is the group named first the right one?"
 MEASURES = {  # of agreement with leave-one-group-out, in the order of their table
     "top1": "top 1",
     "top3": "top 3",
@@ -43,23 +41,24 @@ def charts(summary: Mapping[str, Any], leading: Sequence[str]) -> Iterable[dict[
     ``leading``: the methods to look at first; the answers leave their variants out.
     """
     for name, units, title in (
-        ("lds", "images", "Images: do the scores predict retraining on random halves?"),
-        ("group_lds", "groups", "Groups: do the scores predict retraining on random halves?"),
+        ("lds", "Images", "Images: do the scores predict retraining on random halves?"),
+        ("group_lds", "Groups", "Groups: do the scores predict retraining on random halves?"),
     ):
         if name in summary:
             found = summary[name]
             chart = _chart(name, title, found["methods"], leading)
             chart |= {bound: found.get(bound) for bound in BOUNDS}
             blind = "query_independent" in found["methods"]
-            yield chart | {"over": f"halves of the {units}", "blind": blind}
+            brief = f"{units}, random halves"
+            yield chart | {"over": f"halves of the {units.lower()}", "blind": blind, "brief": brief}
     if "logo" in summary:
         judged, chances = summary["logo"][summary["logo"]["judge"]], summary["logo"]["chance"]
-        for part, title, unit in (
-            ("spearman", "Groups: do they rank as retraining without each does?", CORRELATION),
-            ("top1", "Groups: is the most helpful one the right one?", "share"),
+        for part, title, unit, brief in (
+            ("spearman", RANKED, CORRELATION, "Groups, left out one by one"),
+            ("top1", FIRST, "share", "The group named first"),
         ):
             chart = _chart(f"logo_{part}", title, judged[part], leading, chances[part])
-            yield chart | {"unit": unit, "over": "groups"}
+            yield chart | {"unit": unit, "over": "groups", "brief": brief}
 
 
 def _chart(
@@ -77,6 +76,7 @@ def _chart(
         "name": name,
         "title": title,
         "answer": answer(rows, chance, leading),
+        "beside_pixels": beside_pixels(rows, chance),
         "unit": CORRELATION,
         "chance": chance,
         **dict.fromkeys(BOUNDS),
@@ -84,87 +84,6 @@ def _chart(
         "low": min(-0.2, *ends),
         "rows": rows,
     }
-
-
-def verdict(row: Row, chance: float = 0.0) -> str:
-    """What the numbers allow one to say of a method, in a few words.
-
-    Nothing without an interval. With one, a method is clear of chance or of its rival where the
-    interval is and shuffled names of units would hardly do as well.
-    """
-    if row["method"] in YARDSTICKS:
-        return "yardstick"
-    if row["low"] is None:
-        return ""
-    said = [CLEAR if _clear(row, chance) else UNCLEAR if row["p"] <= LEVEL else UNKNOWN]
-    if "minus_pixel" in row:
-        said.append(f"{BESIDE[_side(row['minus_pixel'])]} the pixel kernel")
-    return ", ".join(said)
-
-
-def _clear(row: Row, chance: float) -> bool:
-    return row["low"] is not None and row["low"] > chance and row["p"] <= LEVEL
-
-
-def _side(difference: Row) -> int:
-    """1 where a difference is surely positive, -1 where surely negative, 0 where unknown."""
-    low, high = difference["low"], difference["high"]
-    if low is None or difference.get("p", 0) > LEVEL:
-        return 0
-    return int(low > 0) - int(high < 0)
-
-
-def answer(rows: Sequence[Row], chance: float, leading: Sequence[str]) -> str:
-    """The answer to a chart's question, as far as its intervals carry one.
-
-    Counted are the leading methods: their variants are no further evidence, and rows that are the
-    truth are no methods.
-    """
-    methods = [r for r in rows if r["method"] in leading and not r["method"].startswith(TRUTH)]
-    if not methods:
-        return "No method to judge."
-    if any(row["low"] is None for row in methods):
-        return "Too few queries, halves or groups to say: an interval needs four of each."
-    best = max(methods, key=lambda row: row["value"])
-    sure = [row for row in methods if _clear(row, chance)]
-    if not sure:
-        said = "Not that these numbers could tell: no method is clear of chance."
-    else:
-        share = "Yes, all of them" if sure == methods else f"{len(sure)} of {len(methods)} do"
-        said = f"{share}; {words(best['method'])[0]} best, at {best['value']:.2f}."
-    yardsticks = {row["method"]: row for row in rows}
-    size, blind = yardsticks.get("group_size"), yardsticks.get("query_independent")
-    if size and (sure or _clear(size, chance)):
-        said += _beside_size(best, size)
-    if blind and sure:
-        said += _beside_blind(best, blind)
-    return said
-
-
-def _beside_size(best: Row, size: Row) -> str:
-    """What the size of groups alone reaches, unless the best method surely does better."""
-    side = _side(best["minus_size"])
-    if side > 0:
-        return ""
-    return (
-        f" The size of a group, which knows no model, is {'above' if side else 'level with'} "
-        f"that, at {size['value']:.2f}."
-    )
-
-
-def _beside_blind(best: Row, blind: Row) -> str:
-    """Whether the best method knows more of a query than holds for all; on the same truth."""
-    other, difference = blind["value"], best["minus_blind"]
-    compared = f"({other + difference['value']:.2f} against {other:.2f} on the same truth)"
-    forecast = "a forecast that is the same for every query"
-    if (side := _side(difference)) > 0:
-        return f" It does better than {forecast} {compared}."
-    if side < 0:
-        return (
-            f" {forecast.capitalize()} does better still {compared}, so nothing here may be "
-            "claimed of a single query."
-        )
-    return f" It cannot be told from {forecast} {compared}."
 
 
 def curve_lines(
@@ -194,7 +113,10 @@ def curve_lines(
 def drawn_dag(
     edges: Sequence[tuple[str, str]], made: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Stages in columns, right of all they read, with how many artifacts and seconds they took."""
+    """Stages in columns, right of all they read, with how many artifacts and seconds they took.
+
+    The seconds are None where one of the artifacts has no record.
+    """
     stages = list(dict.fromkeys(row["stage"] for row in made))
     reads = {stage: [b for a, b in edges if a == stage] for stage in stages}
     column: dict[str, int] = {}
@@ -205,7 +127,8 @@ def drawn_dag(
     for stage in stages:
         row = rows[column[stage]] = rows.get(column[stage], -1) + 1
         mine = [m for m in made if m["stage"] == stage]
-        seconds = sum(m["cpu_seconds"] or 0 for m in mine)
+        spent = [m["cpu_seconds"] for m in mine]
+        seconds = None if None in spent else sum(spent)
         nodes[stage] = {"x": column[stage], "y": row, "artifacts": len(mine), "seconds": seconds}
     lines = [(nodes[b], nodes[a]) for a, b in edges if a in nodes and b in nodes]
     return {
@@ -231,23 +154,59 @@ def logo_tables(logo: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         }
 
 
+def sizes(
+    summary: Mapping[str, Any], methods: Sequence[str], measures: Mapping[str, Measure]
+) -> dict[str, dict[str, Any]]:
+    """How each method whose sign means something compares in size with retraining, in its unit."""
+    found: dict[str, dict[str, Any]] = {}
+    for method in methods:
+        measure = measures[method.removesuffix("_summed")]
+        gold = summary["logo"]["judge"] if "calibration" in summary else ""
+        if measure.unit == NATS.unit:
+            gold = gold.replace("logo_", "logo_elbo_")
+        row = summary.get("calibration", {}).get(gold, {}).get(method)
+        if row is not None and measure.signed:
+            found[method] = {**row, "unit": measure.unit, "said": size_verdict(row)}
+    return found
+
+
+def size_of_truth(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The same of another training of the same groups, where there is one."""
+    if "calibration" not in summary:
+        return None
+    found: dict[str, Any] = summary["calibration"][summary["logo"]["judge"]]
+    return found.get("another_training")
+
+
 def costs(
-    made: Sequence[Mapping[str, Any]], *, models: int, groups: int, queries: int
+    made: Sequence[Mapping[str, Any]],
+    *,
+    packs: Mapping[str, Sequence[str]],
+    groups: int,
+    queries: int,
 ) -> Iterable[dict[str, Any]]:
     """What a group and what a query cost by unlearning and by retraining, where it was recorded.
 
-    A retraining costs the mean over all models trained here, however they were packed.
+    ``packs``: pack of models -> the kind of each. A pack's models are trained side by side, so each
+    has an even share of what the pack took.
     """
+    kinds = [kind for of in packs.values() for kind in of]
     for what, stage, prefix, each in (
         ("forget a group", "unlearned", "", groups),
-        ("train a model without a group", "models", "", models),
+        ("train a model without a group", "models", "", kinds.count("logo")),
         ("ask all models that forgot about a query", "measurements", "unlearned-", queries),
         ("ask all models trained without a group about it", "measurements", "logo-", queries),
     ):
         spent = [
-            row["cpu_seconds"]
+            (row["cpu_seconds"], _share(packs[row["name"]]) if stage == "models" else 1.0)
             for row in made
             if row["stage"] == stage and row["name"].startswith(prefix)
         ]
-        if each and spent and None not in spent:
-            yield {"what": what, "each": sum(spent) / each, "all": sum(spent)}
+        known = [seconds * share for seconds, share in spent if share and seconds is not None]
+        if each and known and len(known) == sum(share > 0 for _, share in spent):
+            yield {"what": what, "each": sum(known) / each, "all": sum(known)}
+
+
+def _share(kinds: Sequence[str]) -> float:
+    """The models without a group among those of a pack."""
+    return kinds.count("logo") / len(kinds)

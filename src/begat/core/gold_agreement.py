@@ -38,7 +38,7 @@ def gold_agreement(
         A summary (metric -> method -> value, interval, p and differences from the free rivals);
         each method's rank correlations.
     """
-    truth, table = scores[gold], _judged(scores, gold)
+    truth, table = scores[gold], judged(scores, gold)
     stacked = np.stack(list(table.values()))
     values, deviations = half_samples(
         lambda queries, groups: _agreement(
@@ -58,7 +58,7 @@ def gold_agreement(
     return summary, {method: ranks(score, truth) for method, score in table.items()}
 
 
-def _judged(scores: GroupScores, gold: str) -> dict[str, Float[np.ndarray, "query group"]]:
+def judged(scores: GroupScores, gold: str) -> dict[str, Float[np.ndarray, "query group"]]:
     """The methods, none of which is a truth, and the yardsticks that this truth allows."""
     table = {method: s for method, s in scores.items() if not method.startswith(TRUTH)}
     what, _, which = gold.rpartition("_")

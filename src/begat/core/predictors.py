@@ -32,6 +32,7 @@ class Predictor:
         self.config, self.schedule, self.prediction = config, schedule, prediction
         self.device, self.models = device, len(rows)
         self.rows = rows
+        self.evaluated: Callable[[int], object] = lambda images: None  # called after each batch
 
     @property
     def dtype(self) -> torch.dtype:
@@ -55,6 +56,7 @@ class Predictor:
             classes = None if label is None else label[some].to(self.device)
             output = ask(noisy, time, classes)
             parts.append(predicted_noise(self.schedule, self.prediction, output, noisy, time))
+            self.evaluated(len(noisy))
         return torch.cat(parts).to(x.device)
 
     def network(self, model: int) -> Network:

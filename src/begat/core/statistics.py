@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from scipy.stats import rankdata
+from scipy.stats import false_discovery_control, rankdata
 
 Predicted = Float[np.ndarray, "subset query"]
 Measured = Float[np.ndarray, "subset seed query"]
@@ -23,6 +23,14 @@ def spearman(
 ) -> Float[np.ndarray, "..."]:
     """Rank correlation along the last axis, ties at their mean rank."""
     return correlation(rankdata(a, axis=-1), rankdata(b, axis=-1))
+
+
+def q_values(p_value: Float[np.ndarray, " unit"]) -> Float[np.ndarray, " unit"]:
+    """p-values corrected for their number: the false discovery rate at which each is significant.
+
+    Benjamini and Hochberg 1995; valid under positive dependence.
+    """
+    return false_discovery_control(p_value, method="bh")
 
 
 def error_over_draws(values: Float[np.ndarray, "*rest draw"]) -> Float[np.ndarray, "*rest"]:

@@ -1,6 +1,9 @@
 """The methods in plain words, for whoever has not read the papers, and how to read their scores."""
 
-from dataclasses import dataclass
+import numpy as np
+from jaxtyping import Float, Int
+
+from begat.core.measures import Measure
 
 METHODS = {
     "ensemble_naive": (
@@ -22,7 +25,7 @@ METHODS = {
     ),
     "ekfac": (
         "influence, EK-FAC",
-        "what the loss would do, to first order, if the image left the training sum; the "
+        "a first-order estimate of what the loss would do if the image left the training sum; the "
         "curvature by Kronecker factors with corrected eigenvalues",
     ),
     "kfac": ("influence, K-FAC", "the same with the plain Kronecker factors"),
@@ -30,11 +33,11 @@ METHODS = {
         "influence, group at once",
         "EK-FAC for the whole group, without the curvature that the group itself contributed",
     ),
-    "gradient_dot": ("gradient product", "the same without any curvature"),
-    "trak": ("TRAK", "influence by the gradients' own kernel"),
+    "gradient_dot": ("gradient product", "the same without any curvature: no loss any more"),
+    "trak": ("TRAK", "weights of a regression on the gradients' own kernel: no loss"),
     "dtrak": ("D-TRAK", "the same kernel of another function's gradients; its ranks only matter"),
     "das": ("DAS", "squared kernel weights times the image's loss: magnitudes without a sign"),
-    "tracin": ("TracIn", "products of gradients summed over states along the training"),
+    "tracin": ("TracIn", "products of gradients summed over states along the training: no loss"),
     "retrac": ("Re-TracIn", "the same, each image's gradient brought to length 1"),
     "features_cosine": (
         "same features",
@@ -91,29 +94,31 @@ VARIANTS = {  # endings of names: what they add to the name and to the descripti
 }
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a method's scores are to be read, as its artifact says.
+Sides = tuple[Int[np.ndarray, " highest"], Int[np.ndarray, " lowest"]]
 
-    Attributes:
-        signed: the sign says whether the unit helped or harmed.
-        calibrated: the size is that of a loss, too.
+
+def sides(measure: Measure) -> tuple[str, str]:
+    """What the highest and the lowest scores mean."""
+    return ("helped most", "harmed most") if measure.signed else ("highest", "lowest")
+
+
+def of_each_side(measure: Measure, score: Float[np.ndarray, " unit"], count: int) -> Sides:
+    """The units to show on each side, at most ``count``, the farthest first.
+
+    Where signs mean something a side holds scores of its own sign only, so that no score below 0 is
+    said to have helped: one side may be short, or empty.
     """
+    order = np.argsort(-score, kind="stable")
+    if not measure.signed:
+        return order[:count], order[::-1][:count]
+    return order[score[order] > 0][:count], order[score[order] < 0][::-1][:count]
 
-    signed: bool
-    calibrated: bool
 
-    @property
-    def sides(self) -> tuple[str, str]:
-        """What the highest and the lowest scores mean."""
-        return ("helped most", "stood most in the way") if self.signed else ("highest", "lowest")
-
-    @property
-    def remark(self) -> str:
-        """What alone is meant, in a few words; nothing where sign and size both are."""
-        if not self.signed:
-            return "order only"
-        return "" if self.calibrated else "sign and order only"
+def remark(measure: Measure) -> str:
+    """What alone may be read from a score; nothing where its sign and its size both may."""
+    if not measure.signed:
+        return "order only"
+    return "" if measure.calibrated else "sign and order only"
 
 
 def words(method: str) -> tuple[str, str]:

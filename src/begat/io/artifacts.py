@@ -1,7 +1,9 @@
 """Artifacts on disk: written beside their place and renamed when whole, checked when read.
 
 Three names tell an artifact's state: ``X.zarr`` (whole), ``X.zarr.<pid>.tmp`` (being written; left
-behind by a crash, removed by the next writer) and nothing. The key is written last of all.
+behind by a crash, removed by the next writer) and nothing. The key is written last of all, then the
+manifest (``io.manifests``); all is on the disk before the renaming. Reading compares every file it
+reads with the manifest.
 """
 
 import json
@@ -14,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from begat.errors import BegatError
+from begat.io.keys import file_digest
+from begat.io.manifests import MANIFEST, manifest_of, seal, sync, sync_one
 from begat.io.schema import VERSION, checked, chunks_of, kind_of, schema_of
 
 Block = Mapping[str, np.ndarray]
@@ -23,10 +27,10 @@ ALIGNMENT = 64  # bytes, the longest vector of any CPU
 def stored_attributes(path: Path) -> dict[str, Any] | None:
     """The attributes of an artifact, or None where there is none; needs no Zarr library."""
     try:
-        found: dict[str, Any] = json.loads((path / "zarr.json").read_text())["attributes"]
-    except (FileNotFoundError, NotADirectoryError, KeyError, json.JSONDecodeError):
+        found = json.loads((path / "zarr.json").read_bytes())["attributes"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return found
+    return found if isinstance(found, dict) else None
 
 
 def remove(path: Path) -> None:
@@ -55,8 +59,10 @@ def publish(path: Path, fill: Callable[[Path], None]) -> None:
     try:
         scratch.mkdir()
         fill(scratch)
+        sync(scratch)
         remove(path)
         scratch.rename(path)
+        sync_one(path.parent)
     except OSError as error:
         raise BegatError(f"{path}: could not be written ({error.strerror or error})") from error
     finally:
@@ -69,11 +75,13 @@ def write(
     attributes: Mapping[str, Any],
     blocks: Iterable[Block],
     files: Mapping[str, str] | None = None,
+    sealed: Callable[[str], None] = lambda content: None,
 ) -> None:
     """Write an artifact; every block's arrays are appended along their first axis.
 
     ``attributes`` and ``files`` (texts to lay beside the arrays) are read when the last block has
-    been written, so they may be filled in while the blocks are made.
+    been written, so they may be filled in while the blocks are made. ``sealed`` is called with the
+    content digest before the artifact is put in its place.
 
     Raises:
         BegatError: what the schema does not allow, or a disk that is full; nothing has changed.
@@ -83,6 +91,7 @@ def write(
         _fill(scratch, path, stage, attributes, blocks)
         for name, text in (files or {}).items():
             (scratch / name).write_text(text)
+        sealed(seal(scratch))
 
     publish(path, fill)
 
@@ -131,26 +140,31 @@ class Artifact:
         """Open it.
 
         Raises:
-            BegatError: nothing there, or written under another schema.
+            BegatError: nothing there, damaged, or written under another schema.
         """
-        import zarr
-
-        attributes = stored_attributes(path)
-        if attributes is None:
+        self.path, self.stage = path, stage
+        if not path.is_dir():
             raise BegatError(
                 f"{path}: expected an artifact of {stage}, found none; run `begat run`"
             )
+        files = manifest_of(path)
+        if files is None:
+            raise self._damaged(MANIFEST)
+        self._files, self._compared = files, set[str]()
+        self._compare(["zarr.json"])
+        attributes = stored_attributes(path)
+        if attributes is None:
+            raise self._damaged("zarr.json")
         if attributes.get("schema") != VERSION:
             raise BegatError(
                 f"{path}: expected schema version {VERSION}, found {attributes.get('schema')}; "
                 "run `begat run` to make it anew"
             )
-        self.path, self.stage, self.attributes = path, stage, attributes
-        self._group = zarr.open_group(path, mode="r")
+        self.attributes = attributes
 
     def __contains__(self, name: str) -> bool:
-        """Whether an optional array is there."""
-        return name in self._group
+        """Whether an optional array was written."""
+        return f"{name}/zarr.json" in self._files
 
     def __getitem__(self, name: str) -> np.ndarray:
         """The whole array ``name``.
@@ -165,18 +179,17 @@ class Artifact:
         import zarr
 
         known = schema_of(self.stage).get(kind_of(name))
-        array = self._group.get(name)
-        if known is None or not isinstance(array, zarr.Array):
+        if known is None or name not in self:
             raise BegatError(f"{self.path}: expected an array {name}, found none")
+        self._compare([f"{name}/zarr.json"])
+        array = zarr.open_array(self.path / name, mode="r")
         found = (array.dtype, array.metadata.to_dict().get("dimension_names"))
         if found != (np.dtype(known.dtype), known.axes):
             raise BegatError(
                 f"{self.path}: {name}: expected {known.dtype} over {known.axes}, found "
                 f"{found[0]} over {found[1]}"
             )
-        missing = array.nchunks - len(list((self.path / name).glob("c.*")))
-        if missing > 0:  # Zarr would read it as zeros
-            raise self._damaged(name, f"{missing} chunks missing")
+        self._compare(self._chunks(name, np.arange(array.shape[0])[which] // array.chunks[0]))
         try:
             values = np.asarray(
                 array.oindex[which] if isinstance(which, np.ndarray) else array[which]
@@ -187,6 +200,24 @@ class Artifact:
         except Exception as error:  # codecs raise what they like on damaged bytes
             raise self._damaged(name, error) from error
 
+    def _chunks(self, name: str, along_first: np.ndarray) -> list[str]:
+        """The files of an array's chunks, by their numbers along its first axis."""
+        wanted = {str(n) for n in np.unique(along_first)}
+        first = f"{name}/c."
+        chunks = (f for f in self._files if f.startswith(first))
+        return [f for f in chunks if f.removeprefix(first).partition(".")[0] in wanted]
+
+    def _compare(self, names: Sequence[str]) -> None:
+        """Raise BegatError where a file is not what was written."""
+        for name in names:
+            if name not in self._compared:
+                file = self.path / name
+                if not file.is_file():
+                    raise self._damaged(name, "missing")
+                if file_digest(file) != self._files[name]:
+                    raise self._damaged(name)
+                self._compared.add(name)
+
     def layers(self) -> dict[str, dict[str, np.ndarray]]:
         """All arrays of a stage that holds some for every layer, by layer and name."""
         kinds = schema_of(self.stage)
@@ -195,10 +226,10 @@ class Artifact:
             for layer in self.attributes["layers"]
         }
 
-    def _damaged(self, name: str, error: Exception | str) -> BegatError:
+    def _damaged(self, name: str, why: Exception | str = "not what was written") -> BegatError:
         return BegatError(
-            f"{self.path}: {name}: damaged or incomplete ({' '.join(str(error).split())}); "
-            "remove this directory and run again"
+            f"{self.path}: {name}: damaged ({' '.join(str(why).split())}); run `begat verify`, "
+            "which repairs it or has it made anew"
         )
 
 
@@ -219,6 +250,11 @@ def padded_text(texts: Sequence[str], width: int = 255) -> np.ndarray:
     """Texts as rows of UTF-8 bytes of one width; longer ones keep their end, which tells more."""
     rows = [text.encode()[-width:].ljust(width, b"\0") for text in texts]
     return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, width)
+
+
+def digest_bytes(digests: Sequence[str]) -> np.ndarray:
+    """Hexadecimal sha256 as rows of 32 bytes."""
+    return np.frombuffer(bytes.fromhex("".join(digests)), np.uint8).reshape(-1, 32)
 
 
 def text_of(padded: np.ndarray) -> list[str]:

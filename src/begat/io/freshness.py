@@ -9,13 +9,16 @@ copy nothing but keys decides.
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from begat.io.artifacts import stored_attributes
-from begat.io.job import current
-from begat.io.keys import path_of
+from begat.io.contents import Contents
+from begat.io.keys import Job, path_of
+from begat.io.manifests import Verified
 from begat.io.plan import Plan
 from begat.io.stages import STAGES
+from begat.io.store import Store
 
 OLD = 1_000_000_000  # the age of all that exists (2001)
 OLDER = 1_000  # the age of the marker that says "current" (1970)
@@ -26,16 +29,21 @@ class Freshness:
 
     def __init__(self, plan: Plan, main: bool) -> None:
         """Write markers and set ages, if this is the main process and not one of its children."""
-        self.plan = plan
+        self.plan, self.contents, self.damaged = plan, Contents(plan.root), set[Path]()
         folder = plan.root / ".begat" / "markers"
         self.fresh, self.stale = folder / "current", folder / "stale"
         if not main:
             return
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "parameters").write_text(plan.params["use"])
+        verified = Verified(plan.root)
+        there = (job.path for job in plan.jobs() if (plan.root / job.path).is_dir())
+        self.damaged = {path for path in there if not verified.whole(plan.root / path)}
         self.fresh.touch()
         os.utime(self.fresh, (OLDER, OLDER))
         # New content each time: a newer input is forgiven where its checksum is one seen before.
-        work = {str(j.path): plan.work(j) for j in plan.jobs() if not current(plan, j)}
+        stale = [job for job in plan.jobs() if not self._current(job)]
+        work = {str(job.path): 0 if stored(plan, job) else plan.work(job) for job in stale}
         self.stale.write_text(json.dumps({"at": time.time_ns(), "work": work}))
         for stage in STAGES:  # DVC wants its outputs, even where a run has none of a kind
             (plan.root / path_of(stage, "")).parent.mkdir(parents=True, exist_ok=True)
@@ -45,24 +53,42 @@ class Freshness:
             for existing in (stamp if stamp.exists() else path,):
                 if existing.exists():
                     os.utime(existing, (OLD, OLD))
-        metrics = plan.root / "results" / "metrics.json"
-        if metrics.exists():
-            os.utime(metrics, (OLD, OLD))
 
     def marker(self, stage: str, name: str) -> str:
         """The marker that the rule making this artifact reads, relative to the root."""
-        is_current = current(self.plan, self.plan.job(stage, name))
+        is_current = self._current(self.plan.job(stage, name))
         return str((self.fresh if is_current else self.stale).relative_to(self.plan.root))
 
+    def _current(self, job: Job) -> bool:
+        """Whether an artifact is whole (seen by the main process alone) and what it should be."""
+        return job.path not in self.damaged and self.contents.current(job)
 
-def why(plan: Plan, stage: str, name: str) -> str:
+
+def stored(plan: Plan, job: Job) -> bool:
+    """Whether the store has what a job would make, by the look of it: whole, or model by model."""
+    models = [plan.model_keys[m.name] for m in job.models] if job.stage == "models" else []
+    ways = [[job.key], *([models] if models else [])]
+    return any(all(Store(plan.root).holds(key) for key in keys) for keys in ways)
+
+
+def last_used(root: Path) -> str:
+    """The parameter file of the last start of Snakemake; empty if there was none."""
+    note = root / ".begat" / "markers" / "parameters"
+    return note.read_text(errors="replace") if note.is_file() else ""
+
+
+def why(plan: Plan, job: Job, contents: Contents) -> str:
     """Why an artifact is not current, in a few words; empty where it is."""
-    job = plan.job(stage, name)
     stored = stored_attributes(plan.root / job.path)
     if stored is None:
         return "missing"
+    if contents.attributes(job.path) is None:
+        return "damaged"
     if stored.get("key") == job.key:
-        return ""
+        others, now = contents.others(job, stored), contents.read_by(job)
+        missing = [name for name in others if now.get(name) is None]
+        said = "input missing: " if missing else "input made anew: "
+        return said + _some(missing or others) if others else ""
     return (
         "; ".join(_differences(stored.get("made_from", {}), dict(job.made_from)))
         or "made otherwise"
@@ -81,16 +107,17 @@ def _differences(before: dict, now: dict) -> list[str]:
         if part == "parameters":
             found += [f"{k}: {old.get(k)} -> {new.get(k)}" for k in changed]
         elif changed:
-            some = ", ".join(changed[:3]) + (
-                f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            )
-            found.append(said + some)
+            found.append(said + _some(changed))
     if before.get("schema") != now.get("schema"):
         found.append(f"schema: {before.get('schema')} -> {now.get('schema')}")
     for part in ("models", "rows", "queries", "data", "label"):
         if before.get(part) != now.get(part):
             found.append(f"other {part}")
     return found
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def visible_gpus() -> int:

@@ -1,7 +1,12 @@
 """What the gradient methods read: samples of images and queries, and draws."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
+from torch import Tensor
+from tqdm import tqdm
 
 from begat.core.gradients import Sample
 from begat.core.image_draws import DrawsOf, common_draws, own_draws
@@ -10,11 +15,34 @@ from begat.io.networks import labels_of
 from begat.io.results import joined
 
 
-def training_sample(run: Run, own: Bool[np.ndarray, " image"] | None = None) -> Sample:
-    """All training images, or those that ``own`` marks; numbers are places among all."""
+@dataclass(frozen=True)
+class Watched(Sample):
+    """A sample that moves a bar on as its images are taken."""
+
+    bar: tqdm
+
+    def images(self, some: slice) -> Float[Tensor, "image channel y x"]:
+        """Some of the images, in -1..1."""
+        found = super().images(some)
+        self.bar.update(len(found))
+        return found
+
+    def only(self, chosen: Sequence[int]) -> Sample:
+        """A smaller sample that moves the same bar."""
+        few = super().only(chosen)
+        return Watched(few.pixels, few.label, few.number, self.bar)
+
+
+def training_sample(run: Run, own: Bool[np.ndarray, " image"] | None, bar: tqdm) -> Sample:
+    """All training images, or those that ``own`` marks; numbers are places among all.
+
+    ``bar`` counts how many have been taken, in all passes over them.
+    """
     pixels = run.read("images")["pixels"]
-    whole = Sample(pixels, labels_of(run), range(len(pixels)))
-    return whole if own is None or own.all() else whole.only(np.flatnonzero(own).tolist())
+    found = Sample(pixels, labels_of(run), range(len(pixels)))
+    if own is not None and not own.all():
+        found = found.only(np.flatnonzero(own).tolist())
+    return Watched(found.pixels, found.label, found.number, bar)
 
 
 def query_sample(run: Run) -> Sample:

@@ -4,14 +4,18 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from begat.core.measures import Measure
 from begat.errors import BegatError
-from begat.io.artifacts import Artifact, Block, stored_attributes, write
+from begat.io.artifacts import Artifact, Block, write
+from begat.io.contents import Contents
 from begat.io.keys import Job, path_of
 from begat.io.machine import forbid_tf32
+from begat.io.manifests import Verified
 from begat.io.plan import Plan
 from begat.io.records import record
 from begat.io.store import Store, locked
@@ -32,7 +36,7 @@ class Run:
     def __init__(self, plan: Plan, job: Job) -> None:
         self.plan, self.job, self.params = plan, job, plan.params
         self.root, self.seed = plan.root, plan.params["seed"]
-        self.store = Store(plan.root)
+        self.store, self.contents = Store(plan.root), Contents(plan.root)
         self.pack: list[str] = job.made_from.get("groups") or [m.name for m in job.models]
 
     def section(self, name: str, *without: str) -> dict[str, Any]:
@@ -85,6 +89,7 @@ class Run:
             "seed": self.seed,
             **more,
             "made_from": job.made_from,
+            "read": self.contents.read_by(job),
             "key": job.key,
         }
 
@@ -100,28 +105,43 @@ class Run:
         ``files`` and ``attributes`` as for ``artifacts.write``. With ``keep`` false the store gets
         no copy of the whole (``compute`` keeps the parts itself).
         """
-        path = self.root / self.job.path
-        lock = self.root / ".begat" / "locks" / self.job.key
-        with locked(lock, "another process is at this already; waiting for it"):
-            if self.store.restore(self.job.key, path):
+        path, key = self.root / self.job.path, self.job.key
+        with locked(self.root / ".begat" / "locks" / key, "another process is at this; waiting"):
+            if self.store.restore(key, path, self._read()):
                 print(f"{self.job.path}: taken from the store")
-                return
-            started, spent = time.time(), time.process_time()
-            write(path, self.job.stage, self.attributes(**attributes), self._wanted(compute), files)
-            if keep:
-                self.store.keep(self.job.key, path)
-            device = str(self.__dict__.get("device", "cpu"))
-            spent = time.process_time() - spent
-            record(self.root, self.job, started, spent, device, self.pack)
+            else:
+                started, spent = time.time(), time.process_time()
+
+                def sealed(content: str) -> None:
+                    device = str(self.__dict__.get("device", "cpu"))
+                    used = time.process_time() - spent
+                    record(self.root, self.job, started, used, device, self.pack, content)
+
+                said = self.attributes(**attributes)
+                write(path, self.job.stage, said, self._wanted(compute), files, sealed)
+                if keep:
+                    self.store.keep(key, path)
+            Verified(self.root).note(path)
+
+    def _read(self) -> dict[str, str | None]:
+        """The content digest of everything this job reads.
+
+        Raises:
+            BegatError: something is missing or damaged.
+        """
+        found = self.contents.read_by(self.job)
+        for name, content in found.items():
+            if content is None:
+                raise BegatError(f"{self.job.path}: needs {name}: missing or damaged; run again")
+        return found
 
     def finish_scores(
         self,
         compute: Compute,
-        signed: Mapping[str, bool],
+        methods: Mapping[str, Measure],
         leading: Sequence[str],
         *,
-        group_signed: Mapping[str, bool] | None = None,
-        calibrated: bool = True,
+        group_methods: Mapping[str, Measure] | None = None,
         there: bool = True,
         of_clusters: bool = False,
         **attributes: Any,
@@ -130,22 +150,21 @@ class Run:
 
         Args:
             compute: makes the blocks, one row per method.
-            signed: the methods in their order, and whether a score's sign says helped or harmed.
+            methods: in their order, and what each is measured in.
             leading: the methods to look at first.
-            group_signed: the same for scores of groups, where their methods are others.
-            calibrated: whether a score's size is that of a loss, too.
+            group_methods: the same for scores of groups, where their methods are others.
             there: whether there is anything to compute from.
             of_clusters: whether an image's score is that of all its near-duplicates together, so
                 that each of them counts for its share where scores are summed.
             attributes: what else the artifact says of itself.
         """
-        signed, of_groups = (signed, group_signed or signed) if there else ({}, {})
+        of_images, of_groups = (methods, group_methods or methods) if there else ({}, {})
+        measures = {m: asdict(measure) for m, measure in {**of_images, **of_groups}.items()}
         self.finish(
             compute if there else lambda run: iter(()),
-            methods=list(signed),
+            methods=list(of_images),
             group_methods=list(of_groups),
-            signed={**signed, **of_groups},
-            calibrated=calibrated,
+            measures=measures,
             leading=list(leading) if there else [],
             of_clusters=of_clusters,
             **attributes,
@@ -158,7 +177,7 @@ class Run:
         """
         yield from compute(self)
         now = Plan(self.root, self.params["use"]).job(self.job.stage, self.job.name)
-        if now.key != self.job.key:
+        if now.key != self.job.key or Contents(self.root).read_by(now) != self._read():
             raise BegatError(f"{self.job.path}: {CHANGED}")
 
 
@@ -179,9 +198,3 @@ def main(stage: str, body: Callable[[Run], None]) -> None:
         body(Run(plan, job))
     except BegatError as error:
         sys.exit(f"begat: {error}")
-
-
-def current(plan: Plan, job: Job) -> bool:
-    """Whether the artifact in place carries the key expected of it."""
-    stored = stored_attributes(plan.root / job.path)
-    return stored is not None and stored.get("key") == job.key

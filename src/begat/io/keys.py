@@ -34,7 +34,10 @@ def file_digest(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Job:
-    """One artifact to make: its key, what it is made from, and the artifacts it reads."""
+    """One artifact to make: its key, what it is made from, and the artifacts it reads.
+
+    ``splits``: the models whose rows of the table of splits it reads; if none, it reads all.
+    """
 
     stage: str
     name: str
@@ -42,6 +45,7 @@ class Job:
     inputs: tuple[Name, ...]
     models: tuple[Model, ...] = ()
     queries: tuple[int, int] = (0, 0)
+    splits: tuple[Model, ...] = ()
 
     @cached_property
     def key(self) -> str:

@@ -10,7 +10,9 @@ from begat.core.diffusion import SCHEDULES, Schedule
 from begat.core.roster import Model
 from begat.core.unet import UNetConfig
 from begat.errors import BegatError
-from begat.io.artifacts import Artifact, Block, remove, write
+from begat.io.artifacts import Artifact, Block, write
+from begat.io.checkpoints import trained_together
+from begat.io.contents import part_digest
 from begat.io.job import Run
 from begat.io.pipelines import pipeline_config
 from begat.io.plan import Plan
@@ -54,28 +56,41 @@ def labels_of(run: Run) -> Int[np.ndarray, " image"] | None:
     return run.read("images")["label"] if conditional else None
 
 
-def untrained(run: Run) -> list[Model]:
-    """The models of this pack that no earlier run has trained."""
-    return [m for m in run.job.models if not run.store.has(run.plan.model_keys[m.name])]
+def to_train(run: Run) -> list[Model]:
+    """The models of this pack that no earlier run has trained from what lies here now.
+
+    Where a training of some of them was cut short, those: other shapes would mean other bits.
+    """
+    by_key = {run.plan.model_keys[model.name]: model for model in run.job.models}
+    missing = {
+        key
+        for key, model in by_key.items()
+        if not run.store.has(key, run.contents.read_for((model,)))
+    }
+    for keys in trained_together(run.root) if missing else ():
+        if missing <= set(keys) <= set(by_key):
+            return [by_key[key] for key in keys]
+    return [model for key, model in by_key.items() if key in missing]
 
 
 def keep(run: Run, models: Sequence[Model], trained: Mapping[str, np.ndarray]) -> None:
     """Take trained models into the store, each under its own key."""
     for i, model in enumerate(models):
         key = run.plan.model_keys[model.name]
-        scratch = run.store.folder / f"{key}.zarr"
         arrays = (*ARRAYS, "snapshots") if _followed(run, model) else ARRAYS
-        write(scratch, "models", {"key": key}, [{a: trained[a][i : i + 1] for a in arrays}])
-        run.store.keep(key, scratch)
-        remove(scratch)
+        attributes = {"key": key, "read": run.contents.read_for((model,))}
+        rows = {array: trained[array][i : i + 1] for array in arrays}
+        write(run.store.path(key), "models", attributes, [rows])
 
 
-def kept(run: Run) -> Iterator[Block]:
-    """The models of this pack, one after the other, from the store."""
+def kept(run: Run, digests: dict[str, str]) -> Iterator[Block]:
+    """The models of this pack, one after the other, from the store; notes their digests."""
     for model in run.job.models:
         artifact = Artifact(run.store.path(run.plan.model_keys[model.name]), "models")
         arrays = (*ARRAYS, "snapshots") if _followed(run, model) else ARRAYS
-        yield {array: artifact[array] for array in arrays}
+        rows = {array: artifact[array] for array in arrays}
+        digests[model.name] = part_digest(rows)
+        yield rows
 
 
 def pack_attributes(run: Run) -> dict[str, Any]:

@@ -163,7 +163,7 @@ class Plan(Request):
         packs = [("models", pack) for pack in dict.fromkeys(m.pack for m in models)]
         made_from = {**self._common(stage), "name": name, "inputs": inputs, **more}
         made_from |= {"queries": list(queries)} if queries[1] else {}
-        return Job(stage, name, made_from, (*reads, *packs), models, queries)
+        return Job(stage, name, made_from, (*reads, *packs), models, queries, splits)
 
     def _names(self, stage: str, *kinds: str) -> list[Name]:
         """Artifacts of a stage already planned, those of some kinds of model where given."""

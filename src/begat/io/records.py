@@ -1,6 +1,7 @@
 """What varies between two equal runs: when, where, how long, by which versions, in what shapes."""
 
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -13,20 +14,28 @@ from typing import Any
 
 from begat.io.keys import Job
 from begat.io.machine import fingerprint
+from begat.io.manifests import sync_one
 from begat.io.plan import Plan
 
+RECORDS = Path("results") / "records"  # beside the results, so that they travel together
 PACKAGES = ("begat", "torch", "diffusers", "zarr", "numpy", "snakemake", "dvc")
 BLOCKS = {"network": ("core.predictors", "BATCH"), "gradient": ("core.gradients", "EXAMPLES")}
 
 
 def _path(root: Path, job: Job) -> Path:
-    return root / ".begat" / "records" / f"{job.key}.json"
+    return root / RECORDS / f"{job.key}.json"
 
 
 def record(
-    root: Path, job: Job, started: float, computing: float, device: str, pack: Sequence[str]
+    root: Path,
+    job: Job,
+    started: float,
+    computing: float,
+    device: str,
+    pack: Sequence[str],
+    content: str,
 ) -> None:
-    """Note how a job was done that has just been finished by this process.
+    """Note how a job was done that this process is about to finish.
 
     ``cpu_seconds`` is all that the process took, ``computing`` the part after its start-up. The
     machine, the pack and the sizes of blocks decide the last bits of what came out: other shapes
@@ -37,10 +46,14 @@ def record(
         started, computing: when [s since 1970], and how long the CPU was busy [s].
         device: where the process computed.
         pack: the models or groups that were computed side by side.
+        content: the content digest of what came out.
     """
     cuda = sys.modules["torch"].cuda if "torch" in sys.modules else None
     used = resource.getrusage(resource.RUSAGE_SELF)
     found = {
+        "stage": job.stage,
+        "name": job.name,
+        "content": content,
         "commit": _commit(root),
         "versions": {package: version(package) for package in PACKAGES},
         "python": platform.python_version(),
@@ -58,7 +71,19 @@ def record(
     }
     path = _path(root, job)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1) + "\n")
+    scratch = path.with_suffix(f".{os.getpid()}.tmp")
+    scratch.write_text(json.dumps(found, indent=1) + "\n")
+    sync_one(scratch)
+    scratch.replace(path)
+
+
+def recorded(root: Path, job: Job) -> dict[str, Any]:
+    """What is recorded of a job; nothing where there is no record, or a damaged one."""
+    try:
+        found = json.loads(_path(root, job).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _blocks(job: Job) -> dict[str, int]:
@@ -72,15 +97,15 @@ def provenance(plan: Plan) -> list[dict[str, Any]]:
     """Every artifact with its key and what is recorded of its making (None where nothing is)."""
     rows = []
     for job in plan.jobs():
-        path = _path(plan.root, job)
-        known = json.loads(path.read_text()) if path.is_file() else {}
+        known = recorded(plan.root, job)
+        versions = known.get("versions")
         fields = ("started", "seconds", "cpu_seconds", "peak_memory", "device", "commit")
         rows.append(
             {
                 "stage": job.stage,
                 "name": job.name,
                 "key": job.key,
-                "torch": known.get("versions", {}).get("torch"),
+                "torch": versions.get("torch") if isinstance(versions, dict) else None,
                 **{field: known.get(field) for field in fields},
             }
         )

@@ -1,12 +1,13 @@
 """What a job takes from the results it reads: training sets, losses, scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from begat.core.measures import Measure
 from begat.core.membership import even_shares
 from begat.core.roster import Model
-from begat.core.words import Reading
+from begat.io.artifacts import text_of
 from begat.io.job import Run
 
 
@@ -34,6 +35,12 @@ def losses(run: Run, kind: str) -> np.ndarray:
     return found.reshape(-1, seeds, *found.shape[1:])
 
 
+def redrawn(run: Run, prefix: str) -> dict[str, np.ndarray]:
+    """What was drawn again by the models of a kind: all arrays of the counterfactuals' schema."""
+    arrays = ("factual", "pixels", "unit", "distance")
+    return {array: joined(run, "counterfactuals", array, prefix) for array in arrays}
+
+
 def image_scores(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """Every method's scores of images, with their p-values where it has some."""
     found = {}
@@ -58,6 +65,20 @@ def additive_scores(run: Run) -> dict[str, np.ndarray]:
     return found
 
 
+def group_parts(run: Run) -> Iterator[tuple[list[str], list[str], dict[str, np.ndarray]]]:
+    """Of every artifact of scores: its methods for images, for groups, and what groups need of it.
+
+    Image scores are as they may be summed (``additive_scores``).
+    """
+    additive = additive_scores(run)
+    for scores in run.scores():
+        arrays = {n: scores[n] for n in ("group_score", "group_uncertainty") if n in scores}
+        methods = scores.attributes["methods"]
+        if "score" in scores:
+            arrays["score"] = np.stack([additive[m] for m in methods])
+        yield methods, scores.attributes["group_methods"], arrays
+
+
 def group_p_values(run: Run) -> dict[str, np.ndarray]:
     """The p-values of groups, of the methods that have some."""
     found: dict[str, np.ndarray] = {}
@@ -66,13 +87,32 @@ def group_p_values(run: Run) -> dict[str, np.ndarray]:
     return found
 
 
-def readings(run: Run) -> dict[str, Reading]:
-    """How every method's scores are to be read, of images and of groups."""
+def measures(run: Run) -> dict[str, Measure]:
+    """What every method's scores are measured in, of images and of groups."""
     return {
-        method: Reading(signed, scores.attributes["calibrated"])
+        method: Measure(**measure)
         for scores in run.scores()
-        for method, signed in scores.attributes["signed"].items()
+        for method, measure in scores.attributes["measures"].items()
     }
+
+
+def query_names(run: Run) -> list[str]:
+    """What every query is called, its group in brackets; empty where it has no name of its own."""
+    names, groups = list[str](), list[str]()
+    for part in run.reads("queries"):
+        blank = [""] * len(part["label"])
+        names += text_of(part["name"]) if "name" in part else blank
+        groups += text_of(part["group"]) if "group" in part else blank
+    both = zip(names, groups, strict=True)
+    return [f"{name} ({group})" if group else name for name, group in both]
+
+
+def kinds_of_packs(run: Run) -> dict[str, list[str]]:
+    """The kind of every model, by the pack that it is trained in."""
+    packs = dict[str, list[str]]()
+    for model in run.plan.models:
+        packs.setdefault(model.pack, []).append(model.kind)
+    return packs
 
 
 def leading(run: Run) -> list[str]:

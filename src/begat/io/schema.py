@@ -11,7 +11,7 @@ import numpy as np
 
 from begat.errors import BegatError
 
-VERSION = 2
+VERSION = 3
 CHUNK_BYTES = 16 << 20
 
 
@@ -30,17 +30,19 @@ def _array(dtype: str, axes: str, unit: str, **more: bool) -> Array:
     return Array(dtype, tuple(axes.split()), unit, **more)
 
 
+TEXT = "UTF-8, padded with zeros"
 PIXEL = "model range, -1 to 1"
 LOSS = "squared noise error, mean over pixels"
 UNLEARNING = ("forget_loss", "forget_rise", "retain_loss", "retain_drift")
-SCORE = "difference of loss, without the unit minus with it"
+SCORE = "of each method, in the attribute measures"
 
 SCHEMAS: Mapping[str, Mapping[str, Array]] = {
     "images": {
         "pixels": _array("uint8", "image channel y x", "level, 0 to 255"),
         "member_of": _array("bool", "group image", "membership"),
-        "name": _array("uint8", "image character", "UTF-8, padded with zeros"),
-        "sha256": _array("uint8", "image byte", "digest of the pixels"),
+        "name": _array("uint8", "image character", TEXT),
+        "sha256": _array("uint8", "image byte", "sha256 of repr(shape), then of the pixels' bytes"),
+        "file_sha256": _array("uint8", "image byte", "sha256 of the file (of a digit's CSV row)"),
         "copy_of": _array("int32", "image", "first image with the same pixels"),
         "cluster": _array("int32", "image", "first image of the near-duplicates"),
         "label": _array("int32", "image", "class, -1 for none"),
@@ -77,6 +79,10 @@ SCHEMAS: Mapping[str, Mapping[str, Array]] = {
         "pixels": _array("float32", "query channel y x", PIXEL),
         "noise": _array("float32", "query step channel y x", "standard normal"),
         "label": _array("int32", "query", "class, -1 for none"),
+        "name": _array("uint8", "query character", TEXT),
+        "group": _array("uint8", "query character", f"its groups, joined by '; '; {TEXT}"),
+        "condition": _array("uint8", "query character", f"name of its class; {TEXT}"),
+        "file_sha256": _array("uint8", "query byte", "sha256 of the file, zeros if generated"),
     },
     "measurements": {
         "loss": _array("float32", "model query draw", LOSS),

@@ -1,47 +1,38 @@
 """What has been computed once, by key: ``.begat/store/<key>``, hard-linked with the results.
 
-DVC deletes a stage's results before it runs the stage's command, and a run may be killed or asked
-for more models. Whatever the store holds is put back instead of being computed again. Every entry
-carries the digest of each of its files, so damaged bytes are noticed and computed anew.
+A run may be killed, asked for more models, or for parameters that were asked for before. Whatever
+the store holds is put back instead of being computed again, if it is whole and was computed from
+the very bits that lie in the results now.
 """
 
 import fcntl
-import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from begat.errors import BegatError
-from begat.io.artifacts import publish, remove
-from begat.io.keys import file_digest
+from begat.io.artifacts import publish, remove, stored_attributes
+from begat.io.manifests import MANIFEST, OTHERS, damage
 
-MANIFEST = "manifest.json"
+Read = Mapping[str, str | None]  # the content digest of everything a result was computed from
 
 
 def _link_tree(source: Path, target: Path) -> None:
-    """Copy a directory by hard links, by bytes where the file system has none."""
+    """Copy an artifact by hard links, by bytes where the file system has none."""
 
     def link(a: str, b: str) -> str:
         try:
-            os.link(a, b)
+            os.link(os.path.realpath(a), b)
         except OSError:
             shutil.copy2(a, b)
         return b
 
-    shutil.copytree(source, target, copy_function=link, dirs_exist_ok=True)
-
-
-def file_digests(folder: Path) -> dict[str, str]:
-    """The sha256 of every file below ``folder``, by its path there."""
-    found = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        if path.name != ".snakemake_timestamp":
-            found[path.relative_to(folder).as_posix()] = file_digest(path)
-    return found
+    ignore = shutil.ignore_patterns(*OTHERS)
+    shutil.copytree(source, target, copy_function=link, dirs_exist_ok=True, ignore=ignore)
 
 
 class Store:
@@ -50,36 +41,32 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.folder = root / ".begat" / "store"
 
-    def has(self, key: str) -> bool:
-        """Whether a result with this key lies here, whole and undamaged."""
-        entry = self.folder / key
-        try:
-            manifest = json.loads((entry / MANIFEST).read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+    def holds(self, key: str) -> bool:
+        """Whether there is an entry for this key, in whatever state."""
+        return (self.path(key) / MANIFEST).is_file()
+
+    def has(self, key: str, read: Read) -> bool:
+        """Whether a result with this key lies here undamaged, computed from the same bits."""
+        entry = self.path(key)
+        if not os.path.lexists(entry):
             return False
-        if file_digests(entry / "artifact") == manifest:
-            return True
-        print(f"begat: {entry}: damaged, computed anew", file=sys.stderr)
-        remove(entry)
-        return False
+        if damage(entry):
+            print(f"begat: {entry}: damaged, computed anew", file=sys.stderr)
+            remove(entry)
+            return False
+        return (stored_attributes(entry) or {}).get("read") == read
 
     def path(self, key: str) -> Path:
         """Where the artifact with this key lies in the store."""
-        return self.folder / key / "artifact"
+        return self.folder / key
 
     def keep(self, key: str, artifact: Path) -> None:
         """Take a finished artifact into the store."""
+        publish(self.path(key), lambda scratch: _link_tree(artifact, scratch))
 
-        def fill(scratch: Path) -> None:
-            _link_tree(artifact, scratch / "artifact")
-            (scratch / "artifact" / ".snakemake_timestamp").unlink(missing_ok=True)
-            (scratch / MANIFEST).write_text(json.dumps(file_digests(artifact)))
-
-        publish(self.folder / key, fill)
-
-    def restore(self, key: str, artifact: Path) -> bool:
-        """Put the artifact with this key in its place, if it is here."""
-        if not self.has(key):
+    def restore(self, key: str, artifact: Path, read: Read) -> bool:
+        """Put the artifact with this key in its place, if ``has`` says that it is here."""
+        if not self.has(key, read):
             return False
         publish(artifact, lambda scratch: _link_tree(self.path(key), scratch))
         return True
@@ -96,7 +83,7 @@ class Store:
 
     def forget(self, key: str) -> None:
         """Remove one entry."""
-        remove(self.folder / key)
+        remove(self.path(key))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Vision networks that a person names: from timm, or a file that torch.export wrote."""
+"""Vision networks of timm, by name; their weights from timm's hub or from a safetensors file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,35 +7,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from begat.errors import BegatError
+from begat.errors import BegatError, brief
+from begat.io.weights import read_weights
+
+KEY = "scores_features.network"
 
 
-def named_network(name: str, root: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """The network called ``timm:NAME`` or ``file:PATH``; takes RGB images in -1..1 of any size.
+def named_network(
+    name: str, weights: Path | None, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """timm's network of this name, without its classifier; takes RGB images in -1..1 of any size.
 
-    timm fetches weights from its hub if they are not cached: naming one asks for that.
+    A file that torch.export or TorchScript wrote is not accepted: it is a program, which loading it
+    would run. timm gives the architecture, and a safetensors file holds numbers only.
+
+    Args:
+        name: a name in ``timm.list_models()``, optionally with a tag (``resnet18.a1_in1k``).
+        weights: their safetensors file; without one, timm fetches its own from its hub, if they
+            are not cached.
+        device: where the network runs.
 
     Raises:
-        BegatError: timm is not installed or knows no such model; the file is no exported network.
+        BegatError: timm is not installed or knows no such network; weights that do not fit it.
     """
-    source, _, what = name.partition(":")
-    return (_from_timm if source == "timm" else _from_file)(what, root, device)
-
-
-def _from_timm(what: str, root: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
     try:
         import timm
     except ImportError:
-        raise BegatError(
-            f"scores_features.network: timm:{what} needs timm: pip install timm"
-        ) from None
+        raise BegatError(f"{KEY}: timm:{name} needs timm: pip install timm") from None
     try:
-        network = timm.create_model(what, pretrained=True, num_classes=0).eval().to(device)
+        network = timm.create_model(name, pretrained=weights is None, num_classes=0)
     except Exception as error:  # timm and its hub raise what they like
-        raise BegatError(
-            f"scores_features.network: timm:{what}: {' '.join(str(error).split())}"
-        ) from None
+        raise BegatError(f"{KEY}: timm:{name}: {brief(error)}") from None
     wanted = network.pretrained_cfg
+    if weights:
+        _fill(network, weights, wanted.get("classifier"))
+    network = network.eval().to(device)
     mean, std = (torch.tensor(wanted[k], device=device).view(3, 1, 1) for k in ("mean", "std"))
 
     def ask(image: Tensor) -> Tensor:
@@ -46,14 +52,15 @@ def _from_timm(what: str, root: Path, device: torch.device) -> Callable[[Tensor]
     return ask
 
 
-def _from_file(what: str, root: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
-    path = root / what
-    if not path.is_file():
-        raise BegatError(f"{path}: expected a network exported by torch.export, found no file")
+def _fill(network: nn.Module, path: Path, classifier: str | tuple[str, ...] | None) -> None:
+    """Load weights that fit the network exactly, but for those of the classifier it has not."""
+    unused = (classifier,) if isinstance(classifier, str) else classifier or ()
+    weights = {
+        name: tensor
+        for name, tensor in read_weights(path).items()
+        if not any(name.startswith(f"{layer}.") for layer in unused)
+    }
     try:
-        exported = torch.export.load(path)
-    except Exception as error:  # torch raises what it likes on other files
-        said = " ".join(str(error).split())
-        raise BegatError(f"{path}: expected a network exported by torch.export: {said}") from None
-    network: nn.Module = exported.module().to(device)
-    return network
+        network.load_state_dict(weights)
+    except RuntimeError as error:  # names every weight that is missing, in excess or of other shape
+        raise BegatError(f"{path}: {brief(error)}") from None

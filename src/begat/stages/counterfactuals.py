@@ -1,6 +1,6 @@
 """What would have been drawn from the same noise, had the ensemble never seen a unit."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ def redraw(
     steps: int,
     clip: bool,
     strength: float,
+    watch: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
 ) -> Float[np.ndarray, "query slot channel y x"]:
     """Each query drawn by several parts of the ensemble, all following the query's noise.
 
@@ -47,6 +48,7 @@ def redraw(
         drawn: whether the queries were generated.
         sampler, steps, clip: as the queries were drawn.
         strength: see above.
+        watch: passes the slots on one by one, to show how far this is.
     """
     schedule = predictor.schedule
     times = sampling_timesteps(schedule.timesteps, steps, 1.0 if drawn else strength)
@@ -64,7 +66,7 @@ def redraw(
         return sample(predict, noise, schedule, times, sampler, clip)
 
     slots = torch.tensor(members).unbind(1)
-    return torch.stack([drawn_by(asked) for asked in slots], 1).numpy()
+    return torch.stack([drawn_by(asked) for asked in watch(slots)], 1).numpy()
 
 
 def drawn_by_all(

@@ -29,7 +29,7 @@ def encode(
             cluster, and chains of them too.
 
     Yields:
-        The arrays of the ``images`` schema, but for ``name`` and ``label``.
+        The arrays of the ``images`` schema, but for ``name``, ``file_sha256`` and ``label``.
     """
     thumbnails: list[Float[np.ndarray, "image feature"]] = []
     digests: list[bytes] = []

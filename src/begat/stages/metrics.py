@@ -1,6 +1,6 @@
 """How well scores predict what retraining does, how well anything could, and how sure that is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from begat.core.agreement import chance
+from begat.core.calibration import calibration
 from begat.core.forecasts import (
     GroupScores,
     ImageScores,
@@ -16,7 +17,7 @@ from begat.core.forecasts import (
     group_sizes,
     image_forecasts,
 )
-from begat.core.gold_agreement import gold_agreement
+from begat.core.gold_agreement import gold_agreement, judged
 from begat.core.removals import Units, false_attribution, nearest_images, radius
 from begat.core.statistics import Measured
 from begat.core.subset_agreement import subset_agreement
@@ -90,6 +91,12 @@ def evaluate(
     golds = [gold for gold in GOLDS if gold in group_scores]
     if golds:
         summary["logo"] = {"judge": golds[0], "chance": chance(len(member_of))}
+        judges = [golds[0], golds[0].replace("logo_", "logo_elbo_")]
+        summary["calibration"] = {
+            gold: calibration(judged(group_scores, gold), group_scores[gold], name=gold, **how)
+            for gold in judges
+            if gold in group_scores
+        }
     for gold in golds:
         size = group_sizes(member_of, len(group_scores[gold]))
         rows = {**group_scores, "group_size": size}
@@ -100,29 +107,21 @@ def evaluate(
     return summary, tables
 
 
-def headline(summary: Summary, leading: Sequence[str]) -> Summary:
-    """The few numbers to compare runs by: the leading methods, and what bounds them.
-
-    Args:
-        summary: from ``evaluate``.
-        leading: the methods to report.
-    """
+def headline(summary: Summary) -> Summary:
+    """The few numbers to compare runs by, of a summary from ``evaluate``, and what bounds them."""
 
     def brief(rows: Summary) -> dict[str, float]:
         values = {name: row["value"] for name, row in rows.items()}
         return {name: round(v, 4) for name, v in values.items() if v is not None}
 
-    def led(rows: Summary) -> Summary:
-        return {method: rows[method] for method in leading if method in rows}
-
     found: Summary = {}
     for name in ("lds", "group_lds"):
         if name in summary:
             bounds = {part: summary[name][part] for part in ("ceiling",) if part in summary[name]}
-            found[name] = brief(led(summary[name]["methods"]) | bounds)
+            found[name] = brief(summary[name]["methods"] | bounds)
     if "logo" in summary:
         judged = summary["logo"][summary["logo"]["judge"]]
-        found |= {f"logo_{part}": brief(led(judged[part])) for part in ("spearman", "top1")}
+        found |= {f"logo_{part}": brief(judged[part]) for part in ("spearman", "top1")}
     for name in ("groups_redrawn", "images_redrawn"):
         if name in summary:
             rate = summary[name]["false_attribution"]["pixel_nearest"]

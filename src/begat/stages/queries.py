@@ -38,7 +38,7 @@ def draw(
     A conditional model draws its classes in turn.
 
     Returns:
-        The arrays of the ``queries`` schema.
+        Of the ``queries`` schema ``pixels``, ``noise`` and ``label``.
     """
     config = predictor.config
     shape = (config.image_channels, config.sample_size, config.sample_size)
@@ -68,7 +68,8 @@ def own(
     """A person's images as queries, with noise to redraw them from.
 
     Returns:
-        The arrays of the ``queries`` schema; ``noise`` is what their counterfactuals start from.
+        Of the ``queries`` schema ``pixels``, ``noise`` and ``label``; their counterfactuals start
+        from ``noise``.
     """
     shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
     tensors = noise_tensors(sampler, sampling_timesteps(timesteps, steps))

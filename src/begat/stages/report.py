@@ -12,10 +12,22 @@ from jaxtyping import Bool, Float, Int, UInt8
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from begat.core.charts import charts, costs, curve_lines, drawn_dag, logo_tables
-from begat.core.words import Reading, words
+from begat.core.charts import (
+    charts,
+    costs,
+    curve_lines,
+    drawn_dag,
+    logo_tables,
+    size_of_truth,
+    sizes,
+)
+from begat.core.measures import Measure
+from begat.core.statistics import q_values
+from begat.core.verdicts import verdict
+from begat.core.words import of_each_side, remark, sides, words
 
 THUMBNAIL = 64  # px; larger images are shown at this size
+FALSE_DISCOVERIES = 0.1  # the share of false ones among images called significant
 
 
 @dataclass
@@ -46,7 +58,9 @@ class Evidence:
     ``curves``: kind of model -> training loss ``[model, step]``.
     ``made``: one line per artifact: stage, name, key, seconds, device and so on.
     ``edges``: (stage, stage it reads).
-    ``readings``: how every method's scores, of images or of groups, are to be read.
+    ``measures``: what every method's scores, of images or of groups, are measured in.
+    ``query_names``: name and group of each query, empty where it has none.
+    ``packs``: pack of models -> the kind of each model in it.
     ``leading``: the methods to look at first; the others are their variants.
     ``within``: share of each image in the group that unlearning names first, if it was asked.
     ``weight_profile``: share of the ELBO's weight in equal stretches of time, if it was.
@@ -59,11 +73,12 @@ class Evidence:
     member_of: Bool[np.ndarray, "group image"]
     units: int
     queries: Float[np.ndarray, "query channel y x"]
+    query_names: Sequence[str]
     image_scores: Mapping[
         str, tuple[Float[np.ndarray, "query image"], Float[np.ndarray, "query image"] | None]
     ]
     group_methods: Sequence[str]
-    readings: Mapping[str, Reading]
+    measures: Mapping[str, Measure]
     leading: Sequence[str]
     group_score: Float[np.ndarray, "method query group"]
     group_uncertainty: Float[np.ndarray, "method query group"]
@@ -73,6 +88,7 @@ class Evidence:
     slots: Mapping[str, Sequence[str]]
     summary: Mapping[str, Any]
     curves: Mapping[str, Float[np.ndarray, "model step"]]
+    packs: Mapping[str, Sequence[str]]
     params: Mapping[str, Any]
     made: Sequence[Mapping[str, Any]]
     edges: Sequence[tuple[str, str]]
@@ -94,20 +110,24 @@ def page(evidence: Evidence, queries: int, top: int) -> str:
     gallery = Gallery()
     shown = range(min(queries, len(evidence.queries)))
     kinds = {kind: len(losses) for kind, losses in evidence.curves.items()}
-    sizes = dict(
-        models=sum(kinds.values()), groups=len(evidence.groups), queries=len(evidence.queries)
-    )
+    number = dict(groups=len(evidence.groups), queries=len(evidence.queries))
     return environment.get_template("report.html").render(
         e=evidence,
         words=words,
+        remark=remark,
+        sides=sides,
         zip=zip,
+        false_discoveries=FALSE_DISCOVERIES,
+        opened=why_open(evidence),
+        sizes=sizes(evidence.summary, evidence.group_methods, evidence.measures),
+        size_of_truth=size_of_truth(evidence.summary),
         cards=[card(evidence, query, top, gallery) for query in shown],
         agreement=list(charts(evidence.summary, evidence.leading)),
         logo=list(logo_tables(evidence.summary.get("logo", {}))),
         redrawn=evidence.summary,
         curves=curve_lines(evidence.curves),
         kinds=kinds,
-        costs=list(costs(evidence.made, **sizes)),
+        costs=list(costs(evidence.made, packs=evidence.packs, **number)),
         dag=drawn_dag(evidence.edges, evidence.made),
         parameters=parameter_rows(evidence.params),
         pictures=gallery.pictures,
@@ -118,17 +138,11 @@ def card(evidence: Evidence, query: int, top: int, gallery: Gallery) -> dict[str
     """One query: its picture, its groups by method, its images by method, its counterfactuals."""
     return {
         "number": query,
+        "title": f"query {query}: {evidence.query_names[query]}".rstrip(": "),
         "picture": gallery.add(f"q{query}", _bytes(evidence.queries[query])),
         "groups": [group_row(evidence, row, query) for row in in_order(evidence)],
         "images": [
-            {
-                "method": method,
-                "reading": evidence.readings[method],
-                "open": method == most_trusted(evidence),
-                "highest": image_row(evidence, method, query, top, gallery, -1),
-                "lowest": image_row(evidence, method, query, top, gallery, +1),
-            }
-            for method in evidence.image_scores
+            image_rows(evidence, method, query, top, gallery) for method in evidence.image_scores
         ],
         "within": within_row(evidence, query, top, gallery),
         "redrawn": [redrawn_row(evidence, kind, query, gallery) for kind in evidence.redrawn],
@@ -144,6 +158,17 @@ def most_trusted(evidence: Evidence) -> str:
     )
 
 
+def why_open(evidence: Evidence) -> str:
+    """Why the images of one method are shown at once, and how far that one can be believed."""
+    method, agreed = most_trusted(evidence), evidence.summary.get("lds", {}).get("methods", {})
+    name = words(method)[0]
+    if method not in agreed:
+        return f"Open: {name}; no method was checked on images."
+    said = verdict({"method": method, **agreed[method]})
+    said = said or "too few queries or halves to tell that from chance"
+    return f"Open: {name}, which agrees best with retraining: {said}."
+
+
 def in_order(evidence: Evidence) -> list[int]:
     """The rows that stand for their method first, the truth before all."""
     methods, truth = evidence.group_methods, "logo_retrained"
@@ -154,16 +179,19 @@ def in_order(evidence: Evidence) -> list[int]:
 
 
 def group_row(evidence: Evidence, row: int, query: int) -> dict[str, Any]:
-    """One method's group scores of one query, with the strength of colour each deserves."""
+    """One method's group scores of one query, with the strength of colour each deserves.
+
+    Where the sign means something it chooses the colour; else only scores above the mean have one.
+    """
     score, spread = evidence.group_score[row, query], evidence.group_uncertainty[row, query]
-    centred = score - score.mean()
-    scale = np.abs(centred).max() or 1.0
     power = int(np.floor(np.log10(np.abs(score).max()))) if score.any() else 0
     method = evidence.group_methods[row]
-    p_value = evidence.group_p.get(method)
+    p_value, measure = evidence.group_p.get(method), measure_of(evidence, method)
+    shade = score if measure.signed else np.maximum(score - score.mean(), 0)
+    scale = np.abs(shade).max() or 1.0
     return {
         "method": method,
-        "remark": evidence.readings[method.removesuffix("_summed")].remark,
+        "measure": measure,
         "leads": method in evidence.leading,
         "power": power,
         "cells": [
@@ -172,11 +200,17 @@ def group_row(evidence: Evidence, row: int, query: int) -> dict[str, Any]:
                 "spread": float(u) / 10.0**power,
                 "shade": float(c / scale),
                 "best": bool(i == score.argmax()),
+                "colour": "above" if not measure.signed else "helped" if c > 0 else "harmed",
                 "p": None if p_value is None else float(p_value[query, i]),
             }
-            for i, (s, u, c) in enumerate(zip(score, spread, centred, strict=True))
+            for i, (s, u, c) in enumerate(zip(score, spread, shade, strict=True))
         ],
     }
+
+
+def measure_of(evidence: Evidence, method: str) -> Measure:
+    """What a row is measured in; a sum over images in what the images are."""
+    return evidence.measures[method.removesuffix("_summed")]
 
 
 def groups_with_a_class(
@@ -191,20 +225,33 @@ def groups_with_a_class(
     return [g for g, of in enumerate(member_of) if any(of[images].all() for images in classes)]
 
 
-def image_row(
-    evidence: Evidence, method: str, query: int, top: int, gallery: Gallery, order: int
-) -> list[dict[str, Any]]:
-    """The training images with a query's highest (order -1) or lowest (+1) scores."""
-    score, p_value = evidence.image_scores[method]
-    chosen = np.argsort(order * score[query], kind="stable")[:top]
-    return [
-        {
-            **image_cell(evidence, int(i), gallery),
-            "score": float(score[query, i]),
-            "p": None if p_value is None else float(p_value[query, i]),
-        }
-        for i in chosen
+def image_rows(
+    evidence: Evidence, method: str, query: int, top: int, gallery: Gallery
+) -> dict[str, Any]:
+    """The training images on both sides of a method's scores, and how many are significant."""
+    scores, p_values = evidence.image_scores[method]
+    score, measure = scores[query], evidence.measures[method]
+    p = None if p_values is None else p_values[query]
+    q = None if p is None else q_values(p)
+    sides = [
+        [
+            {
+                **image_cell(evidence, int(i), gallery),
+                "score": float(score[i]),
+                "p": None if p is None else float(p[i]),
+                "q": None if q is None else float(q[i]),
+            }
+            for i in side
+        ]
+        for side in of_each_side(measure, score, top)
     ]
+    return {
+        "method": method,
+        "measure": measure,
+        "open": method == most_trusted(evidence),
+        "sides": sides,
+        "significant": None if q is None else int((q <= FALSE_DISCOVERIES).sum()),
+    }
 
 
 def image_cell(evidence: Evidence, image: int, gallery: Gallery) -> dict[str, Any]:
@@ -230,9 +277,14 @@ def within_row(evidence: Evidence, query: int, top: int, gallery: Gallery) -> li
 
 
 def redrawn_row(evidence: Evidence, kind: str, query: int, gallery: Gallery) -> dict[str, Any]:
-    """What the whole ensemble draws from the query's noise, and what it draws without each unit."""
-    found, slots = evidence.redrawn[kind], evidence.slots[kind]
+    """What the whole ensemble draws from the query's noise, and what it draws without each unit.
+
+    The farthest is marked, but not where groups move it no further than codes that no group holds.
+    """
+    excess = evidence.summary.get("groups_redrawn", {}).get("excess")
     of_groups = kind == "group_member"
+    blind = of_groups and excess is not None and not (excess["low"] or 0) > 0
+    found, slots = evidence.redrawn[kind], evidence.slots[kind]
     named = [slot for slot in range(len(slots)) if found["unit"][query, slot] >= 0]
     farthest = max(named, key=lambda slot: found["distance"][query, slot])
     drawn = []
@@ -247,11 +299,11 @@ def redrawn_row(evidence: Evidence, kind: str, query: int, gallery: Gallery) -> 
                 "why": "" if of_groups else slots[slot],
                 "removed": None if of_groups else gallery.add(f"i{unit}", evidence.pixels[unit]),
                 "distance": float(found["distance"][query, slot]),
-                "farthest": slot == farthest,
+                "farthest": slot == farthest and not blind,
             }
         )
     factual = gallery.add(f"{kind}{query}", _bytes(found["factual"][query]))
-    return {"groups": of_groups, "factual": factual, "drawn": drawn}
+    return {"groups": of_groups, "factual": factual, "drawn": drawn, "marked": not blind}
 
 
 def parameter_rows(params: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -11,9 +11,10 @@ from begat.core.denoisers import Denoiser, answer
 from begat.core.distances import cosine_to_all
 from begat.core.gradients import Sample, blocks_of
 from begat.core.image_draws import DrawsOf
+from begat.core.measures import COSINE
 from begat.errors import BegatError
 
-METHODS = ["features_cosine"]
+METHODS = {"features_cosine": COSINE}
 BATCH = 256  # images per network call; a matter of speed and rounding only
 Features = Float[np.ndarray, "image feature"]
 

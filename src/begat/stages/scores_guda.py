@@ -9,16 +9,17 @@ from jaxtyping import Bool, Float, Int, UInt8
 from begat.core.diffusion import Schedule, diffuse
 from begat.core.draws import shared_draws
 from begat.core.elbo import nats
+from begat.core.measures import LOSS, NATS
 from begat.core.noise import torch_generator
 from begat.core.statistics import error_over_draws
 from begat.core.targets import likelihoods
 from begat.errors import BegatError
 
-METHODS = {  # and whether the sign says helped or harmed: less the mean it says more or less so
-    "guda_loss": True,
-    "guda_elbo": True,
-    "guda_loss_centred": False,
-    "guda_elbo_centred": False,
+METHODS = {
+    "guda_loss": LOSS,
+    "guda_elbo": NATS,
+    "guda_loss_centred": LOSS.centred,
+    "guda_elbo_centred": NATS.centred,
 }
 Losses = Float[np.ndarray, "group query draw"]
 

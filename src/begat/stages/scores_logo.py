@@ -4,16 +4,18 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from begat.core.elbo import nats
+from begat.core.measures import LOSS, NATS, Measure
 from begat.core.statistics import error_over_draws
 
 TRAININGS = ["retrained", "paired", "independent"]
 Differences = Float[np.ndarray, "group seed query draw"]
 
 
-def methods(seeds: int) -> list[str]:
-    """The rows that so many trainings per group give: in loss, then in nats."""
+def methods(seeds: int) -> dict[str, Measure]:
+    """The rows that so many trainings per group give, and what they measure."""
     some = TRAININGS if seeds > 1 else TRAININGS[:1]
-    return [f"logo_{name}" for name in some] + [f"logo_elbo_{name}" for name in some]
+    in_nats = {f"logo_elbo_{name}": NATS for name in some}
+    return {f"logo_{name}": LOSS for name in some} | in_nats
 
 
 def score(

@@ -8,9 +8,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from begat.core.distances import cosine_to_all, distance_to_nearest_other, rms_to_all
+from begat.core.measures import COSINE, NEGATIVE_DISTANCE, SIMILARITY
 from begat.errors import BegatError
 
-METHODS = ["pixel_rbf", "pixel_cosine", "pixel_nearest"]
+METHODS = {
+    "pixel_rbf": SIMILARITY,
+    "pixel_cosine": COSINE,
+    "pixel_nearest": NEGATIVE_DISTANCE,
+}
 
 
 def similarity(

@@ -16,9 +16,10 @@ from begat.core.gradients import EXAMPLES, Sample, image_gradients
 from begat.core.image_draws import DrawsOf
 from begat.core.influence import query_gradients
 from begat.core.layers import covered_layers
+from begat.core.measures import NORMALISED_PRODUCT, STEP_PRODUCT
 from begat.errors import BegatError
 
-METHODS = ["tracin", "retrac"]
+METHODS = {"tracin": STEP_PRODUCT, "retrac": NORMALISED_PRODUCT}
 
 
 def score(

@@ -12,10 +12,15 @@ from begat.core.gradients import EXAMPLES, Sample, image_gradients, image_losses
 from begat.core.image_draws import DrawsOf, unmirrored
 from begat.core.kernels import das, weights
 from begat.core.layers import Layer, covered_layers
+from begat.core.measures import KERNEL_WEIGHT, UNSIGNED_KERNEL_WEIGHT, WEIGHTED_LOSS
 from begat.core.projections import Projection
 
 Method = Literal["trak", "dtrak", "das"]
-SIGNED = {"trak": True, "dtrak": False, "das": False}  # see core.kernels: the others only rank
+METHODS = {  # see core.kernels
+    "trak": KERNEL_WEIGHT,
+    "dtrak": UNSIGNED_KERNEL_WEIGHT,
+    "das": WEIGHTED_LOSS,
+}
 # what is differentiated on the images' side and on the queries'
 FUNCTIONS = {"trak": ("training", "noise"), "dtrak": ("square", "square"), "das": ("mean", "mean")}
 

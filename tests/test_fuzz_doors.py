@@ -1,0 +1,270 @@
+"""Random damage to what a person brings: it is used or refused in one line, and nothing else.
+
+``BEGAT_FUZZ`` examples of each, other ones every time; without it a few hundred, always the same.
+"""
+
+import contextlib
+import io
+import json
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import save
+from small import ATTENTIVE
+
+from begat.errors import BegatError
+from begat.io.artifacts import padded_text, text_of
+from begat.io.datasets import check_groups, index, pixels
+from begat.io.pictures import decode
+from begat.io.pipelines import check_pipeline, pipeline_digest, pipeline_row
+from begat.io.weights import read_weights
+
+pytestmark = pytest.mark.fuzz
+
+ASKED = dict(source="folder", path="data/images", size=4, channels=1, resize="stretch")
+LISTED = {**ASKED, "path": "data/list.csv"}
+PARAMS = {
+    "images": {"size": 8, "channels": 3},
+    "diffusion": {"schedule": "linear", "timesteps": 50, "prediction": "epsilon"},
+    "unet": {"conditional": False},
+}
+EXAMPLES = os.environ.get("BEGAT_FUZZ")
+COSTLY = 10  # how many cheap examples cost as much as building a network
+
+
+def fuzzed(share=1):
+    examples = int(EXAMPLES or 200) // share
+    return settings(
+        max_examples=examples,
+        derandomize=EXAMPLES is None,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@contextlib.contextmanager
+def refused_in_one_line():
+    """Nothing but success or a BegatError of one printable line."""
+    said = "one printable line"
+    try:
+        yield
+    except BegatError as error:
+        said = str(error)
+    assert said.isprintable()
+    assert 10 < len(said) < 3000
+
+
+@st.composite
+def damaged(draw, content):
+    """Bytes with a few of them changed, inserted, removed, or cut off."""
+    found = bytearray(content)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, max(len(found) - 1, 0)))
+        kind = draw(st.sampled_from(["change", "insert", "remove", "cut", "repeat"]))
+        if kind == "change" and found:
+            found[at] = draw(st.integers(0, 255))
+        elif kind == "insert":
+            found[at:at] = draw(st.binary(max_size=8))
+        elif kind == "remove":
+            del found[at : at + draw(st.integers(1, 40))]
+        elif kind == "cut":
+            del found[at:]
+        else:
+            found[at:at] = found[at : at + draw(st.integers(1, 40))]
+    return bytes(found)
+
+
+ODD = st.sampled_from(
+    [
+        "",
+        " ",
+        "\0",
+        "a\nb",
+        "../x",
+        "/etc/passwd",
+        ".",
+        "..",
+        "é",
+        "\ud800",
+        "'",
+        '"',
+        ",",
+        "~",
+        "x" * 300,
+        "y" * 140_000,
+        "a\rb",
+    ]
+)
+WORDS = st.text(max_size=8) | ODD
+NAMES = st.sampled_from(["a.png", "g/b.png", "./a.png", "g/../a.png", "g", "fifo", "gone"]) | WORDS
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | WORDS
+STRUCTURES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def saved(kind, size=(4, 4), mode="RGB"):
+    buffer = io.BytesIO()
+    values = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(values).convert(mode).save(buffer, kind, exif=exif)
+    return buffer.getvalue()
+
+
+IMAGES = [
+    saved(kind, mode=mode)
+    for kind, mode in [("PNG", "RGB"), ("PNG", "P"), ("PNG", "LA"), ("JPEG", "L"), ("WEBP", "RGB")]
+]
+
+
+@contextlib.contextmanager
+def project():
+    """A folder with two images, a pipe and no more."""
+    with TemporaryDirectory() as folder:
+        images = Path(folder) / "data" / "images"
+        (images / "g").mkdir(parents=True)
+        (images / "a.png").write_bytes(IMAGES[0])
+        (images / "g" / "b.png").write_bytes(IMAGES[1])
+        os.mkfifo(Path(folder) / "data" / "fifo")
+        yield Path(folder)
+
+
+def used(root, asked):
+    dataset = index(asked, root)
+    check_groups(dataset)
+    assert len(list(pixels(dataset, asked))) == len(dataset.names)
+    assert not {*"\n\r\x1b"} & {*"".join(padded_names(dataset))}
+
+
+def padded_names(dataset):
+    """All names and groups, as they come back from an artifact."""
+    return text_of(padded_text([*dataset.names, *dataset.groups]))
+
+
+ROWS = st.lists(st.tuples(NAMES, WORDS, WORDS) | st.lists(WORDS, max_size=4), max_size=5)
+
+
+@fuzzed()
+@given(rows=ROWS, quote=st.sampled_from(["", '"']), end=st.sampled_from(["\n", "\r\n"]))
+def test_a_manifest_of_odd_cells(rows, quote, end):
+    table = [("path", "g", "condition"), *rows]
+    lines = [",".join(f"{quote}{cell}{quote}" for cell in row) for row in table]
+    with project() as root, refused_in_one_line():
+        text = end.join(lines).encode(errors="surrogatepass")
+        (root / "data" / "list.csv").write_bytes(text)
+        used(root, LISTED)
+
+
+@fuzzed()
+@given(text=damaged(b"path,artist,condition\nimages/a.png,Ada,cat\nimages/g/b.png,Bo,dog\n"))
+def test_a_damaged_manifest(text):
+    with project() as root, refused_in_one_line():
+        (root / "data" / "list.csv").write_bytes(text)
+        used(root, LISTED)
+
+
+@fuzzed()
+@given(content=st.sampled_from(IMAGES).flatmap(damaged), channels=st.sampled_from([1, 3]))
+def test_a_damaged_image(content, channels):
+    with refused_in_one_line():
+        found = decode(Path("a.png"), content, 4, channels, "crop")
+        assert found.shape == (channels, 4, 4)
+
+
+@fuzzed()
+@given(
+    name=st.binary(min_size=1, max_size=12)
+    | st.sampled_from([b".png", b"a.gif", b"b", b"\xff.png", b"a\nb.png"])
+)
+def test_a_file_of_any_name_among_images(name):
+    with project() as root, refused_in_one_line():
+        with contextlib.suppress(OSError, ValueError):  # no name of a file
+            place = os.fsencode(root / "data" / "images")
+            Path(os.fsdecode(os.path.join(place, name))).write_bytes(IMAGES[2])
+        used(root, ASKED)
+
+
+@fuzzed()
+@given(data=st.data())
+def test_a_damaged_memory_of_digests_changes_nothing(data):
+    with project() as root:
+        memory, expected = root / ".begat" / "digests.json", index(ASKED, root)
+        sound = memory.read_bytes()
+        memory.write_bytes(data.draw(damaged(sound)))
+        assert index(ASKED, root) == expected
+        memory.write_text(json.dumps(data.draw(STRUCTURES)))
+        assert index(ASKED, root) == expected
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    """A directory with an untrained pipeline."""
+    place = tmp_path_factory.mktemp("pipeline")
+    network = UNet2DModel(**ATTENTIVE.diffusers_arguments())
+    DDPMPipeline(network, DDPMScheduler(50)).save_pretrained(place)
+    return place
+
+
+CONFIGURATIONS = ("unet/config.json", "scheduler/scheduler_config.json")
+
+
+@contextlib.contextmanager
+def replaced(path, content):
+    before = path.read_bytes()
+    path.write_bytes(content)
+    yield
+    path.write_bytes(before)
+
+
+@fuzzed()
+@given(data=st.data(), part=st.sampled_from(CONFIGURATIONS))
+def test_a_damaged_configuration_of_a_pipeline(data, part, pipeline):
+    content = data.draw(damaged((pipeline / part).read_bytes()))
+    with replaced(pipeline / part, content), refused_in_one_line():
+        check_pipeline(pipeline, PARAMS, 5)
+        pipeline_digest(pipeline)
+
+
+@fuzzed()
+@given(data=st.data(), part=st.sampled_from(CONFIGURATIONS), value=STRUCTURES)
+def test_any_value_in_a_configuration_of_a_pipeline(data, part, value, pipeline):
+    written = json.loads((pipeline / part).read_bytes())
+    key = data.draw(st.sampled_from(sorted(written)) | WORDS)
+    content = json.dumps({**written, key: value}).encode()
+    for text in (content, json.dumps(value).encode()):
+        with replaced(pipeline / part, text), refused_in_one_line():
+            check_pipeline(pipeline, PARAMS, 5)
+
+
+@fuzzed(COSTLY)
+@given(data=st.data(), value=STRUCTURES)
+def test_any_value_in_the_configuration_of_a_network_that_is_built(data, value, pipeline):
+    written = json.loads((pipeline / "unet" / "config.json").read_bytes())
+    key = data.draw(st.sampled_from(sorted(written)))
+    content = json.dumps({**written, key: value}).encode()
+    with replaced(pipeline / "unet" / "config.json", content), refused_in_one_line():
+        check_pipeline(pipeline, PARAMS, 5)
+        assert np.isfinite(pipeline_row(pipeline)).all()
+
+
+@fuzzed()
+@given(content=damaged(save({"a": torch.ones(2, 3), "b": torch.zeros(4)})))
+def test_a_damaged_file_of_weights(content):
+    with TemporaryDirectory() as folder, refused_in_one_line():
+        (Path(folder) / "w.safetensors").write_bytes(content)
+        assert all(
+            tensor.isfinite().all()
+            for tensor in read_weights(Path(folder) / "w.safetensors").values()
+        )
