@@ -40,7 +40,7 @@ console = Console()
 REPORT = Path("results/report/index.html")
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool | None) -> None:
     if wanted:
         print(f"begat {importlib.metadata.version('begat')}")
         raise typer.Exit
@@ -49,9 +49,9 @@ def _version(wanted: bool) -> None:
 @commands.callback()
 def options(
     version: Annotated[
-        bool,
+        bool | None,
         typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
-    ] = False,
+    ] = None,
 ) -> None:
     """What no single command is asked."""
 
