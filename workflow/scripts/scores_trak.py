@@ -13,7 +13,7 @@ from begat.io.results import trains_on
 from begat.io.trained import denoiser_of, row_of
 from begat.stages.scores_trak import METHODS, score
 
-PASSES = len(SIGNED) + 1  # over the images: one for each method, one for the losses DAS divides by
+PASSES = len(METHODS) + 1  # over the images: one for each method, one for the losses DAS divides by
 
 
 def compute(run: Run) -> Iterator[Block]:
