@@ -92,7 +92,7 @@ class Plan(Request):
                 found = sampling * (2 + asked["top"] + asked["random"])
             case _:
                 found = 0
-        return found + STARTING
+        return round(found) + STARTING
 
     # -- what each stage is made from ---------------------------------------------------------
 
