@@ -9,6 +9,7 @@ from tqdm import tqdm
 from begat.core.influence import CENTRE
 from begat.core.membership import groups_seen, mean_over_trained
 from begat.io.artifacts import Block
+from begat.io.curvature import by_layer
 from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
 from begat.io.results import trains_on
@@ -31,7 +32,7 @@ def body(run: Run) -> None:
         for model, own, groups in zip(run.job.models, trained_on, seen, strict=True):
             factors = run.read("factors", model.name)
             denoiser = denoiser_of(run, row_of(run, model))
-            what = denoiser, factors.layers(), training_sample(run, own, bar), queries, draws
+            what = denoiser, by_layer(factors), training_sample(run, own, bar), queries, draws
             how = {"norms": factors.attributes["norms"], "storage": asked["storage"]}
             how |= {"share": own.mean(), "member_of": member_of[:, own]}
             best_of, arrays = best(wanted, score(*what, wanted, **how))
