@@ -1,4 +1,4 @@
-"""Runs campaigns of faults and prints how many were passed: ``PYTHONPATH=tests python -m faults``."""
+"""Runs campaigns of faults and prints how many passed: ``PYTHONPATH=tests python -m faults``."""
 
 import argparse
 import json

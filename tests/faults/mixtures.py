@@ -11,7 +11,7 @@ from faults.scene import Scene, Trial, artifacts
 
 
 def parts(root: Path) -> dict[str, list[Path]]:
-    """All that may be lost, by kind; the store's entries of single models are a kind of their own."""
+    """All that may be lost, by kind; the store's single models are a kind of their own."""
     models = {root / ".begat" / "store" / key for key in Plan(root).model_keys.values()}
     entries = sorted((root / ".begat" / "store").iterdir())
     return {

@@ -1,8 +1,7 @@
-"""What all campaigns share: an undisturbed run, copies of it to mistreat, and what must hold after."""
+"""What all campaigns share: an undisturbed run, a copy of it to damage, and what must hold after."""
 
 import hashlib
 import json
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ import numpy as np
 from engines.workspace import ENVIRONMENT, Workspace
 from PIL import Image
 
-from begat.io.keys import digest, path_of
+from begat.io.keys import digest
 
 SMALLER: tuple[tuple[str, str, object], ...] = (
     *(("images", key, value) for key, value in (("source", "folder"), ("limit", 0))),
@@ -153,23 +152,24 @@ def artifacts(root: Path) -> list[Path]:
 def mixtures(root: Path) -> Iterator[str]:
     """Artifacts that are not what their manifests say, or were made from what lies there no more.
 
-    Told from the files alone, by none of the code that is under test but the digest of a mapping.
+    Read from the files alone, by none of the code that is under test but the digest of a mapping.
     """
+    lying, reads = dict[str, str](), dict[str, Mapping[str, str]]()
     for path in artifacts(root):
+        name = path.relative_to(root).as_posix()
         try:
             manifest = json.loads((path / "manifest.json").read_text())
-            read = json.loads((path / "zarr.json").read_text())["attributes"]["read"]
-            files = {n: d for n, d in file_digests(path, ".").items() if n != "manifest.json"}
-            if manifest != {"digest": digest(files), "files": files}:
-                yield f"{path.relative_to(root)}: not what its manifest says"
-            yield from _foreign(root, path, read)
+            attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+            reads[name] = attributes["read"]
         except (OSError, ValueError, KeyError) as error:
-            yield f"{path.relative_to(root)}: unreadable ({error!r})"
-
-
-def _foreign(root: Path, path: Path, read: Mapping[str, str]) -> Iterator[str]:
-    for name, value in read.items():
-        source = root / path_of(*re.split("/", name, maxsplit=1))
-        there = source / "manifest.json"
-        if not there.is_file() or json.loads(there.read_text())["digest"] != value:
-            yield f"{path.relative_to(root)}: made from another {name}"
+            yield f"{name}: unreadable ({error!r})"
+            continue
+        files = {n: d for n, d in file_digests(path, ".").items() if n != "manifest.json"}
+        if manifest != {"digest": digest(files), "files": files}:
+            yield f"{name}: not what its manifest says"
+        parts = {attributes["name"]: manifest["digest"], **attributes.get("digests", {})}
+        lying |= {f"{attributes['stage']}/{part}": value for part, value in parts.items()}
+    for name, read in reads.items():
+        others = [part for part, value in read.items() if lying.get(part) != value]
+        if others:
+            yield f"{name}: made from another {others[0]}"
