@@ -10,6 +10,7 @@ from reference import words_of_weight
 
 from begat.core.codes import (
     CODES,
+    MOST_DRAWN,
     capacity,
     check_codes,
     code_blocks,
@@ -48,6 +49,10 @@ def _possible(code, units, members):
     except BegatError:
         return False
     return True
+
+
+def test_random_codes_of_the_most_members_can_be_drawn():
+    check_codes(random_codes(0, "x", 100, MOST_DRAWN))
 
 
 def test_random_codes_use_every_word_when_all_are_needed():
@@ -96,11 +101,13 @@ def test_orthogonal_codes_recover_additive_effects_exactly():
 @pytest.mark.parametrize(
     ("code", "units", "members", "message"),
     [
-        ("random", 71, 8, "71 units need more members: 8 have only 70 codes"),
+        ("random", 71, 8, "71 units need 9 to 66 members, found 8"),
         ("nested", 71, 8, "71 units need an even number of at least 10 members, found 8"),
         ("nested", 20, 9, "even number of at least 6 members, found 9"),
-        ("hadamard", 11, 12, "11 units need a multiple of 16 members, found 12"),
-        ("hadamard", 12, 12, "12 units need a multiple of 16 members, found 12"),
+        ("random", 71, 68, "71 units need 9 to 66 members, found 68"),
+        ("hadamard", 11, 12, r"11 units need a multiple of 16 members \(16\), found 12"),
+        ("hadamard", 12, 40, r"12 units need a multiple of 16 members \(32 or 48\), found 40"),
+        ("hadamard", 5000, 12, "5000 units are too many for hadamard codes; use nested"),
         ("hadamard", 3, 4, "hadamard codes need at least 4 units, found 3"),
     ],
 )

@@ -55,9 +55,38 @@ CONDITIONAL = {"unet__conditional": True}
 def test_nested_kinds_of_groups_are_refused_for_group_coded_members_alone(root):
     columns = {"artist": artist, "movement": movement}
     message = "expected 6 members to train on group 'artist: .*', as its code says, found"
-    with pytest.raises(BegatError, match=f"splits.group_members: {message}"):
+    with pytest.raises(BegatError, match=f"params.yaml: splits.group_members: {message}"):
         requested(root, columns, splits__group_members=12)
     assert requested(root, columns).dataset.groups[-1] == "movement: z"
+
+
+def test_errors_of_a_request_name_the_parameter_file(root):
+    columns = {"artist": artist}
+    with pytest.raises(BegatError, match=r"^params.yaml: splits.group_members \(group_code"):
+        requested(root, columns, splits__group_members=9, splits__group_code="hadamard")
+
+
+def test_fewer_than_two_groups_leave_no_member_to_draw_queries(root):
+    changes = dict(splits__group_members=12, queries__drawn_by="group_member")
+    assert requested(root, {"artist": artist}, **changes)
+    with pytest.raises(BegatError, match="queries.drawn_by: expected models that splits asks for"):
+        requested(root, {}, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(queries__count=5_000, queries__block=4), "at least 5, so that 5000 .* 1000 blocks"),
+        (
+            dict(queries__count=1_000, queries__block=1, splits__members=9_960),
+            "at least 10, so that 1000 queries make at most 100 blocks, found 1",
+        ),
+    ],
+)
+def test_so_many_blocks_that_a_plan_takes_minutes_are_refused(root, changes, message):
+    request = requested(root, {"artist": artist}, **changes)
+    with pytest.raises(BegatError, match=f"params.yaml: queries.block: expected {message}"):
+        request.blocks  # noqa: B018
 
 
 def test_an_overlap_that_leaves_every_group_images_of_its_own_is_allowed(root):

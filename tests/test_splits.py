@@ -1,12 +1,18 @@
 """Who trains on what: every kind's promise, and requests that cannot be met."""
 
+import math
+
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis.extra import numpy as drawn
+from small import ROOT
 
+from begat.core.codes import capacity, code_blocks, fitting_members
 from begat.core.membership import check_exposure, groups_seen
-from begat.core.roster import check_request, roster
+from begat.core.nulls import residual_directions, unused_codes
+from begat.core.roster import check_request, fitted, roster
 from begat.errors import BegatError
 from begat.stages.splits import encode
 
@@ -137,15 +143,23 @@ def test_other_seeds_make_other_splits():
 @pytest.mark.parametrize(
     ("changes", "groups", "message"),
     [
-        (dict(members=4), 5, "splits.members: 40 units need an even number of at least 8"),
-        (dict(members=4, code="random"), 5, "splits.members: 40 units need more members"),
-        (dict(group_members=6), 5, "splits.group_members: 5 units need a multiple of 8"),
-        (dict(), 0, "splits.group_members: expected 0, as there are only 0 units"),
-        (dict(group_members=0), 1, r"splits.logo: expected 0, as the dataset has 1 group"),
+        (dict(members=4), 5, r"splits.members \(code: nested\): .* even number of at least 8"),
         (
-            dict(group_halves=11),
+            dict(members=4, code="random"),
             5,
-            "splits.group_halves: expected at most 10, the number of ways to keep 2 of 5 units",
+            r"splits.members \(code: random\): 40 units need 8 to 66 members, found 4",
+        ),
+        (
+            dict(group_members=12),
+            5,
+            r"splits.group_members \(group_code: hadamard\): 5 units need a multiple of 8 members "
+            r"\(8 or 16\), found 12",
+        ),
+        (dict(logo=100, full=100, group_members=0), 100, "1 to 10000 models in all, found 10130"),
+        (
+            dict(full=0, members=0, group_members=0, logo=0, halves=0, group_halves=0),
+            5,
+            "splits: expected 1 to 10000 models in all, found 0",
         ),
         (dict(logo=2), 5, "splits.full: expected at least splits.logo=2 seeds"),
     ],
@@ -153,6 +167,42 @@ def test_other_seeds_make_other_splits():
 def test_impossible_requests_are_refused_before_anything_runs(changes, groups, message):
     with pytest.raises(BegatError, match=message):
         check_request({**REQUEST, **changes}, IMAGES, groups)
+
+
+@pytest.mark.parametrize("groups", [0, 1, 2, 3, 4, 5, 7, 10, 11, 30, 1000])
+@pytest.mark.parametrize("images", [40, 924, 50_000])
+def test_any_number_of_images_and_groups_is_fitted_to_a_request_that_can_be_met(images, groups):
+    splits = yaml.safe_load((ROOT / "params.yaml").read_text())["splits"]
+    found = fitted(splits, images, groups)
+    check_request(found, images, groups)
+    assert found["members"] == {40: 16, 924: 16, 50_000: 20}[images]
+    assert found["group_members"] == (0 if groups < 2 else 14 if groups == 1000 else 12)
+    assert found["group_code"] == ("hadamard" if 7 <= groups <= 10 else "nested")
+    assert found["group_halves"] == {0: 0, 1: 0, 2: 2, 3: 3, 4: 6}.get(groups, 10)
+    assert found["logo"] == (2 if groups > 1 else 0)
+
+
+@pytest.mark.parametrize("groups", range(2, 12))
+def test_what_was_fitted_can_be_encoded_and_leaves_codes_or_directions_unused(groups):
+    splits = yaml.safe_load((ROOT / "params.yaml").read_text())["splits"]
+    found = fitted(splits, IMAGES, groups)
+    member_of = np.arange(IMAGES) % groups == np.arange(groups)[:, None]
+    codes = encoded(member_of, **found)[1]["group_member_code"]
+    if found["group_code"] == "hadamard":
+        assert len(residual_directions(codes)) > 0
+    else:
+        blocks = code_blocks("nested", *codes.shape)
+        assert len(unused_codes(np.random.default_rng(0), codes, blocks, 20)) > 0
+
+
+@pytest.mark.parametrize(("units", "members"), [(2, 2), (6, 4), (70, 8), (924, 12), (924, 0)])
+def test_a_fitted_code_has_a_word_that_no_unit_holds(units, members):
+    found = fitting_members(units, members)
+    assert math.prod(map(capacity, code_blocks("nested", units, found))) > units
+
+
+def test_splits_that_fit_stay_as_they_are():
+    assert fitted(REQUEST, IMAGES, GROUPS) == REQUEST
 
 
 def test_a_model_left_with_nothing_is_refused():

@@ -1,28 +1,26 @@
 """What a person types: ``begat run``, ``top``, ``show``, ``status``, ``export``, ``clean``."""
 
+import importlib.metadata
 import json
+import shlex
 import subprocess
 import sys
 import webbrowser
 from collections.abc import Sequence
-from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
-from begat.core.measures import Measure
-from begat.core.words import of_each_side, remark, sides
-from begat.errors import BegatError
+from begat import top as tops
+from begat.errors import BegatError, brief
 from begat.io.contents import Contents
-from begat.io.freshness import why
-from begat.io.job import Run
+from begat.io.freshness import last_used, why
 from begat.io.keys import Job
 from begat.io.plan import Plan
-from begat.io.results import image_scores, measures, query_names
 from begat.io.stages import STAGES
 from begat.io.store import Store, only_run
 from begat.io.tidy import damaged, repair, tidy
@@ -42,6 +40,32 @@ console = Console()
 REPORT = Path("results/report/index.html")
 
 
+def _version(wanted: bool | None) -> None:
+    if wanted:
+        print(f"begat {importlib.metadata.version('begat')}")
+        raise typer.Exit
+
+
+@commands.callback()
+def options(
+    version: Annotated[
+        bool | None,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = None,
+) -> None:
+    """What no single command is asked."""
+
+
+def planned(use: str | None) -> Plan:
+    """The plan of a parameter file; a hint where the last run was of another than is taken here."""
+    plan = Plan(Path.cwd(), use)
+    last = last_used(plan.root)
+    if use is None and last not in ("", plan.params["use"]):
+        said = f"the last run was of {brief(last)} (--use {brief(shlex.quote(last))})"
+        print(f"begat: this is about {brief(plan.params['use'])}; {said}", file=sys.stderr)
+    return plan
+
+
 @commands.command(epilog="Example: [bold]begat run models --cores 8[/bold]")
 def run(
     stages: Annotated[
@@ -54,6 +78,8 @@ def run(
     use: Use = None,
 ) -> None:
     """Do what is not up to date, by Snakemake."""
+    if unknown := [stage for stage in stages or [] if stage not in STAGES]:
+        raise BegatError(f"{brief(unknown[0])}: expected a stage: {', '.join(STAGES)}")
     plan = Plan(Path.cwd(), use)
     with only_run(plan.root):
         tidy(plan)
@@ -80,70 +106,11 @@ def top(
     use: Use = None,
 ) -> None:
     """Show the units with the highest and the lowest scores for a query, by method."""
-    plan = Plan(Path.cwd(), use)
-    results = Run(plan, plan.job("report", "all"))
-    names, tables = _group_scores(results) if groups else _image_scores(results)
-    if method is not None and method not in tables:
-        raise BegatError(f"--method {method}: expected one of {', '.join(tables)}")
-    asked = len(next(iter(tables.values()))[0])
-    if not 0 <= query < asked:
-        raise BegatError(f"--query {query}: expected a number from 0 to {asked - 1}")
-    how = measures(results)
-    title = f"query {query}: {query_names(results)[query]}".rstrip(": ")
-    console.print(title, highlight=False, markup=False)
-    for name in [method] if method else tables:
-        score, p_value = (None if t is None else t[query] for t in tables[name])
-        assert score is not None
-        _print_top(name, how[name.removesuffix("_summed")], names, score, p_value, count)
-
-
-def _image_scores(
-    results: Run,
-) -> tuple[list[str], dict[str, tuple[np.ndarray, np.ndarray | None]]]:
-    dataset = results.plan.dataset
-    of = [", ".join(dataset.groups[g] for g in member) for member in dataset.membership]
-    names = [f"{name} ({g})" if g else name for name, g in zip(dataset.names, of, strict=True)]
-    return names, image_scores(results)
-
-
-def _group_scores(
-    results: Run,
-) -> tuple[list[str], dict[str, tuple[np.ndarray, np.ndarray | None]]]:
-    aggregated = results.read("aggregated")
-    rows = zip(aggregated.attributes["methods"], aggregated["score"], strict=True)
-    return list(results.plan.dataset.groups), {method: (score, None) for method, score in rows}
-
-
-def _print_top(
-    method: str,
-    measure: Measure,
-    names: list[str],
-    score: np.ndarray,
-    p_value: np.ndarray | None,
-    count: int,
-) -> None:
-    from begat.core.statistics import q_values  # SciPy takes a second
-
-    title = f"{method} ({remark(measure)})" if remark(measure) else method
-    table = Table(title=title, title_justify="left", title_style="bold")
-    columns = {"score": [f"{value:+.3g}" for value in score]}
-    if p_value is not None:
-        columns |= {
-            "p": [f"{p:.3f}" for p in p_value],
-            "q": [f"{q:.2f}" for q in q_values(p_value)],
-        }
-    for side in sides(measure):
-        table.add_column(side)
-        for column in columns:
-            table.add_column(column, justify="right")
-    rows = list(zip_longest(*of_each_side(measure, score, count))) or [(None, None)]
-    for number, pair in enumerate(rows):
-        empty = ["" if number else "none", *[""] * len(columns)]
-        cells = [
-            empty if u is None else [names[u], *(c[u] for c in columns.values())] for u in pair
-        ]
-        table.add_row(*chain.from_iterable(cells))
-    console.print(table)
+    results, missing = tops.what_is_there(planned(use))
+    if missing:
+        said = ", ".join(f"{name} ({brief(reason, 60)})" for name, reason in missing.items())
+        print(f"begat: without what `begat run` is to make: {said}", file=sys.stderr)
+    tops.print_query(console, results, query, groups, method, count)
 
 
 @commands.command(epilog="Example: [bold]begat show --path[/bold]")
@@ -167,7 +134,7 @@ def status(
     use: Use = None,
 ) -> None:
     """Say which artifacts are current, stale or missing, and why."""
-    plan = Plan(Path.cwd(), use)
+    plan = planned(use)
     if models:
         for model in plan.models:
             print(model.name)
@@ -180,9 +147,10 @@ def status(
         colour = {"current": "green", "stale": "yellow", "missing": "red"}[state]
         table.add_row(
             str(path.relative_to("results")),
-            f"[{colour}]{state}[/{colour}]",
-            reason if state == "stale" else "",
+            Text(state, colour),
+            Text(reason if state == "stale" else ""),
         )
+    console.print(Text(f"{brief(plan.params['use'])}: {len(plan.models)} models"))
     console.print(table)
     outdated = [str(path) for path, reason in reasons.items() if reason]
     if strict and (spoiled := damaged(plan)):
@@ -207,7 +175,7 @@ def verify(use: Use = None) -> None:
     What the store still holds is put back. What it does not is removed, so that the next run makes
     it anew; this and what is missing or stale makes the command fail.
     """
-    plan = Plan(Path.cwd(), use)
+    plan = planned(use)
     with only_run(plan.root):
         found = damaged(plan)
         repaired = [repair(plan, job) for job, _ in found]
@@ -233,7 +201,7 @@ def export(
     """Write a trained model as a diffusers pipeline."""
     from begat.io.export import export as write
 
-    write(Plan(Path.cwd(), use), model, weights, target)
+    write(planned(use), model, weights, target)
     print(target.resolve())
 
 
@@ -243,7 +211,7 @@ def clean(
     use: Use = None,
 ) -> None:
     """Drop from the store (.begat/store) what the present parameters no longer ask for."""
-    plan, store = Plan(Path.cwd(), use), Store(Path.cwd())
+    plan, store = planned(use), Store(Path.cwd())
     wanted = {job.key for job in plan.jobs()} | set(plan.model_keys.values())
     gone = {key: size for key, size in store.entries().items() if key not in wanted}
     for key in [] if dry_run else gone:

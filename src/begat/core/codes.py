@@ -17,6 +17,8 @@ from begat.core.seeds import numpy_generator
 from begat.errors import BegatError
 
 Codes = Bool[np.ndarray, "unit member"]
+MOST_DRAWN = 66  # members of one random block: the words of more are too many to be numbered
+MOST_DESIGNED = 2048  # members of one Hadamard block: it is for few units
 
 
 def capacity(members: int) -> int:
@@ -75,10 +77,9 @@ def _until_all_train(
 
 def random_blocks(units: int, members: int) -> list[int]:
     """One block of all members, if it has enough words for the units."""
-    if units > capacity(members):
-        raise BegatError(
-            f"{units} units need more members: {members} have only {capacity(members)} codes"
-        )
+    least = next(n for n in range(2, MOST_DRAWN) if capacity(n) >= units)
+    if not least <= members <= MOST_DRAWN:
+        raise BegatError(f"{units} units need {least} to {MOST_DRAWN} members, found {members}")
     return [members]
 
 
@@ -107,7 +108,7 @@ def nested_codes(root: int, name: str, units: int, members: int) -> Codes:
 
 def nested_blocks(units: int, members: int) -> list[int]:
     """Members per block of a nested code: one block with enough words, then pairs."""
-    first = next(n for n in range(2, 10_000, 2) if capacity(n) >= units)
+    first = next(n for n in range(2, MOST_DRAWN, 2) if capacity(n) >= units)
     if members % 2 or members < first:
         raise BegatError(
             f"{units} units need an even number of at least {first} members, found {members}"
@@ -162,10 +163,17 @@ def hadamard_blocks(units: int, members: int) -> list[int]:
             f"hadamard codes need at least 4 units, found {units} (with fewer some member sees "
             "none); use nested or random"
         )
-    orders = (n for n in range(4, 10_000, 4) if hadamard_matrix(n) is not None)
-    block = next(n for n in orders if n > units + 1)
+    orders = range(units // 4 * 4, MOST_DESIGNED + 1, 4)
+    fit = (n for n in orders if n > units + 1 and hadamard_matrix(n) is not None)
+    block = next(fit, 0)
+    if not block:
+        raise BegatError(f"{units} units are too many for hadamard codes; use nested")
     if members < block or members % block:
-        raise BegatError(f"{units} units need a multiple of {block} members, found {members}")
+        below = members // block * block
+        nearest = " or ".join(str(n) for n in (below, below + block) if n)
+        raise BegatError(
+            f"{units} units need a multiple of {block} members ({nearest}), found {members}"
+        )
     return [block] * (members // block)
 
 
@@ -228,6 +236,25 @@ def code_blocks(code: str, units: int, members: int) -> list[int]:
         BegatError: this code cannot serve so many units with so many members.
     """
     return CODES[code][1](units, members)
+
+
+def fitting_code(units: int, members: int) -> str:
+    """The code for so many units: ``hadamard`` where these members make one, else ``nested``."""
+    try:
+        hadamard_blocks(units, members)
+    except BegatError:
+        return "nested"
+    return "hadamard"
+
+
+def fitting_members(units: int, members: int) -> int:
+    """The least number of members, at least ``members``, that a nested code can have.
+
+    One word at least stays unused, for the p-values (``core.nulls.unused_codes``).
+    """
+    first = next(n for n in range(2, MOST_DRAWN, 2) if capacity(n) >= units)
+    members = max(members + members % 2, first)
+    return members + 2 if members == first and capacity(first) == units else members
 
 
 def ensemble_codes(code: str, root: int, name: str, units: int, members: int) -> Codes:

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from begat.core.codes import code_blocks
+from begat.core.codes import code_blocks, fitting_code, fitting_members
 from begat.errors import BegatError
 
+MOST_MODELS = 10_000  # so that a plan takes seconds
 FAMILIES = {  # kinds that are trained side by side in the same packs
     "full": "full",
     "logo": "full",
@@ -87,8 +88,36 @@ def half_size(units: int, kept: float) -> int:
     return min(max(round(kept * units), 1), units - 1)
 
 
+def fitted(splits: Mapping[str, Any], images: int, groups: int) -> dict[str, Any]:
+    """The splits with numbers and codes that fit so many images and groups.
+
+    ``auto`` becomes a code that there is, nested codes get as many members as they need, halves
+    are no more than can differ, and where there are fewer than two units nothing is split.
+    """
+    found = dict(splits)
+    if groups < 2:
+        found["logo"] = 0
+    for kind, code, units in (("members", "code", images), ("group_members", "group_code", groups)):
+        if units < 2:
+            found[kind] = 0
+        if found[code] == "auto":
+            found[code] = fitting_code(units, found[kind])
+        if found[code] == "nested" and found[kind]:
+            found[kind] = fitting_members(units, found[kind])
+    for kind, units in (("halves", images), ("group_halves", groups)):
+        found[kind] = min(found[kind], ways(units, splits["kept"], found[kind]))
+    return found
+
+
+def ways(units: int, kept: float, enough: int) -> int:
+    """How many halves differ; ``enough`` where that is at least as many."""
+    if units < 2:
+        return 0
+    return enough if enough <= units else math.comb(units, half_size(units, kept))
+
+
 def check_request(splits: Mapping[str, Any], images: int, groups: int) -> None:
-    """Raise BegatError where these splits cannot be made of so many images and groups."""
+    """Raise BegatError where these splits (``fitted``) cannot be made of so many units."""
     if splits["full"] < splits["logo"]:
         raise BegatError(
             f"splits.full: expected at least splits.logo={splits['logo']} seeds, as leaving a "
@@ -97,28 +126,25 @@ def check_request(splits: Mapping[str, Any], images: int, groups: int) -> None:
     for kind, code, units in (("members", "code", images), ("group_members", "group_code", groups)):
         if not splits[kind]:
             continue
-        if units < 2:
-            raise BegatError(f"splits.{kind}: expected 0, as there are only {units} units to code")
         try:
             code_blocks(splits[code], units, splits[kind])
         except BegatError as error:
-            raise BegatError(f"splits.{kind}: {error}") from None
-    for kind in ("logo", "group_halves"):
-        if splits[kind] and groups < 2:
-            raise BegatError(
-                f"splits.{kind}: expected 0, as the dataset has {groups} group(s) and removing one "
-                "must leave another"
-            )
-    for kind, units in (("halves", images), ("group_halves", groups)):
-        check_halves(kind, splits[kind], units, splits["kept"])
+            raise BegatError(f"splits.{kind} ({code}: {splits[code]}): {error}") from None
+    if not 0 < (models := size(splits, groups)) <= MOST_MODELS:
+        raise BegatError(f"splits: expected 1 to {MOST_MODELS} models in all, found {models}")
+
+
+def size(splits: Mapping[str, Any], groups: int) -> int:
+    """How many models these splits ask for."""
+    coded = splits["members"] + splits["group_members"]
+    halves = (splits["halves"] + splits["group_halves"]) * splits["half_seeds"]
+    return splits["full"] + groups * splits["logo"] + coded + halves
 
 
 def check_halves(kind: str, count: int, units: int, kept: float) -> None:
     """Raise BegatError where so many halves cannot all differ."""
-    if count > units:  # at least so many differ
-        size = half_size(units, kept)
-        if count > (ways := math.comb(units, size)):
-            raise BegatError(
-                f"splits.{kind}: expected at most {ways}, the number of ways to keep {size} of "
-                f"{units} units; found {count}"
-            )
+    if count > (most := ways(units, kept, count)):
+        raise BegatError(
+            f"splits.{kind}: expected at most {most}, the number of ways to keep "
+            f"{half_size(units, kept)} of {units} units; found {count}"
+        )

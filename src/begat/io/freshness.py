@@ -35,6 +35,7 @@ class Freshness:
         if not main:
             return
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "parameters").write_text(plan.params["use"])
         verified = Verified(plan.root)
         there = (job.path for job in plan.jobs() if (plan.root / job.path).is_dir())
         self.damaged = {path for path in there if not verified.whole(plan.root / path)}
@@ -68,6 +69,12 @@ def stored(plan: Plan, job: Job) -> bool:
     models = [plan.model_keys[m.name] for m in job.models] if job.stage == "models" else []
     ways = [[job.key], *([models] if models else [])]
     return any(all(Store(plan.root).holds(key) for key in keys) for keys in ways)
+
+
+def last_used(root: Path) -> str:
+    """The parameter file of the last start of Snakemake; empty if there was none."""
+    note = root / ".begat" / "markers" / "parameters"
+    return note.read_text(errors="replace") if note.is_file() else ""
 
 
 def why(plan: Plan, job: Job, contents: Contents) -> str:

@@ -1,22 +1,19 @@
-"""``params.yaml``, read and checked against ``io.sections``.
-
-The file is read by three programs in three YAML dialects (this package through OmegaConf,
-Snakemake, DVC), so what they would read differently is refused here.
-"""
+"""``params.yaml``, read (``io.plain_yaml``) and checked against ``io.sections``."""
 
 import dataclasses
 import difflib
 import math
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from begat.errors import BegatError
+from begat.errors import BegatError, brief
+from begat.io import plain_yaml
 from begat.io.sections import SECTIONS, Params, fields_of
 
 DEFAULT_FILE = "params.yaml"
@@ -85,10 +82,10 @@ def load(root: Path, use: str | None = None) -> dict[str, Any]:
     Raises:
         BegatError: naming file, key, what was expected and what was found.
     """
-    raw = _read(root, use or DEFAULT_FILE)
-    chosen = use or raw.get("use", DEFAULT_FILE)
-    if chosen != (use or DEFAULT_FILE):
-        raw = _read(root, chosen)
+    raw = plain_yaml.read(root, chosen := use or DEFAULT_FILE)
+    if use is None and raw.get("use", DEFAULT_FILE) != DEFAULT_FILE:
+        _check_type(DEFAULT_FILE, "use", raw["use"], fields_of("")["use"])
+        raw = plain_yaml.read(root, chosen := raw["use"])
     _check_types(chosen, raw)
     try:
         config = OmegaConf.merge(OmegaConf.structured(Params), OmegaConf.create(raw))
@@ -99,29 +96,24 @@ def load(root: Path, use: str | None = None) -> dict[str, Any]:
     for name in ("", *SECTIONS):
         for k, known in fields_of(name).items():
             _check(chosen, f"{name}.{k}".lstrip("."), (params[name] if name else params)[k], known)
-    _check_together(chosen, params)
-    return {**params, "use": chosen}
+    found = {**params, "use": chosen}
+    check_together(found)
+    return found
 
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose only booleans are true and false: ``yes`` and ``on`` are text to DVC's reader."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, rule) for tag, rule in resolvers if not tag.endswith(":bool")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(true|false)$"), list("tf"))
 
 _TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     int: ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
     float: (
-        "a number (write 1.0e-3, not 1e-3)",
-        lambda v: isinstance(v, int | float) and not isinstance(v, bool),
+        "a finite number (write 1.0e-3, not 1e-3)",
+        lambda v: (
+            isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= sys.float_info.max
+        ),
     ),
     bool: ("true or false", lambda v: isinstance(v, bool)),
-    str: ("text without interpolation", lambda v: isinstance(v, str) and "${" not in v),
+    str: (
+        "text (printable, without interpolation)",
+        lambda v: isinstance(v, str) and v.isprintable() and "${" not in v,
+    ),
     list[int]: ("a list of whole numbers", lambda v: _all(v, int)),
     list[float]: ("a list of numbers", lambda v: _all(v, float)),
     list[bool]: ("a list of true and false", lambda v: _all(v, bool)),
@@ -132,45 +124,43 @@ def _all(value: object, kind: type) -> bool:
     return isinstance(value, list) and bool(value) and all(_TYPES[kind][1](v) for v in value)
 
 
-def _read(root: Path, name: str) -> dict[str, Any]:
-    try:
-        raw = yaml.load((root / name).read_text(), _Loader)
-    except FileNotFoundError:
-        raise BegatError(f"{name}: expected a parameter file here, found none") from None
-    except yaml.YAMLError as error:
-        raise BegatError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise BegatError(f"{name}: expected sections of keys, found {type(raw).__name__}")
-    return raw
-
-
 def _check_types(file: str, raw: dict[str, Any]) -> None:
     """Refuse values of another type, before a reader converts them silently."""
     for section in ("", *SECTIONS):
         values = raw.get(section, {}) if section else raw
         if not isinstance(values, dict):
-            raise BegatError(f"{file}: {section}: expected a section of keys, found {values!r}")
+            raise BegatError(
+                f"{brief(file)}: {section}: expected a section of keys, found {shown(values)}"
+            )
         for name, known in fields_of(section).items():
-            if name not in values:
-                continue
-            expected, fits = _TYPES[known.type]
-            if not fits(values[name]):
-                place = f"{section}.{name}".lstrip(".")
-                raise BegatError(f"{file}: {place}: expected {expected}, found {values[name]!r}")
+            if name in values:
+                _check_type(file, f"{section}.{name}".lstrip("."), values[name], known)
+
+
+def _check_type(file: str, name: str, value: object, known: dataclasses.Field[Any]) -> None:
+    expected, fits = _TYPES[known.type]
+    if not fits(value):
+        raise BegatError(f"{brief(file)}: {name}: expected {expected}, found {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """A value for an error message, on one line and not too long."""
+    return brief(repr(value), 80)
 
 
 def _in_one_line(file: str, error: OmegaConfBaseException) -> str:
-    name = getattr(error, "full_key", None) or "?"
-    section, _, last = str(name).rpartition(".")
+    name = str(getattr(error, "full_key", None) or "?")
+    section, _, last = name.rpartition(".")
     message = str(getattr(error, "msg", None) or error).splitlines()[0]
+    place = f"{brief(file)}: {brief(name, 80)}"
     if "not in" in message:
         known = list(fields_of(section)) if section in ("", *SECTIONS) else []
-        near = difflib.get_close_matches(last, [*known, *([] if section else SECTIONS)], 1)
+        near = difflib.get_close_matches(last[:80], [*known, *([] if section else SECTIONS)], 1)
         hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}"
-        return f"{file}: {name}: unknown parameter{hint}"
+        return f"{place}: unknown parameter{hint}"
     if "Missing" in message or "missing" in message:
-        return f"{file}: {name}: missing; expected a value"
-    return f"{file}: {name}: {message}"
+        return f"{place}: missing; expected a value"
+    return f"{place}: {brief(message, 80)}"
 
 
 def _check(file: str, name: str, value: Any, known: dataclasses.Field[Any]) -> None:
@@ -186,7 +176,7 @@ def _check(file: str, name: str, value: Any, known: dataclasses.Field[Any]) -> N
             expected = f"more than {rule['above']}"
         else:
             continue
-        raise BegatError(f"{file}: {name}: expected {expected}, found {one}")
+        raise BegatError(f"{brief(file)}: {name}: expected {expected}, found {shown(one)}")
 
 
 def lowest_timestep(timesteps: int, steps: int) -> int:
@@ -204,11 +194,12 @@ def signal_left(schedule: str, timesteps: int) -> float:
     return math.prod(1 - 1e-4 - i * (0.02 - 1e-4) / (timesteps - 1) for i in range(timesteps))
 
 
-def _check_together(file: str, params: dict[Any, Any]) -> None:
-    """What no single key can say: values that exclude one another."""
+def check_together(params: dict[Any, Any]) -> None:
+    """Raise BegatError for what no single key can say: values that exclude one another."""
 
     def refuse(name: str, expected: str, found: object) -> None:
-        raise BegatError(f"{file}: {name}: expected {expected}, found {found}")
+        place = f"{brief(params['use'])}: {name}"
+        raise BegatError(f"{place}: expected {expected}, found {brief(found, 80)}")
 
     if params["models"]["pipeline"] != "none":
         if params["splits"]["full"] != 1:

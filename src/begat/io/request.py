@@ -7,11 +7,14 @@ from typing import Any
 
 from begat.core.codes import ensemble_codes
 from begat.core.membership import check_exposure
-from begat.core.roster import Model, check_request, roster
-from begat.errors import BegatError
+from begat.core.roster import Model, check_request, fitted, roster
+from begat.errors import BegatError, brief
 from begat.io import datasets, params
 from begat.io.listings import watched
 from begat.io.pipelines import check_pipeline
+
+MOST_BLOCKS = 1_000  # so that a plan takes seconds
+MOST_READS = 1_000_000  # of models by blocks
 
 
 @dataclass
@@ -29,16 +32,22 @@ class Request:
             BegatError: parameters or data that allow no such run.
         """
         self.params = params.load(self.root, self.use)
-        check_request(self.params["splits"], len(self.dataset.names), len(self.dataset.groups))
+        units = len(self.dataset.names), len(self.dataset.groups)
+        self.params["splits"] = splits = fitted(self.params["splits"], *units)
+        try:
+            check_request(splits, *units)
+            self._check_group_members()
+            if self.params["unet"]["conditional"] and -1 in self.dataset.labels:
+                raise BegatError(
+                    "unet.conditional: expected a column named condition in the manifest, or "
+                    "exactly one group per image"
+                )
+        except BegatError as error:
+            raise BegatError(f"{brief(self.params['use'])}: {error}") from None
+        params.check_together(self.params)
         datasets.check_groups(self.dataset)
-        self._check_group_members()
         if self.pipeline:
             check_pipeline(self.pipeline, self.params, len(self.dataset.classes))
-        if self.params["unet"]["conditional"] and -1 in self.dataset.labels:
-            raise BegatError(
-                "unet.conditional: expected a column named condition in the manifest, or exactly "
-                "one group per image"
-            )
 
     def _check_group_members(self) -> None:
         """Raise BegatError where overlapping groups would be seen by too few group members."""
@@ -105,12 +114,24 @@ class Request:
         """The kinds of model this run has."""
         return list(dict.fromkeys(model.kind for model in self.models))
 
-    @property
+    @cached_property
     def blocks(self) -> list[tuple[int, int]]:
-        """First and past-the-last query of each block."""
+        """First and past-the-last query of each block.
+
+        Raises:
+            BegatError: so many blocks, each of which reads each model, that a plan takes minutes.
+        """
         own, asked = self.query_dataset, self.params["queries"]
-        total, size = len(own.names) if own else asked["count"], asked["block"]
-        return [(start, min(start + size, total)) for start in range(0, total, size)]
+        total, block = len(own.names) if own else asked["count"], asked["block"]
+        forgetful = -(-len(self.dataset.groups) // self.params["unlearned"]["pack"])
+        most = min(MOST_BLOCKS, MOST_READS // (len(self.models) + forgetful))
+        if -(-total // block) > most:
+            raise BegatError(
+                f"{brief(self.params['use'])}: queries.block: expected at least "
+                f"{-(-total // most)}, so that {total} queries make at most {most} blocks, "
+                f"found {block}"
+            )
+        return [(start, min(start + block, total)) for start in range(0, total, block)]
 
     def model(self, name: str) -> Model:
         """The model of this name."""

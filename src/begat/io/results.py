@@ -1,6 +1,6 @@
 """What a job takes from the results it reads: training sets, losses, scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -63,6 +63,20 @@ def additive_scores(run: Run) -> dict[str, np.ndarray]:
         score = scores["score"] * (shares if scores.attributes["of_clusters"] else 1.0)
         found |= zip(scores.attributes["methods"], score, strict=True)
     return found
+
+
+def group_parts(run: Run) -> Iterator[tuple[list[str], list[str], dict[str, np.ndarray]]]:
+    """Of every artifact of scores: its methods for images, for groups, and what groups need of it.
+
+    Image scores are as they may be summed (``additive_scores``).
+    """
+    additive = additive_scores(run)
+    for scores in run.scores():
+        arrays = {n: scores[n] for n in ("group_score", "group_uncertainty") if n in scores}
+        methods = scores.attributes["methods"]
+        if "score" in scores:
+            arrays["score"] = np.stack([additive[m] for m in methods])
+        yield methods, scores.attributes["group_methods"], arrays
 
 
 def group_p_values(run: Run) -> dict[str, np.ndarray]:
