@@ -1,4 +1,4 @@
-"""What all campaigns share: an undisturbed run, a copy of it to damage, and what must hold after."""
+"""What all campaigns share: an undisturbed run, a copy to damage, and what must hold after."""
 
 import hashlib
 import json
