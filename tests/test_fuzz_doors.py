@@ -6,6 +6,7 @@
 import contextlib
 import io
 import json
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
