@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-from hypothesis import HealthCheck, given, settings
+from fuzzing import damaged, fuzzed, refused_in_one_line
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
 from small import ATTENTIVE
 
-from begat.errors import BegatError
 from begat.io.artifacts import padded_text, text_of
 from begat.io.datasets import check_groups, index, pixels
 from begat.io.pictures import decode
@@ -36,51 +36,7 @@ PARAMS = {
     "diffusion": {"schedule": "linear", "timesteps": 50, "prediction": "epsilon"},
     "unet": {"conditional": False},
 }
-EXAMPLES = os.environ.get("BEGAT_FUZZ")
 COSTLY = 10  # how many cheap examples cost as much as building a network
-
-
-def fuzzed(share=1):
-    examples = int(EXAMPLES or 200) // share
-    return settings(
-        max_examples=examples,
-        derandomize=EXAMPLES is None,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-
-
-@contextlib.contextmanager
-def refused_in_one_line():
-    """Nothing but success or a BegatError of one printable line."""
-    said = "one printable line"
-    try:
-        yield
-    except BegatError as error:
-        said = str(error)
-    assert said.isprintable()
-    assert 10 < len(said) < 3000
-
-
-@st.composite
-def damaged(draw, content):
-    """Bytes with a few of them changed, inserted, removed, or cut off."""
-    found = bytearray(content)
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, max(len(found) - 1, 0)))
-        kind = draw(st.sampled_from(["change", "insert", "remove", "cut", "repeat"]))
-        if kind == "change" and found:
-            found[at] = draw(st.integers(0, 255))
-        elif kind == "insert":
-            found[at:at] = draw(st.binary(max_size=8))
-        elif kind == "remove":
-            del found[at : at + draw(st.integers(1, 40))]
-        elif kind == "cut":
-            del found[at:]
-        else:
-            found[at:at] = found[at : at + draw(st.integers(1, 40))]
-    return bytes(found)
 
 
 ODD = st.sampled_from(
