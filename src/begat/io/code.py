@@ -26,7 +26,6 @@ NEUTRAL = {  # modules that change no number, and why
     "begat.io.contents",  # what came out, not how
     "begat.io.job",  # opens, calls and writes; what it hands out are artifacts and parameters
     "begat.io.keys",  # what is made otherwise is another key
-    "begat.io.manifests",  # likewise
     "begat.io.plan",  # what it decides about a job stands in the job's key, as a value
     "begat.io.records",  # when, where and how long
     "begat.io.schema",  # its VERSION is in every key
