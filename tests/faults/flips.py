@@ -68,16 +68,14 @@ def swap(one: Path, other: Path) -> None:
     between.rename(other)
 
 
-def verified(root: Path) -> tuple[str, str]:
-    """What ``begat verify`` prints, run in this process, and its traceback if it ends in one."""
+def verified(root: Path) -> tuple[bool, str, str]:
+    """Whether ``begat verify``, run in this process, ends well; its output; its traceback."""
     with chdir(root):
         done = CliRunner().invoke(commands, ["verify"], env={"COLUMNS": "500"})
-    said = done.output
-    if isinstance(done.exception, BegatError):
-        return f"{said}{done.exception}", ""
-    if done.exception and not isinstance(done.exception, SystemExit):
-        return said, "".join(traceback.format_exception(done.exception))[-500:]
-    return said, ""
+    error = done.exception
+    if error is None or isinstance(error, BegatError | SystemExit):
+        return error is None, f"{done.output}{error}", ""
+    return False, done.output, "".join(traceback.format_exception(error))[-500:]
 
 
 def read(artifact: Path) -> str:
@@ -120,21 +118,25 @@ def mistreat(scene: Scene, dice: random.Random) -> tuple[str, str]:
 def harm(root: Path, sound: Mapping[str, str]) -> str:
     """What is wrong with how damage below ``root`` is met.
 
-    ``begat verify`` may end in no traceback, and whatever differs from the ``sound`` digests when
-    it is done must be named by it. Reading ends in values or in a refusal.
+    Reading ends in values or in a refusal. ``begat verify`` names what is not as the ``sound``
+    digests say (of two artifacts that changed places, one), and fails if that is not put right.
     """
-    for part in _owners(root, sound):
+    damaged = _damaged(root, sound)
+    for part in damaged:
         if part.suffix == ".zarr" and (broken := read(root / part)):
             return f"reading {part}: {broken}"
-    said, broken = verified(root)
+    well, said, broken = verified(root)
     if broken:
         return f"begat verify: {broken}"
-    unnamed = [str(part) for part in _owners(root, sound) if str(part) not in said]
-    return f"{unnamed[0]} is damaged, and begat verify does not say so" if unnamed else ""
+    if damaged and not any(str(part) in said for part in damaged):
+        return f"{damaged[0]} is damaged, and begat verify does not name it"
+    if well and (damaged := _damaged(root, sound)):
+        return f"{damaged[0]} is damaged, and begat verify ends well"
+    return ""
 
 
-def _owners(root: Path, sound: Mapping[str, str]) -> list[Path]:
-    """Artifacts that are not sound; a record's digits are known to nobody else."""
+def _damaged(root: Path, sound: Mapping[str, str]) -> list[Path]:
+    """Artifacts that are not sound; no record is among them, as nobody else knows its numbers."""
     found = file_digests(root, "results")
     names = [name for name in {*sound, *found} if sound.get(name) != found.get(name)]
     parts = sorted({owner(Path(name)) for name in names})

@@ -16,7 +16,7 @@ from faults.scene import Scene, Trial, ugly, ugly_logs
 HOOK = Path(__file__).parent / "hook"
 ROUND = 20  # kills at most, until a run is left to finish
 LONGEST = 600  # that a run may take [s]
-LATEST = 12.0  # of the moments drawn [s since the start]
+LATEST = 0.25  # of the moments drawn, since the start [share of an undisturbed run]
 CHANCE = 0.002  # that a job is killed at one of its writes
 
 
@@ -84,7 +84,7 @@ def _killed(scene: Scene, dice: random.Random, kind: str) -> tuple[int, bool, st
             stderr=said,
             start_new_session=True,
         )
-        moment = dice.uniform(0, LATEST)
+        moment = dice.uniform(0, LATEST * scene.seconds)
         if kill:
             with suppress(subprocess.TimeoutExpired):
                 run.wait(moment)

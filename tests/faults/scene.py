@@ -1,9 +1,10 @@
-"""What all campaigns share: an undisturbed run, a copy to damage, and what must hold after."""
+"""What campaigns share: an undisturbed run, a copy of it to damage, and what must hold after."""
 
 import hashlib
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,9 @@ class Scene:
             path = self.finished / "data" / "images" / f"g{i % 4}" / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(dice.integers(0, 256, (8, 8), dtype=np.uint8)).save(path)
+        started = time.monotonic()
         workspace.snakemake()
+        self.seconds = time.monotonic() - started
         self.expected = digests(self.finished)
 
     def restore(self, computed: bool = True) -> None:
