@@ -3,8 +3,9 @@
 Run it with one thread (``OMP_NUM_THREADS=1 python benchmarks/influence.py``): only the ratios carry
 over to other machines. ``--rivals`` instead scores 64 queries end to end, and the same by other
 libraries where they are installed; ``--stream`` scores them against ever more images; ``--large``
-takes a U-Net of 35 million parameters. Each of these runs in a process of its own. ``--storage``
-holds scores from queries' gradients kept in fewer bits against those from whole ones.
+takes a U-Net of 35 million parameters. Each of these runs in a process of its own. ``--scores``
+is about scores of images and groups at CIFAR size, over plain passes. ``--storage`` holds scores
+from queries' gradients kept in fewer bits against those from whole ones.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from begat.core.packs import flatten, stack
 from begat.core.statistics import spearman
 from begat.core.unet import UNetConfig, initial_weights
 from begat.stages.factors import factors
-from begat.stages.scores_influence import Variant, score
+from begat.stages.scores_influence import Variant, score, variants
 
 CONFIGS = {
     "41 k": UNetConfig(8, 1, (8, 16), 1, (False, False), False, 8, 8),
@@ -95,6 +96,26 @@ def ratios(config: UNetConfig, images: int) -> dict[str, float]:
     return {name: value / best["plain"] for name, value in best.items() if name != "plain"}
 
 
+CIFAR = UNetConfig(32, 3, (16, 32, 32), 1, (False, False, True), True, 8, 8)
+
+
+def scores(images: int, rounds: int) -> None:
+    """The default's scores of 16 queries, by image and by ten groups, over plain passes."""
+    denoiser, sample, draws = case(CIFAR, images, 8)
+    member_of = np.arange(images) % 10 == np.arange(10)[:, None]
+    few = sample.only(range(16))
+    found = factors(denoiser, few, member_of[:, :16], seed=0, draws=2)
+    wanted = variants("relative", [1e-4, 1e-3, 1e-2, 1e-1])
+    asked = denoiser, found, sample, few, draws, wanted
+    for _ in range(rounds):
+        least = seconds(lambda: plain(denoiser, sample, draws))
+        spent = seconds(lambda: score(*asked, member_of=member_of))
+        print(
+            f"  scores: {spent:.1f} cpu-s, {spent / least:.2f} x plain ({least:.1f} cpu-s, "
+            f"{1e3 * least / images / 8:.2f} cpu-ms per noisy image), peak {peak():.0f} MiB"
+        )
+
+
 def peak() -> float:
     """The process's own peak of memory in MiB; ``ru_maxrss`` would count the parent's as well."""
     status = Path("/proc/self/status").read_text()
@@ -137,10 +158,10 @@ def storage(name: str, images: int) -> None:
     """How far scores move when the queries' gradients are kept in fewer bits."""
     denoiser, sample, draws = case(CONFIGS[name], images, 4)
     found = factors(denoiser, sample, no_groups(sample), seed=0, draws=2)
-    few, variants = sample.only(range(QUERIES)), [Variant("ekfac", "relative", 0.1)]
+    few, wanted = sample.only(range(QUERIES)), [Variant("ekfac", "relative", 0.1)]
     scores, bits = {}, {"full": 32, "half": 16, "int8": 8}
     for kind in bits:
-        asked = denoiser, found, sample, few, draws, variants
+        asked = denoiser, found, sample, few, draws, wanted
         scores[kind] = score(*asked, centred=False, halves=False, storage=kind)["score"][0]  # type: ignore[arg-type]
     whole = scores["full"]
     for kind, size in bits.items():
@@ -167,8 +188,7 @@ def large(images: int, queries: int, number: int) -> dict[str, float]:
     how = dict(seed=0, draws=number, examples=2 * number)
     first = seconds(lambda: parts.append(factors(*given, **how)))  # type: ignore[arg-type]
     of_factors, few = peak(), sample.only(range(queries))
-    variants = [Variant("ekfac", "relative", 0.1)]
-    asked = denoiser, parts[0], sample, few, draws, variants
+    asked = denoiser, parts[0], sample, few, draws, [Variant("ekfac", "relative", 0.1)]
     spent = seconds(lambda: score(*asked, halves=False, examples=2 * number))
     size = sum(p.numel() for p in denoiser.module.parameters())
     return {
@@ -217,7 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=1)
-    for option in ("--rivals", "--stream", "--large", "--storage"):
+    for option in ("--rivals", "--stream", "--large", "--scores", "--storage"):
         parser.add_argument(option, action="store_true")
     parser.add_argument("--alone", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -234,6 +254,9 @@ def main() -> None:
     elif arguments.stream:
         for images in (2000, 20000):
             print(f"{images} images: {alone('stream', images)}")
+    elif arguments.scores:
+        print(f"U-Net of 281 k parameters, 32 px, {arguments.images} images, 16 queries")
+        scores(arguments.images, arguments.rounds)
     elif arguments.storage:
         for name in list(CONFIGS)[:2]:
             print(f"U-Net of {name} parameters, {arguments.images} images, {QUERIES} queries")

@@ -108,7 +108,7 @@ ASKING = ("queries", "factors", "unlearned", *INTO_MODELS)  # counterfactuals fo
         ("src/begat/io/trained.py", ASKING),
         ("src/begat/io/networks.py", ["models"]),
         ("src/begat/io/pipelines.py", ["models"]),
-        ("src/begat/io/curvature.py", ["unlearned"]),
+        ("src/begat/io/curvature.py", ["factors", "unlearned"]),
         ("src/begat/io/gradients.py", ["factors", *INTO_MODELS]),
         ("src/begat/io/datasets.py", ["images"]),
         ("src/begat/io/listings.py", ["images"]),

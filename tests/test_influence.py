@@ -19,16 +19,21 @@ from small import random_images, random_rows
 from begat.core.curvature import covariances, eigenbases, eigenvalues
 from begat.core.denoisers import unet_denoiser
 from begat.core.diffusion import cosine_schedule
-from begat.core.gradients import Sample, image_gradients
+from begat.core.gradients import Sample, image_gradients, mean_gradient
 from begat.core.image_draws import common_draws, own_draws
-from begat.core.influence import best_by_agreement, group_scores, split_half_reliability
+from begat.core.influence import (
+    best_by_agreement,
+    group_scores,
+    products_with_all,
+    split_half_reliability,
+)
 from begat.core.kronecker import blocks, without
 from begat.core.layers import covered_layers
 from begat.core.stored_rows import stored
 from begat.core.unet import UNetConfig
 from begat.errors import BegatError
 from begat.stages.factors import factors, left_out
-from begat.stages.scores_influence import METHODS, Variant, best, group_score, score
+from begat.stages.scores_influence import METHODS, Variant, best, score
 from begat.stages.scores_tracin import score as tracin
 from begat.stages.scores_trak import FUNCTIONS
 from begat.stages.scores_trak import score as trak
@@ -269,11 +274,10 @@ def test_only_training_images_are_mirrored(scored):
     for flip in (False, True):
         dealt = common_draws(0, "test", 8, 50, (3, 8, 8), flip=flip)
         asked = scored.factors, alike, queries, dealt
-        everything = score(scored.denoiser, *asked, VARIANTS)
-        of_groups = group_score(scored.denoiser, *asked, GROUPS, "relative", 0.1)
+        everything = score(scored.denoiser, *asked, VARIANTS, member_of=GROUPS)
         steps = tracin([scored.denoiser], [0.1], alike, queries, dealt)
         family = [trak(scored.denoiser, *asked[1:], name, [0.1], seed=0) for name in FUNCTIONS]
-        found.append([*everything.values(), *of_groups.values(), steps, *family])
+        found.append([*everything.values(), steps, *family])
         uneven = score(scored.denoiser, scored.factors, scored.images, queries, dealt, VARIANTS)
         found[-1].append(uneven["score"])
     *same, other = zip(*found, strict=True)
@@ -305,7 +309,7 @@ def test_a_group_without_any_of_the_images_has_neither_curvature_nor_score(score
             assert (parts[name][3] == 0).all()
             assert np.isfinite(parts[name]).all()
     asked = scored.denoiser, found, scored.images, scored.images, scored.draws()
-    effect = group_score(*asked, groups, "relative", 0.1)
+    effect = score(*asked, VARIANTS, member_of=groups)
     assert (effect["group_score"][0, :, 3] == 0).all()
     assert (effect["group_score"][0, :, :3] != 0).all()
 
@@ -442,16 +446,47 @@ def test_groups_curvatures_make_up_the_whole(scored):
 
 
 def test_a_group_scores_as_the_sum_of_its_images_where_curvature_does_not_matter(scored):
-    found = group_score(
-        scored.denoiser,
-        scored.factors,
-        scored.images,
-        scored.images,
-        scored.draws(),
-        GROUPS,
-        "absolute",
-        1e6,
-    )
-    far = scored.scores(variants=[Variant("ekfac", "absolute", 1e6)], centred=False)["score"][0]
-    np.testing.assert_allclose(found["group_score"][0], far @ GROUPS.T, rtol=1e-4, atol=1e-18)
+    far = [Variant("ekfac", "absolute", 1e6)]
+    found = scored.scores(variants=far, centred=False, member_of=GROUPS)
+    summed = found["score"][0] @ GROUPS.T
+    np.testing.assert_allclose(found["group_score"][0], summed, rtol=1e-4, atol=1e-18)
     assert found["group_uncertainty"].shape == (1, 6, 3)
+
+
+class Counted(Sample):
+    """A sample that notes which images are taken."""
+
+    def images(self, some):
+        self.taken.extend(self.number[some])
+        return super().images(some)
+
+    def only(self, chosen):
+        few = Counted(**vars(super().only(chosen)))
+        object.__setattr__(few, "taken", self.taken)
+        return few
+
+
+def test_one_pass_over_the_images_serves_images_and_groups_and_one_over_the_queries(scored):
+    images, queries = (Counted(scored.images.pixels, None, range(n, n + 6)) for n in (0, 6))
+    for asked in (images, queries):
+        object.__setattr__(asked, "taken", [])
+    scored.scores(images, queries, centred=False, member_of=GROUPS, examples=8)
+    assert images.taken == list(images.number)
+    assert queries.taken == list(queries.number)
+    scored.scores(images, queries, member_of=GROUPS)  # the mean of a few is one more
+    assert images.taken == list(images.number) * 3
+
+
+def test_means_collected_in_passing_are_those_of_each_groups_images_by_halves(scored):
+    layers = covered_layers(scored.denoiser.module, norms=True)
+    asked = scored.denoiser, layers, scored.images, scored.draws(8), "training"
+    row = torch.zeros(1, layers[-1].stop).double()
+    kept = [stored((row[:, layer.place] for layer in layers), layers, "full")] * 2
+    groups = np.concatenate([GROUPS, np.zeros((1, 6), bool)])
+    groups[0, 1] = True  # groups may overlap
+    _, means = products_with_all(*asked, kept, groups, examples=24)
+    for group, members in enumerate(groups[:3]):
+        few = scored.images.only(np.flatnonzero(members).tolist())
+        expected = mean_gradient(scored.denoiser, layers, few, *asked[3:], parts=2)
+        torch.testing.assert_close(means[:, group], expected[:, 0], rtol=1e-9, atol=1e-14)
+    assert (means[:, 3] == 0).all()

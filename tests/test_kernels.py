@@ -7,12 +7,12 @@ from small import TINY, random_images, random_rows
 
 from begat.core.denoisers import unet_denoiser
 from begat.core.diffusion import cosine_schedule
-from begat.core.gradients import Sample, image_gradients, image_losses
+from begat.core.gradients import Sample, image_gradients, image_losses, width
 from begat.core.image_draws import common_draws
 from begat.core.kernels import das, feature_form, kernel_form, weights
 from begat.core.layers import covered_layers
 from begat.errors import BegatError
-from begat.stages.scores_trak import score
+from begat.stages.scores_trak import require_memory, score
 
 pytestmark = pytest.mark.numerics
 
@@ -97,6 +97,16 @@ def test_neither_blocks_nor_order_change_a_score_projected_or_not(method):
         np.testing.assert_allclose(other, whole[:, :, order], rtol=1e-6, atol=1e-12)
     with pytest.raises(BegatError, match="at most the"):
         score(denoiser, images, queries, draws, method, [0.1], seed=0, projection=10**6)
+
+
+def test_gradients_that_do_not_fit_into_memory_are_refused_with_how_many_would():
+    denoiser, *_ = case()
+    parameters, number = width(covered_layers(denoiser.module)), denoiser.like.element_size()
+    for kept, projection in ((parameters, 0), (9, 9)):
+        require_memory(denoiser, 1000, projection, 1000 * kept * number)
+        few = rf"scores_trak.projection: expected at most {kept - 1} numbers of each of 1000 "
+        with pytest.raises(BegatError, match=few + rf".* found {projection}\b"):
+            require_memory(denoiser, 1000, projection, 1000 * kept * number - 1)
 
 
 def test_an_images_loss_is_the_mean_squared_error_of_its_noise():

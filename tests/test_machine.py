@@ -11,11 +11,17 @@ from small import ROOT
 
 from begat.core import gradients, predictors
 from begat.io.job import Run
-from begat.io.machine import allows_tf32, fingerprint
+from begat.io.machine import allows_tf32, fingerprint, memory
 from begat.io.plan import Plan
 from begat.io.records import provenance, record
 
 PLAN = Plan(ROOT, "params/tiny.yaml")
+
+
+def test_a_machines_memory_is_all_of_its_pages(monkeypatch):
+    assert memory() > 2**27
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 10}.get)
+    assert memory() == 40960
 
 
 def in_a_new_process(code, **environment):

@@ -307,12 +307,8 @@ def test_whatever_was_damaged_is_made_anew_without_being_told_to(project):
     (project.root / "results/factors/full-0-0.zarr/zarr.json").write_bytes(b"\xff")
     said = project.begat("status", "--strict", fails=True)
     assert "damaged: results/factors/full-0-0.zarr (zarr.json)" in said
-    project.snakemake("verify", fails=True)
-    project.change("report", "top", 4)
-    project.snakemake()
+    project.snakemake("verify")
     project.begat("verify")
-    project.change("report", "top", 3)
-    project.snakemake()
     assert outputs(project) == before
 
 

@@ -45,8 +45,11 @@ GPUS = visible_gpus() if plan.params["compute"]["device"] != "cpu" else 0
 if "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", GPUS)
 
+# The C library of GNU is told to keep up to 1 GiB of freed memory: it would hand every large buffer
+# back to the system and take fresh pages for the next (docs/benchmarks.md).
 shell.prefix(
     "export OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=PASSIVE MKL_NUM_THREADS={threads} "
+    "MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824 "
     "TQDM_MININTERVAL=1; ".format(threads=plan.params["compute"]["threads"])
 )
 

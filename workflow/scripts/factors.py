@@ -6,6 +6,7 @@ from typing import Any
 from tqdm import tqdm
 
 from begat.io.artifacts import Block
+from begat.io.curvature import flat, shapes_of
 from begat.io.gradients import training_sample
 from begat.io.job import Run, main
 from begat.io.results import trains_on
@@ -16,7 +17,7 @@ PASSES = 2  # over the images: covariances, eigenvalues
 
 
 def body(run: Run) -> None:
-    layers: list[str] = []
+    layers: list[dict[str, Any]] = []
     nothing: dict[str, Any] = {}
     norms = run.params["factors"]["norms"]
 
@@ -33,10 +34,9 @@ def body(run: Run) -> None:
             **run.section("factors"),
         )
         bar.close()
-        layers.extend(found)
+        layers.extend(shapes_of(found))
         nothing.update(left_out(denoiser, found, norms=norms))
-        for layer, arrays in found.items():
-            yield {f"{layer}/{name}": values for name, values in arrays.items()}
+        yield from flat(found)
 
     run.finish(compute, layers=layers, norms=norms, left_out=nothing)
 

@@ -6,22 +6,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from begat.core.influence import CENTRE
 from begat.core.membership import groups_seen, mean_over_trained
 from begat.io.artifacts import Block
+from begat.io.curvature import by_layer
 from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
 from begat.io.results import trains_on
 from begat.io.trained import denoiser_of, row_of
-from begat.stages.scores_influence import (
-    GROUP_METHODS,
-    METHODS,
-    best,
-    group_score,
-    score,
-    variants,
-)
-
-PASSES = 2  # over the images: their scores, their groups' curvature
+from begat.stages.scores_influence import GROUP_METHODS, METHODS, best, score, variants
 
 
 def body(run: Run) -> None:
@@ -33,21 +26,22 @@ def body(run: Run) -> None:
         member_of, queries = run.read("images")["member_of"], query_sample(run)
         draws = draws_of(run, asked["draws"], shared=asked["shared"])
         seen = groups_seen(member_of, trained_on).T
-        bar, found = tqdm(desc=run.job.stage, total=PASSES * int(trained_on.sum())), []
+        sizes = trained_on.sum(1)
+        total = sizes.sum() + np.minimum(sizes, CENTRE).sum()
+        bar, found = tqdm(desc=run.job.stage, total=int(total)), []
         for model, own, groups in zip(run.job.models, trained_on, seen, strict=True):
             factors = run.read("factors", model.name)
             denoiser = denoiser_of(run, row_of(run, model))
-            what = denoiser, factors.layers(), training_sample(run, own, bar), queries, draws
-            norms = factors.attributes["norms"]
-            how = {"norms": norms, "storage": asked["storage"], "share": own.mean()}
+            what = denoiser, by_layer(factors), training_sample(run, own, bar), queries, draws
+            how = {"norms": factors.attributes["norms"], "storage": asked["storage"]}
+            how |= {"share": own.mean(), "member_of": member_of[:, own]}
             best_of, arrays = best(wanted, score(*what, wanted, **how))
             chosen[model.name] = [variant.name for variant in best_of]
-            damping = asked["damping"], best_of[0].damping
-            of_groups = group_score(*what, member_of[:, own], *damping, norms=norms)
-            found.append(arrays | {name: v[..., groups] for name, v in of_groups.items()})
+            of_groups = {n: v[..., groups] for n, v in arrays.items() if n.startswith("group_")}
+            found.append(arrays | of_groups)
         bar.close()
-        for name in ("score", "group_score", "group_uncertainty"):
-            units = trained_on if name == "score" else seen
+        units_of = {"score": trained_on, "group_score": seen, "group_uncertainty": seen}
+        for name, units in units_of.items():
             yield {name: mean_over_trained([arrays[name] for arrays in found], units)}
         yield {"reliability": np.mean([arrays["reliability"] for arrays in found], 0)}
 

@@ -9,9 +9,10 @@ from begat.core.membership import mean_over_trained
 from begat.io.artifacts import Block
 from begat.io.gradients import draws_of, query_sample, training_sample
 from begat.io.job import Run, main
+from begat.io.machine import memory
 from begat.io.results import trains_on
 from begat.io.trained import denoiser_of, row_of
-from begat.stages.scores_trak import METHODS, score
+from begat.stages.scores_trak import METHODS, require_memory, score
 
 PASSES = len(METHODS) + 1  # over the images: one for each method, one for the losses DAS divides by
 
@@ -20,6 +21,8 @@ def compute(run: Run) -> Iterator[Block]:
     asked, trained_on = run.params["scores_trak"], trains_on(run, run.job.models)
     queries, draws = query_sample(run), draws_of(run, asked["draws"])
     how = {"seed": run.seed, "projection": asked["projection"] or None}
+    first = denoiser_of(run, row_of(run, run.job.models[0]))
+    require_memory(first, int(trained_on.sum(1).max()), asked["projection"], memory())
     bar, found = tqdm(desc=run.job.stage, total=PASSES * int(trained_on.sum())), []
     for model, own in zip(run.job.models, trained_on, strict=True):
         what = denoiser_of(run, row_of(run, model)), training_sample(run, own, bar), queries, draws

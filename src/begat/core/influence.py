@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from begat.core.denoisers import Denoiser
@@ -47,7 +47,7 @@ def query_gradients(
     says how much more an image does for a query than for the average image: what the shared draws
     do to all images alike is gone, and so is the sign's meaning. The mean is taken over at most
     ``CENTRE`` images spread evenly over ``centre``: all of them would cost another pass, and the
-    error of the mean is 1/512 of the spread between images.
+    variance of the mean is 1/512 of that between images.
     """
     like, plain = denoiser.like, unmirrored(draws)
     gradients = like.new_empty(parts, len(queries) + (centre is not None), width(layers))
@@ -69,30 +69,42 @@ def products_with_all(
     draws: DrawsOf,
     measurement: str,
     queries: Sequence[StoredRows],
+    member_of: Bool[np.ndarray, "group image"],
     *,
     examples: int = EXAMPLES,
-) -> Float[np.ndarray, "query_part image_part row image"]:
+) -> tuple[
+    Float[np.ndarray, "query_part image_part row image"],
+    Float[Tensor, "image_part group parameter"],
+]:
     """The product of every stored row with every image's gradient, for all pairs of parts.
 
-    The images' gradients pass by in blocks and are forgotten. There are as many parts of the draws
-    as there are sets of stored rows.
+    The images' gradients pass by in blocks and are forgotten, but for each group's mean of them (0
+    for a group without images). There are as many parts of the draws as there are sets of stored
+    rows.
 
     Raises:
         BegatError: a gradient is not finite, with the image and the draw.
     """
     parts = len(queries)
     shape = (parts, parts, queries[0].rows, len(images))
-    found = torch.zeros(shape, dtype=denoiser.like.dtype).numpy()
+    like = denoiser.like
+    found = torch.zeros(shape, dtype=like.dtype).numpy()
+    sums = like.new_zeros(parts, len(member_of), width(layers), dtype=torch.float64)
+    members = torch.from_numpy(member_of).to(like)
     dealt_in = in_parts(draws, parts)
     backs = backs_of([measurement])
     for some, dealt, tape in passes(denoiser, layers, images, dealt_in, backs, examples):
         names = images.number[some]
-        for i, product in enumerate(products(tape, queries, parts * len(names))):
+        # an image's parts stand side by side on the tape; those of a sum are apart
+        counts = torch.einsum("gi,pq->pgiq", members[:, some], torch.eye(parts).to(like))
+        told = counts.flatten(0, 1).flatten(1), sums.flatten(0, 1)
+        for i, product in enumerate(products(tape, queries, *told)):
             if not product.isfinite().all():
                 check_finite(part_gradients(tape, len(names), parts), tape, names, dealt)
             of_parts = product.unflatten(0, (-1, parts)).permute(1, 2, 0)
             found[i, :, :, some] = of_parts.cpu().numpy()
-    return found
+    sizes = members.sum(1, keepdim=True).clamp(min=1)
+    return found, (sums / sizes).to(like)
 
 
 def split_half_reliability(first: Scores, second: Scores) -> Float[np.ndarray, "*variant query"]:
@@ -121,7 +133,6 @@ def group_scores(
     queries: Float[Tensor, "query parameter"],
     group: Float[Tensor, " parameter"],
     share: float,
-    *,
     kind: str,
     damping: float,
 ) -> Float[Tensor, " query"]:

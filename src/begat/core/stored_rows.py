@@ -64,19 +64,27 @@ def stored(
 
 
 def products(
-    tape: Tape, kept: Sequence[StoredRows], groups: int
+    tape: Tape,
+    kept: Sequence[StoredRows],
+    counts: Float[Tensor, "sum group"],
+    sums: Float[Tensor, "sum parameter"],
 ) -> list[Float[Tensor, "group row"]]:
     """The inner product of the gradient of every group on a tape with every stored row.
 
     The gradients are made layer by layer and never put together: putting whole rows into memory
     and reading them again takes longer than making them. Groups as in ``core.gradients.pieces``.
+    Each of ``sums`` grows by as much of every group's gradient as ``counts`` says.
     """
     like = tape.uses(tape.layers[0])[0][1]
+    groups = counts.shape[1]
     totals = [like.new_zeros(groups, rows.rows) for rows in kept]
     for number, layer in enumerate(tape.layers):
+        views = layer.split(sums[:, layer.place])
         for some, found in pieces(tape, layer, groups, HELD):
-            for at, part in enumerate(found):
+            for at, (part, view) in enumerate(zip(found, views, strict=True)):
+                gradient = part.flatten(1)
                 for total, rows in zip(totals, kept, strict=True):
                     code = rows.codes[number][at].to(like)
-                    total[some] += (part.flatten(1) @ code) * rows.scales[number]
+                    total[some] += (gradient @ code) * rows.scales[number]
+                view += (counts[:, some] @ gradient).view_as(view)
     return totals

@@ -18,7 +18,7 @@ import numpy as np
 from begat.errors import BegatError
 from begat.io.keys import file_digest
 from begat.io.manifests import MANIFEST, manifest_of, seal, sync, sync_one
-from begat.io.schema import VERSION, checked, chunks_of, kind_of, schema_of
+from begat.io.schema import VERSION, checked, chunks_of, schema_of
 
 Block = Mapping[str, np.ndarray]
 ALIGNMENT = 64  # bytes, the longest vector of any CPU
@@ -110,7 +110,7 @@ def _fill(
             if name in arrays:
                 arrays[name].append(values)
                 continue
-            schema = known[kind_of(name)]
+            schema = known[name]
             arrays[name] = group.create_array(
                 name,
                 shape=values.shape,
@@ -178,7 +178,7 @@ class Artifact:
         """Some rows of the array ``name``: as ``artifact[name][which]``, reading only those."""
         import zarr
 
-        known = schema_of(self.stage).get(kind_of(name))
+        known = schema_of(self.stage).get(name)
         if known is None or name not in self:
             raise BegatError(f"{self.path}: expected an array {name}, found none")
         self._compare([f"{name}/zarr.json"])
@@ -217,14 +217,6 @@ class Artifact:
                 if file_digest(file) != self._files[name]:
                     raise self._damaged(name)
                 self._compared.add(name)
-
-    def layers(self) -> dict[str, dict[str, np.ndarray]]:
-        """All arrays of a stage that holds some for every layer, by layer and name."""
-        kinds = schema_of(self.stage)
-        return {
-            layer: {k: self[f"{layer}/{k}"] for k in kinds if f"{layer}/{k}" in self}
-            for layer in self.attributes["layers"]
-        }
 
     def _damaged(self, name: str, why: Exception | str = "not what was written") -> BegatError:
         return BegatError(

@@ -21,7 +21,10 @@ DVC_HEADER = """\
 # part of it: SNAKEMAKE_PROFILE=workflow/profiles/slurm dvc repro. Results persist while a stage
 # runs: keys and digests, not their absence, say what is made anew.
 """
-PARAMETER_FILES = ("params.yaml", "params/tiny.yaml", "params/fashion.yaml", "params/emoji.yaml")
+PARAMETER_FILES = (
+    "params.yaml",
+    *(f"params/{name}.yaml" for name in ("tiny", "fashion", "emoji", "cifar")),
+)
 
 
 def generated(root: Path) -> dict[str, str]:

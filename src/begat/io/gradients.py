@@ -1,5 +1,6 @@
 """What the gradient methods read: samples of images and queries, and draws."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,11 @@ class Watched(Sample):
         found = super().images(some)
         self.bar.update(len(found))
         return found
+
+    def only(self, chosen: Sequence[int]) -> Sample:
+        """A smaller sample that moves the same bar."""
+        few = super().only(chosen)
+        return Watched(few.pixels, few.label, few.number, self.bar)
 
 
 def training_sample(run: Run, own: Bool[np.ndarray, " image"] | None, bar: tqdm) -> Sample:

@@ -42,6 +42,11 @@ def fingerprint(device: str) -> dict[str, Any]:
     }
 
 
+def memory() -> int:
+    """How much memory the machine has, in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def forbid_tf32() -> None:
     """Let float32 be float32 on GPUs too.
 

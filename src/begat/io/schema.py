@@ -34,6 +34,7 @@ TEXT = "UTF-8, padded with zeros"
 PIXEL = "model range, -1 to 1"
 LOSS = "squared noise error, mean over pixels"
 UNLEARNING = ("forget_loss", "forget_rise", "retain_loss", "retain_drift")
+SQUARE = "squared gradient"
 SCORE = "of each method, in the attribute measures"
 
 SCHEMAS: Mapping[str, Mapping[str, Array]] = {
@@ -97,24 +98,20 @@ SCHEMAS: Mapping[str, Mapping[str, Array]] = {
         ),
         "distance": _array("float32", "query slot", "RMS pixel difference, 0 to 1"),
     },
-    "factors": {  # these for every layer: ``<layer>/<array>``
-        "activation_eigenvectors": _array("float32", "input direction", "direction", optional=True),
-        "activation_eigenvalues": _array("float32", "direction", "squared input", optional=True),
-        "gradient_eigenvectors": _array("float32", "output direction", "direction", optional=True),
-        "gradient_eigenvalues": _array("float32", "direction", "squared gradient", optional=True),
-        "eigenvalues": _array("float32", "output input", "squared gradient", optional=True),
-        "bias_eigenvalues": _array("float32", "output", "squared gradient", optional=True),
-        "group_eigenvalues": _array(
-            "float32", "group output input", "squared gradient", optional=True
-        ),
-        "group_bias_eigenvalues": _array(
-            "float32", "group output", "squared gradient", optional=True
-        ),
-        "group_parameter_eigenvalues": _array(
-            "float32", "group direction", "squared gradient", optional=True
-        ),
-        "parameter_eigenvectors": _array("float32", "parameter direction", "", optional=True),
-        "parameter_eigenvalues": _array("float32", "direction", "squared gradient", optional=True),
+    "factors": {  # of all layers, flat, one behind another: see ``io.curvature``
+        "activation_eigenvectors": _array("float32", "value", "direction", optional=True),
+        "activation_eigenvalues": _array("float32", "value", "squared input", optional=True),
+        "gradient_eigenvectors": _array("float32", "value", "direction", optional=True),
+        "gradient_eigenvalues": _array("float32", "value", SQUARE, optional=True),
+        "parameter_eigenvectors": _array("float32", "value", "direction", optional=True),
+        **{
+            f"{kind}eigenvalues": _array("float32", "value", SQUARE, optional=True)
+            for kind in ("", "bias_", "parameter_")
+        },
+        **{
+            f"group_{kind}eigenvalues": _array("float32", "group value", SQUARE, optional=True)
+            for kind in ("", "bias_", "parameter_")
+        },
     },
     "scores": {
         "score": _array("float32", "method query image", SCORE, optional=True),
@@ -147,11 +144,6 @@ def schema_of(stage: str) -> Mapping[str, Array]:
     return SCHEMAS["scores" if stage.startswith("scores_") else stage]
 
 
-def kind_of(name: str) -> str:
-    """What the schema calls an array; some stages hold one of a kind for every layer."""
-    return name.rpartition("/")[2]
-
-
 def checked(stage: str, where: str, name: str, values: np.ndarray) -> np.ndarray:
     """``values`` as the schema wants them.
 
@@ -159,10 +151,10 @@ def checked(stage: str, where: str, name: str, values: np.ndarray) -> np.ndarray
         BegatError: an array the schema does not know, another number of axes, a dtype that would
             not fit, NaN where none may be.
     """
-    known, kind = schema_of(stage), kind_of(name)
-    if kind not in known:
+    known = schema_of(stage)
+    if name not in known:
         raise BegatError(f"{where}: expected arrays {', '.join(known)}, found {name}")
-    array, values = known[kind], np.asarray(values)
+    array, values = known[name], np.asarray(values)
     if values.ndim != len(array.axes):
         raise BegatError(
             f"{where}: {name}: expected axes {', '.join(array.axes)}, found shape {values.shape}"

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from begat.core.denoisers import Denoiser
-from begat.core.gradients import EXAMPLES, Sample, mean_gradient
+from begat.core.gradients import EXAMPLES, Sample
 from begat.core.image_draws import DrawsOf
 from begat.core.influence import (
     best_by_agreement,
@@ -69,6 +69,7 @@ def score(
     draws: DrawsOf,
     variants: Sequence[Variant],
     *,
+    member_of: Bool[np.ndarray, "group image"] | None = None,
     norms: bool = True,
     centred: bool = True,
     halves: bool = True,
@@ -79,9 +80,10 @@ def score(
     """``score[variant, query, image]``, with ``centred`` also ``score_centred``, of the same shape.
 
     With ``halves`` each comes with its ``reliability[variant, query]``, and ``chosen[variant]``
-    marks the damping of each structure. One pass over the images serves all variants. Kept in
-    memory are the queries' gradients, one row per variant and half of the draws, and one more of
-    each for centring.
+    marks the damping of each structure. One pass over the images serves all variants, and groups:
+    ``member_of`` adds ``group_score[method, query, group]`` and ``group_uncertainty``, by EK-FAC
+    with the damping chosen. Kept in memory are, for each half of the draws, the queries' gradients,
+    one row per variant and query, one more of each for centring, and the groups' mean gradients.
 
     Args:
         denoiser: the network.
@@ -90,6 +92,7 @@ def score(
         queries: the images asked about.
         draws: of images and queries alike, the latter without mirroring.
         variants: what to compute.
+        member_of: which images each group has; asks for ``halves`` and an EK-FAC variant.
         norms: as the factors were made.
         centred: score the average training image in the query's place too, see above.
         halves: estimate from two halves of the draws how far the draws can be trusted.
@@ -115,38 +118,46 @@ def score(
         centre=images if centred else None,
         examples=examples,
     )
-    kept = _preconditioned(denoiser, layers, curvature, gradients, variants, storage)
-    rows = gradients.shape[1]
-    del gradients  # as large as what is kept
-    products = products_with_all(
-        denoiser, layers, images, draws, "training", kept, examples=examples
-    )
-    products = products.reshape(parts, parts, len(variants), rows, len(images))
-    ways = {"": products[..., : len(queries), :]}
-    if centred:
-        ways["_centred"] = ways[""] - products[..., len(queries) :, :]
-    found = {}
-    for way, values in ways.items():
-        found[f"score{way}"] = values.mean((0, 1)) * (share / len(images))
-        if halves:
-            found[f"reliability{way}"] = split_half_reliability(values[0, 0], values[1, 1])
-    if halves:
-        found["chosen"] = _chosen(variants, ways[""][0, 0], ways[""][1, 1])
+    tensors = _tensors(curvature, denoiser.like)
+    kept = _preconditioned(layers, tensors, gradients, variants, storage)
+    groups = np.zeros((0, len(images)), bool) if member_of is None else member_of
+    given = denoiser, layers, images, draws, "training", kept, groups
+    products, means = products_with_all(*given, examples=examples)
+    products = products.reshape(parts, parts, len(variants), -1, len(images))
+    found = _image_scores(products, len(queries), variants, share / len(images))
+    if member_of is not None:
+        variant = _chosen_of(variants, found["chosen"], "ekfac")
+        asked = gradients[:, : len(queries)]
+        found |= _group_scores(layers, tensors, asked, means, member_of, variant)
     return found
 
 
-def group_score(
-    denoiser: Denoiser,
-    curvature: Curvatures,
-    images: Sample,
-    queries: Sample,
-    draws: DrawsOf,
+def _image_scores(
+    products: Float[np.ndarray, "query_part image_part variant row image"],
+    queries: int,
+    variants: Sequence[Variant],
+    scale: float,
+) -> dict[str, np.ndarray]:
+    """The arrays of ``score`` that belong to images; a row behind the queries' is for centring."""
+    ways = {"": products[..., :queries, :]}
+    if products.shape[3] > queries:
+        ways["_centred"] = ways[""] - products[..., queries:, :]
+    found = {f"score{way}": values.mean((0, 1)) * scale for way, values in ways.items()}
+    if len(products) == 2:
+        halves = {way: (values[0, 0], values[1, 1]) for way, values in ways.items()}
+        for way, half in halves.items():
+            found[f"reliability{way}"] = split_half_reliability(*half)
+        found["chosen"] = _chosen(variants, *halves[""])
+    return found
+
+
+def _group_scores(
+    layers: Sequence[Layer],
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    asked: Float[Tensor, "part query parameter"],
+    means: Float[Tensor, "part group parameter"],
     member_of: Bool[np.ndarray, "group image"],
-    kind: str,
-    damping: float,
-    *,
-    norms: bool = True,
-    examples: int = EXAMPLES,
+    variant: Variant,
 ) -> dict[str, Float[np.ndarray, "method query group"]]:
     """Scores of whole groups by EK-FAC, the curvature down-dated by each group's own.
 
@@ -154,26 +165,15 @@ def group_score(
     group itself contributed is taken off first (``core.influence.group_scores``). A group without
     any of the images scores 0. The uncertainty is half the difference between two halves of the
     draws.
-
-    Args:
-        member_of: which images each group has.
-        kind, damping: as in ``Variant``.
-        denoiser, curvature, images, queries, draws, norms, examples: as in ``score``.
     """
-    layers = covered_layers(denoiser.module, norms=norms)
-    asked = query_gradients(denoiser, layers, queries, draws, "noise", parts=2, examples=examples)
-    tensors = _tensors(curvature, denoiser.like)
-    whole = blocks(layers, tensors, "ekfac")
-    found = np.zeros((2, 2, len(queries), len(member_of)))
+    whole, how = blocks(layers, tensors, "ekfac"), (variant.kind, variant.damping)
+    found = np.zeros((2, 2, asked.shape[1], len(member_of)))
     for group in np.flatnonzero(member_of.any(1)).tolist():
-        members = member_of[group]
-        share = float(members.mean())
-        few = images.only([int(i) for i in np.flatnonzero(members)])
-        step = mean_gradient(denoiser, layers, few, draws, "training", parts=2, examples=examples)
+        share = float(member_of[group].mean())
         left = without(whole, blocks(layers, _of_group(tensors, group), "ekfac"), share)
-        for i, j in np.ndindex(2, 2):
-            effect = group_scores(left, asked[i], step[j, 0], share, kind=kind, damping=damping)
-            found[i, j, :, group] = effect.cpu().numpy()
+        for j in range(2):
+            effect = group_scores(left, asked.flatten(0, 1), means[j, group], share, *how)
+            found[:, j, :, group] = effect.unflatten(0, (2, -1)).cpu().numpy()
     spread = np.abs(found[0, 0] - found[1, 1]) / 2
     return {"group_score": found.mean((0, 1))[None], "group_uncertainty": spread[None]}
 
@@ -206,29 +206,30 @@ def best(
 ) -> tuple[list[Variant], dict[str, Float[np.ndarray, "method query ..."]]]:
     """The variant chosen for each of ``STRUCTURES``, and the arrays of ``METHODS``.
 
-    A score and its centred form have the same damping.
+    A score and its centred form have the same damping. The arrays of groups are as they were found.
     """
-    at = [
-        next(i for i, v in enumerate(wanted) if v.structure == structure and found["chosen"][i])
-        for structure in STRUCTURES
-    ]
+    of = [_chosen_of(wanted, found["chosen"], structure) for structure in STRUCTURES]
+    at = [wanted.index(variant) for variant in of]
     arrays = {
         name: np.concatenate([found[name][at], found[f"{name}_centred"][at]])
         for name in ("score", "reliability")
     }
-    return [wanted[i] for i in at], arrays
+    return of, arrays | {n: v for n, v in found.items() if n.startswith("group_")}
+
+
+def _chosen_of(variants: Sequence[Variant], chosen: np.ndarray, structure: str) -> Variant:
+    """The variant of a structure that ``chosen`` marks."""
+    return next(v for v, c in zip(variants, chosen, strict=True) if c and v.structure == structure)
 
 
 def _preconditioned(
-    denoiser: Denoiser,
     layers: Sequence[Layer],
-    curvature: Curvatures,
+    tensors: Mapping[str, Mapping[str, Tensor]],
     gradients: Float[Tensor, "part query parameter"],
     variants: Sequence[Variant],
     storage: Storage,
 ) -> list[StoredRows]:
     """For each part of the draws, the rows of every (variant, query)."""
-    tensors = _tensors(curvature, denoiser.like)
     whole: dict[str, list[Block]] = {
         v.structure: blocks(layers, tensors, v.structure)
         for v in variants

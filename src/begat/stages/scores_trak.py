@@ -14,6 +14,7 @@ from begat.core.kernels import das, weights
 from begat.core.layers import Layer, covered_layers
 from begat.core.measures import KERNEL_WEIGHT, UNSIGNED_KERNEL_WEIGHT, WEIGHTED_LOSS
 from begat.core.projections import Projection
+from begat.errors import BegatError
 
 Method = Literal["trak", "dtrak", "das"]
 METHODS = {  # see core.kernels
@@ -42,7 +43,8 @@ def score(
     """``score[variant, query, image]``, a variant for each damping; see ``core.kernels`` for signs.
 
     Without a projection the kernel is exact and all images' gradients are held in memory at once
-    (1,797 images by 40 thousand parameters: 300 MB); with one, ``projection`` numbers per image.
+    (1,797 images by 40 thousand parameters: 300 MB; see ``require_memory``); with one,
+    ``projection`` numbers per image.
 
     Args:
         denoiser: the network.
@@ -83,6 +85,32 @@ def score(
     return found
 
 
+def require_memory(
+    denoiser: Denoiser, images: int, projection: int, memory: int, *, norms: bool = False
+) -> None:
+    """Nothing, where what ``score`` holds of all images' gradients fits into memory.
+
+    Args:
+        denoiser: the network.
+        images: how many images are scored.
+        projection: numbers to keep of each gradient, 0 for all.
+        memory: that of the machine, in bytes.
+        norms: as in ``score``.
+
+    Raises:
+        BegatError: it does not fit, with what would.
+    """
+    all_of_them = width(covered_layers(denoiser.module, norms=norms))
+    number = denoiser.like.element_size() * images
+    need = number * (projection or all_of_them)
+    if need > memory:
+        raise BegatError(
+            f"scores_trak.projection: expected at most {memory // number} numbers of each of "
+            f"{images} gradients, as all are held in {memory / 2**30:.1f} GiB of memory, found "
+            f"{projection or f'0, all {all_of_them}'} ({need / 2**30:.1f} GiB)"
+        )
+
+
 def _features(
     denoiser: Denoiser,
     layers: Sequence[Layer],
@@ -94,7 +122,9 @@ def _features(
     examples: int,
 ) -> Float[np.ndarray, "image feature"]:
     """Every image's feature; DAS's are means of gradients of length 1, draw by draw."""
-    kept: list[torch.Tensor] = []
+    kept = torch.empty(
+        len(sample), project.width if project else width(layers), dtype=denoiser.like.dtype
+    )
     waiting: list[torch.Tensor] = []
     stream = image_gradients(
         denoiser, layers, sample, draws, (function,), each_draw=method == "das", examples=examples
@@ -105,6 +135,6 @@ def _features(
         waiting.append(rows.mean(0))
         if project is None or sum(map(len, waiting)) >= examples or some.stop == len(sample):
             row = torch.cat(waiting)
-            kept.append((project(row) if project else row).cpu())
+            kept[some.stop - len(row) : some.stop] = project(row) if project else row
             waiting = []
-    return torch.cat(kept).numpy()
+    return kept.numpy()

@@ -1,0 +1,153 @@
+"""Damaged bytes must be named by ``begat verify`` or do no harm, and heal without a person."""
+
+import random
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import chdir
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from begat.cli import commands
+from begat.errors import BegatError
+from begat.io.artifacts import Artifact
+from faults.scene import Scene, Trial, artifacts, file_digests
+
+RUNS = 50  # one damage of so many is met by real runs
+
+KINDS = {  # every kind of file, by how it is found below the root
+    "chunk": "results/*/*.zarr/**/c.*",
+    "array": "results/*/*.zarr/?*/**/zarr.json",
+    "attributes": "results/*/*.zarr/zarr.json",
+    "manifest": "results/*/*.zarr/manifest.json",
+    "record": "results/records/*.json",
+    "stored": ".begat/store/*/**/*",
+    "digests": ".begat/digests.json",
+    "page": "results/report/*",
+    "metrics": "results/metrics.json",
+}
+
+
+def _flip(found: bytes, dice: random.Random) -> bytes:
+    place, bit = dice.randrange(len(found)), 1 << dice.randrange(8)
+    return found[:place] + bytes([found[place] ^ bit]) + found[place + 1 :]
+
+
+def _zero(found: bytes, dice: random.Random) -> bytes:
+    first, last = sorted(dice.randrange(len(found) + 1) for _ in range(2))
+    return found[:first] + bytes(last - first) + found[last:]
+
+
+DAMAGES: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
+    "flip": _flip,
+    "zero": _zero,
+    "cut": lambda found, dice: found[: dice.randrange(len(found))],
+    "empty": lambda found, dice: b"",
+    "delete": lambda found, dice: None,
+    "replace": lambda found, dice: dice.randbytes(len(found)),
+    "not an object": lambda found, dice: b"[1]",
+}
+
+
+def damage(path: Path, how: str, dice: random.Random, linked: bool) -> bool:
+    """Damage a file, its hard links too if ``linked``; whether its bytes are others now."""
+    before = path.read_bytes()
+    after = DAMAGES[how](before, dice) if before else None
+    if after is None or not linked:
+        path.unlink()
+    if after is not None:
+        path.write_bytes(after)
+    return before != after
+
+
+def swap(one: Path, other: Path) -> None:
+    """Let two artifacts change places."""
+    between = one.with_name("between")
+    one.rename(between)
+    other.rename(one)
+    between.rename(other)
+
+
+def verified(root: Path) -> tuple[str, str]:
+    """What ``begat verify`` prints, run in this process, and its traceback if it ends in one."""
+    with chdir(root):
+        done = CliRunner().invoke(commands, ["verify"], env={"COLUMNS": "500"})
+    said = done.output
+    if isinstance(done.exception, BegatError):
+        return f"{said}{done.exception}", ""
+    if done.exception and not isinstance(done.exception, SystemExit):
+        return said, "".join(traceback.format_exception(done.exception))[-500:]
+    return said, ""
+
+
+def read(artifact: Path) -> str:
+    """Read all arrays of an artifact; the traceback where that is neither done nor refused."""
+    place = artifact.parent.name
+    arrays = {path.parent.relative_to(artifact).as_posix() for path in artifact.rglob("c.*")}
+    stage = f"scores_{artifact.stem}" if place == "scores" else place
+    try:
+        whole = Artifact(artifact, stage)
+        for name in sorted(arrays):
+            whole[name]
+    except BegatError:
+        pass
+    except Exception:
+        return traceback.format_exc()[-500:]
+    return ""
+
+
+def owner(name: Path) -> Path:
+    """The artifact (or the file by itself) that a file below ``results`` is part of."""
+    return Path(*name.parts[: 2 if name.parts[1] == "report" else 3])
+
+
+def mistreat(scene: Scene, dice: random.Random) -> tuple[str, str]:
+    """Damage something drawn at random: the kind of file, and what was done to which."""
+    while True:
+        kind = dice.choice([*KINDS, "swap"])
+        if kind == "swap":
+            one, other = dice.sample(artifacts(scene.project), 2)
+            swap(one, other)
+            return kind, f"{one.name} and {other.name}"
+        files = sorted(p for p in scene.project.glob(KINDS[kind]) if p.is_file())
+        if files:
+            path, how, linked = dice.choice(files), dice.choice([*DAMAGES]), dice.random() < 0.5
+            if damage(path, how, dice, linked):
+                where = path.relative_to(scene.project)
+                return kind, f"{how}: {where}{' and its links' * linked}"
+
+
+def harm(root: Path, sound: Mapping[str, str]) -> str:
+    """What is wrong with how damage below ``root`` is met.
+
+    ``begat verify`` may end in no traceback, and whatever differs from the ``sound`` digests when
+    it is done must be named by it. Reading ends in values or in a refusal.
+    """
+    for part in _owners(root, sound):
+        if part.suffix == ".zarr" and (broken := read(root / part)):
+            return f"reading {part}: {broken}"
+    said, broken = verified(root)
+    if broken:
+        return f"begat verify: {broken}"
+    unnamed = [str(part) for part in _owners(root, sound) if str(part) not in said]
+    return f"{unnamed[0]} is damaged, and begat verify does not say so" if unnamed else ""
+
+
+def _owners(root: Path, sound: Mapping[str, str]) -> list[Path]:
+    """Artifacts that are not sound; a record's digits are known to nobody else."""
+    found = file_digests(root, "results")
+    names = [name for name in {*sound, *found} if sound.get(name) != found.get(name)]
+    parts = sorted({owner(Path(name)) for name in names})
+    return [part for part in parts if part.parts[1] != "records"]
+
+
+def flips(scene: Scene, dice: random.Random, count: int) -> Iterator[Trial]:
+    """Damages met in this process, and for some of them by a real run."""
+    sound = file_digests(scene.finished, "results")
+    for i in range(count):
+        scene.restore()
+        kind, what = mistreat(scene, dice)
+        if i % RUNS < RUNS - 1:
+            yield Trial(f"damage: {kind}", what, harm(scene.project, sound))
+        else:
+            yield Trial("damage, then runs", f"{kind}, {what}", scene.healed())
