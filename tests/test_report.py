@@ -169,6 +169,16 @@ def test_the_page_is_well_formed_and_every_reference_stays_inside(text):
     assert not re.search(r"https?://|url\(|@import", text)
 
 
+def test_images_in_no_group_make_a_page_without_group_tables():
+    nothing = np.zeros((4, QUERIES, 0))
+    redrawn = {"member": evidence().redrawn["member"]}
+    alone = dict(groups=[], group_score=nothing, group_uncertainty=nothing, group_p={})
+    alone["member_of"] = np.zeros((0, IMAGES), bool)
+    text = page(evidence(**alone, redrawn=redrawn), queries=2, top=3)
+    assert "Scores of groups, query 0" not in text
+    assert "Drawn again from the same noise, without an image" in text
+
+
 def test_names_and_values_are_escaped(text):
     assert "&lt;b&gt;0&lt;/b&gt;.png" in text
     assert "<b>0</b>" not in text

@@ -140,7 +140,7 @@ def card(evidence: Evidence, query: int, top: int, gallery: Gallery) -> dict[str
         "number": query,
         "title": f"query {query}: {evidence.query_names[query]}".rstrip(": "),
         "picture": gallery.add(f"q{query}", _bytes(evidence.queries[query])),
-        "groups": [group_row(evidence, row, query) for row in in_order(evidence)],
+        "groups": [group_row(evidence, r, query) for r in in_order(evidence) if evidence.groups],
         "images": [
             image_rows(evidence, method, query, top, gallery) for method in evidence.image_scores
         ],
