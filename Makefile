@@ -1,6 +1,8 @@
 # make demo       the whole pipeline on the embedded digits, in an environment of its own
 # make test       all tests
 # make numerics   the tests that compare numbers, as other processors would compute them
+# make faults     campaigns of kills, damaged bytes and lost results, about an hour; SHORT=1: minutes
+# make fuzz       ten thousand random inputs at every entrance
 # make generate   dvc.yaml, docs/parameters.md and the comments in params.yaml, from the sources
 # make commit     record what a run of Snakemake made as DVC's results (after checking it);
 #                 with USE=params/tiny.yaml params.yaml names that file from then on
@@ -17,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE  # without bytecode every job starts seconds la
 
 NUMERICS := pytest -n auto --dist worksteal -m numerics
 
-.PHONY: demo test numerics lint generate commit
+.PHONY: demo test numerics faults fuzz lint generate commit
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -35,6 +37,12 @@ numerics: .venv/ready-to-test
 	OMP_NUM_THREADS=1 ATEN_CPU_CAPABILITY=default $(NUMERICS)
 	OMP_NUM_THREADS=1 ONEDNN_MAX_CPU_ISA=SSE41 $(NUMERICS)
 	OMP_NUM_THREADS=2 pytest -m numerics
+
+faults: .venv/ready-to-test
+	PYTHONPATH=tests python -m faults $(if $(SHORT),--short)
+
+fuzz: .venv/ready-to-test
+	BEGAT_FUZZ=10000 OMP_NUM_THREADS=1 pytest -n auto -m fuzz
 
 lint: .venv/ready-to-test
 	ruff check --fix src tests workflow benchmarks
