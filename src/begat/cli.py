@@ -107,10 +107,10 @@ def top(
 ) -> None:
     """Show the units with the highest and the lowest scores for a query, by method."""
     results, missing = tops.what_is_there(planned(use))
+    tops.print_query(console, results, query, groups, method, count)
     if missing:
         said = ", ".join(f"{name} ({brief(reason, 60)})" for name, reason in missing.items())
         print(f"begat: without what `begat run` is to make: {said}", file=sys.stderr)
-    tops.print_query(console, results, query, groups, method, count)
 
 
 @commands.command(epilog="Example: [bold]begat show --path[/bold]")
