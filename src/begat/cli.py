@@ -1,4 +1,4 @@
-"""What a person types: ``begat run``, ``top``, ``show``, ``status``, ``export``, ``clean``."""
+"""What a person types: ``begat run``, ``top``, ``show``, ``status``, ``verify`` and so on."""
 
 import importlib.metadata
 import json
@@ -16,7 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from begat import top as tops
-from begat.errors import BegatError, brief
+from begat.errors import BegatError, brief, few
 from begat.io.contents import Contents
 from begat.io.freshness import last_used, why
 from begat.io.keys import Job
@@ -53,7 +53,7 @@ def options(
         typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
     ] = None,
 ) -> None:
-    """What no single command is asked."""
+    """Options of the program as a whole."""
 
 
 def planned(use: str | None) -> Plan:
@@ -152,20 +152,23 @@ def status(
         )
     console.print(Text(f"{brief(plan.params['use'])}: {len(plan.models)} models"))
     console.print(table)
-    outdated = [str(path) for path, reason in reasons.items() if reason]
-    if strict and (spoiled := damaged(plan)):
-        raise BegatError(_damage(spoiled) + "; run `begat verify`")
-    if strict and outdated:
-        raise BegatError(
-            f"{outdated[0]} and {len(outdated) - 1} more are not current; run `begat run`"
-        )
+    if strict:
+        if spoiled := damaged(plan):
+            raise BegatError(_damage(spoiled) + "; run `begat verify`")
+        _require_current([path for path, reason in reasons.items() if reason])
 
 
 def _damage(found: Sequence[tuple[Job, list[str]]]) -> str:
     """What is damaged, in one line."""
-    told = [f"{job.path} ({files[0]})" for job, files in found]
-    more = f" and {len(told) - 3} more" if len(told) > 3 else ""
-    return f"damaged: {', '.join(told[:3])}{more}"
+    return "damaged: " + few([f"{job.path} ({files[0]})" for job, files in found])
+
+
+def _require_current(outdated: Sequence[Path]) -> None:
+    """Raise BegatError where an artifact is not current."""
+    if outdated:
+        raise BegatError(
+            f"{outdated[0]} and {len(outdated) - 1} more are not current; run `begat run`"
+        )
 
 
 @commands.command(epilog="Example: [bold]begat verify[/bold]")
@@ -183,11 +186,7 @@ def verify(use: Use = None) -> None:
         state = "damaged, put back from the store" if back else "damaged, removed"
         print(f"{job.path}: {state} ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})")
     contents = Contents(plan.root)
-    outdated = [job.path for job in plan.jobs() if why(plan, job, contents)]
-    if outdated:
-        raise BegatError(
-            f"{outdated[0]} and {len(outdated) - 1} more are not current; run `begat run`"
-        )
+    _require_current([job.path for job in plan.jobs() if why(plan, job, contents)])
     print(f"{len(plan.jobs())} artifacts are what was written")
 
 

@@ -1,4 +1,6 @@
-"""The one kind of error that is shown to a person as a single line."""
+"""The one kind of error that is shown to a person as a single line, and its words."""
+
+from collections.abc import Sequence
 
 
 class BegatError(ValueError):
@@ -15,3 +17,8 @@ def brief(value: object, most: int = 200) -> str:
     line = " ".join(text[: 10 * most].split())
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+def few(names: Sequence[str]) -> str:
+    """The first three of some names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

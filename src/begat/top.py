@@ -1,4 +1,4 @@
-"""What ``begat top`` prints: the units that helped a query most, and stood most in the way."""
+"""What ``begat top`` prints: the units that helped a query most, and harmed it most."""
 
 from dataclasses import replace
 from itertools import chain, zip_longest
@@ -42,9 +42,8 @@ def scores_of(results: Run, groups: bool) -> tuple[list[str], Scores]:
     """
     dataset = results.plan.dataset
     if not groups:
-        of = [", ".join(dataset.groups[g] for g in member) for member in dataset.membership]
-        names = [f"{name} ({g})" if g else name for name, g in zip(dataset.names, of, strict=True)]
-        return names, image_scores(results)
+        both = zip(dataset.names, map(", ".join, dataset.group_names), strict=True)
+        return [f"{name} ({g})" if g else name for name, g in both], image_scores(results)
     member_of, rows = results.read("images")["member_of"], dict[str, Row]()
     for part in group_parts(results):
         rows |= group_rows(*part, member_of)

@@ -90,13 +90,19 @@ def test_a_fresh_experiment_by_dvc_with_another_parameter_file_leaves_nothing_to
     assert outputs(workspace) == outputs(finished), "equal runs are byte-identical"
 
 
-def test_a_clone_that_pulls_from_a_remote_has_nothing_to_compute(project, tmp_path):
+@pytest.fixture
+def clone(project, tmp_path):
+    """A clone of a finished run that pulled its results from a remote."""
     project.dvc("remote", "add", "-d", "store", str(tmp_path / "remote"))
     project.commit("remote")
     project.dvc("push")
     project.run("git", "clone", "-q", str(project.root), str(tmp_path / "clone"))
-    clone = Workspace(tmp_path / "clone")
-    clone.dvc("pull")
+    workspace = Workspace(tmp_path / "clone")
+    workspace.dvc("pull")
+    return workspace
+
+
+def test_a_clone_that_pulls_from_a_remote_has_nothing_to_compute(project, clone):
     clone.assert_all_current()
     assert outputs(clone) == outputs(project)
     assert clone.records() == project.records()
@@ -104,13 +110,7 @@ def test_a_clone_that_pulls_from_a_remote_has_nothing_to_compute(project, tmp_pa
 
 
 @pytest.mark.parametrize("engine", ["snakemake", "dvc"])
-def test_a_clone_that_pulled_owns_what_it_pulled(project, tmp_path, engine):
-    project.dvc("remote", "add", "-d", "store", str(tmp_path / "remote"))
-    project.commit("remote")
-    project.dvc("push")
-    project.run("git", "clone", "-q", str(project.root), str(tmp_path / "clone"))
-    clone = Workspace(tmp_path / "clone")
-    clone.dvc("pull")
+def test_a_clone_that_pulled_owns_what_it_pulled(clone, engine):
     clone.change("splits", "members", 16)
     pack = clone.root / "results" / "models" / "member-0.zarr"
     before = Artifact(pack, "models")["weights"]

@@ -7,10 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from engines.workspace import ENVIRONMENT
-
 from faults.disk import NAMESPACE, allowed
-from faults.scene import Scene, Trial, differences, digests, ugly
+from faults.scene import Scene, Trial, differences, digests, started, ugly
 
 USE = "params/tiny.yaml"
 NO_FILES = {
@@ -55,13 +53,7 @@ def two_runs(scene: Scene, dice: random.Random) -> str:
     """Two runs at once in one folder."""
     scene.restore(computed=False)
     with (scene.folder / "said").open("w") as said:
-        first = subprocess.Popen(
-            ["snakemake", "--cores", "2"],
-            cwd=scene.project,
-            env=ENVIRONMENT,
-            stdout=said,
-            stderr=said,
-        )
+        first = started(scene.project, said)
         lock = scene.project / ".begat" / "lock"
         while first.poll() is None and not (lock.is_file() and lock.read_text()):
             time.sleep(0.1)
@@ -75,14 +67,7 @@ def signals(scene: Scene, dice: random.Random) -> str:
     scene.restore(computed=False)
     for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         with (scene.folder / "said").open("w") as said:
-            run = subprocess.Popen(
-                ["snakemake", "--cores", "2"],
-                cwd=scene.project,
-                env=ENVIRONMENT,
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-            )
+            run = started(scene.project, said, start_new_session=True)
             with suppress(subprocess.TimeoutExpired):
                 run.wait(dice.uniform(3, 12))
             run.send_signal(stop)

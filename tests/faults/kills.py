@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engines.workspace import ENVIRONMENT
 
-from faults.scene import Scene, Trial, ugly, ugly_logs
+from faults.scene import Scene, Trial, started, ugly, ugly_logs
 
 HOOK = Path(__file__).parent / "hook"
 ROUND = 20  # kills at most, until a run is left to finish
@@ -76,14 +76,7 @@ def _killed(scene: Scene, dice: random.Random, kind: str) -> tuple[int, bool, st
         environment["BEGAT_KILL"] = f"{dice.random()} {CHANCE}"
     log = scene.folder / "said"
     with log.open("w") as said:
-        run = subprocess.Popen(
-            ["snakemake", "--cores", "2"],
-            cwd=scene.project,
-            env=environment,
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
-        )
+        run = started(scene.project, said, env=environment, start_new_session=True)
         moment = dice.uniform(0, LATEST * scene.seconds)
         if kill:
             with suppress(subprocess.TimeoutExpired):

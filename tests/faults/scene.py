@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from engines.workspace import ENVIRONMENT, Workspace
@@ -104,6 +104,12 @@ def called(folder: Path, *command: str, **more: Any) -> tuple[int, str]:
         **more,
     )
     return done.returncode, done.stdout
+
+
+def started(folder: Path, said: IO[str], **more: Any) -> subprocess.Popen:
+    """A run of Snakemake in a folder that goes on; what it prints goes into a file."""
+    how = {"env": ENVIRONMENT, "stdout": said, "stderr": said, **more}
+    return subprocess.Popen(["snakemake", "--cores", "2"], cwd=folder, **how)
 
 
 def ugly(said: str) -> str:

@@ -88,9 +88,13 @@ class Contents:
         stored = self.attributes(job.path)
         return stored is not None and stored.get("key") == job.key and not self.others(job, stored)
 
-    def others(self, job: Job, stored: Mapping[str, Any]) -> list[str]:
-        """The names of what an artifact was computed from that is not what lies here now."""
+    def others(self, job: Job, stored: Mapping[str, Any]) -> dict[str, str | None]:
+        """What lies here now in place of what an artifact was computed from, where it is another.
+
+        None stands for what is missing, damaged or no longer read.
+        """
         before, now = stored.get("read"), self.read_by(job)
         if not isinstance(before, dict):
-            return sorted(now)
-        return sorted(n for n in {*before, *now} if now.get(n) is None or before.get(n) != now[n])
+            return now
+        names = sorted({*before, *now})
+        return {n: now.get(n) for n in names if now.get(n) is None or before.get(n) != now[n]}

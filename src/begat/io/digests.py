@@ -1,14 +1,13 @@
 """Digests of files, remembered by size and times of change."""
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from begat.errors import BegatError, brief
-from begat.io.keys import digest
+from begat.io.keys import digest, file_digest
 
 Known = dict[str, list]  # path -> [[size, times of change, inode], sha256]
 
@@ -35,8 +34,7 @@ def file_digests(files: Iterable[Path], memory: Path) -> list[str]:
             if before[:1] == [stamp]:
                 digests[str(path)] = before
                 continue
-            with path.open("rb") as file:
-                digests[str(path)] = [stamp, hashlib.file_digest(file, "sha256").hexdigest()]
+            digests[str(path)] = [stamp, file_digest(path)]
         except OSError as error:
             raise BegatError(f"{path}: could not be read ({brief(error.strerror)})") from None
     if not digests.items() <= known.items():

@@ -9,9 +9,9 @@ copy nothing but keys decides.
 import json
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
+from begat.errors import few
 from begat.io.artifacts import stored_attributes
 from begat.io.contents import Contents
 from begat.io.keys import Job, path_of
@@ -66,9 +66,9 @@ class Freshness:
 
 def stored(plan: Plan, job: Job) -> bool:
     """Whether the store has what a job would make, by the look of it: whole, or model by model."""
-    models = [plan.model_keys[m.name] for m in job.models] if job.stage == "models" else []
-    ways = [[job.key], *([models] if models else [])]
-    return any(all(Store(plan.root).holds(key) for key in keys) for keys in ways)
+    singly = job.stage == "models" and not plan.pipeline
+    keys = [plan.model_keys[m.name] for m in job.models] if singly else [job.key]
+    return all(map(Store(plan.root).holds, keys))
 
 
 def last_used(root: Path) -> str:
@@ -85,10 +85,10 @@ def why(plan: Plan, job: Job, contents: Contents) -> str:
     if contents.attributes(job.path) is None:
         return "damaged"
     if stored.get("key") == job.key:
-        others, now = contents.others(job, stored), contents.read_by(job)
-        missing = [name for name in others if now.get(name) is None]
+        others = contents.others(job, stored)
+        missing = [name for name, content in others.items() if content is None]
         said = "input missing: " if missing else "input made anew: "
-        return said + _some(missing or others) if others else ""
+        return said + few(missing or [*others]) if others else ""
     return (
         "; ".join(_differences(stored.get("made_from", {}), dict(job.made_from)))
         or "made otherwise"
@@ -107,17 +107,13 @@ def _differences(before: dict, now: dict) -> list[str]:
         if part == "parameters":
             found += [f"{k}: {old.get(k)} -> {new.get(k)}" for k in changed]
         elif changed:
-            found.append(said + _some(changed))
+            found.append(said + few(changed))
     if before.get("schema") != now.get("schema"):
         found.append(f"schema: {before.get('schema')} -> {now.get('schema')}")
     for part in ("models", "rows", "queries", "data", "label"):
         if before.get(part) != now.get(part):
             found.append(f"other {part}")
     return found
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def visible_gpus() -> int:

@@ -92,6 +92,15 @@ def sync_one(path: Path) -> None:
         os.close(opened)
 
 
+def put_text(path: Path, text: str) -> None:
+    """Write a whole text file in one step, on the disk before it has its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(f".{os.getpid()}.tmp")
+    scratch.write_text(text)
+    sync_one(scratch)
+    scratch.replace(path)
+
+
 class Verified:
     """Which artifacts were seen whole: remembered, so that only what changed is read again."""
 
@@ -100,10 +109,7 @@ class Verified:
 
     def note(self, path: Path) -> None:
         """Remember an artifact as it lies there now."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        scratch = self._memory(path).with_suffix(f".{os.getpid()}.tmp")
-        scratch.write_text(stamp(path))
-        scratch.replace(self._memory(path))
+        put_text(self._memory(path), stamp(path))
 
     def whole(self, path: Path) -> bool:
         """Whether an artifact is what was written; read only if touched since it was last seen."""

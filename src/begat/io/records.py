@@ -1,7 +1,6 @@
 """What varies between two equal runs: when, where, how long, by which versions, in what shapes."""
 
 import json
-import os
 import platform
 import resource
 import subprocess
@@ -14,7 +13,7 @@ from typing import Any
 
 from begat.io.keys import Job
 from begat.io.machine import fingerprint
-from begat.io.manifests import sync_one
+from begat.io.manifests import put_text
 from begat.io.plan import Plan
 
 RECORDS = Path("results") / "records"  # beside the results, so that they travel together
@@ -69,12 +68,7 @@ def record(
         "peak_memory": used.ru_maxrss * 1024,
         "peak_device_memory": cuda.max_memory_allocated() if cuda and cuda.is_available() else 0,
     }
-    path = _path(root, job)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    scratch.write_text(json.dumps(found, indent=1) + "\n")
-    sync_one(scratch)
-    scratch.replace(path)
+    put_text(_path(root, job), json.dumps(found, indent=1) + "\n")
 
 
 def recorded(root: Path, job: Job) -> dict[str, Any]:

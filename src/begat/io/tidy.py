@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from begat.io.artifacts import Artifact, remove, stored_attributes, write
 from begat.io.contents import Contents
 from begat.io.keys import Job
 from begat.io.manifests import Verified, content_digest
 from begat.io.plan import Plan
 from begat.io.records import recorded
+from begat.io.schema import schema_of
 from begat.io.store import Store
 
 
@@ -60,18 +63,18 @@ def _adopt(store: Store, path: Path, attributes: dict[str, Any]) -> None:
     for name, made_from in models.items():
         if not store.holds(made_from["key"]):
             read = {n: pack.attributes["read"][n] for n in ("images/all", f"splits/{name}")}
-            attributes = {"key": made_from["key"], "read": read}
-            write(store.path(made_from["key"]), "models", attributes, [_rows(pack, name)])
+            alone = {"key": made_from["key"], "read": read}
+            write(store.path(made_from["key"]), "models", alone, [_rows(pack, name)])
 
 
 def _rows(pack: Artifact, name: str) -> dict[str, Any]:
-    """One model's arrays."""
-    row, followed = pack.attributes["models"].index(name), pack.attributes["snapshots_of"]
-    each = ("weights", "ema_weights", "training_loss")
-    rows = {array: slice(row, row + 1) for array in each if array in pack}
-    if name in followed:
-        rows["snapshots"] = slice(followed.index(name), followed.index(name) + 1)
-    return {array: pack.rows(array, which) for array, which in rows.items()}
+    """One model's arrays; not all models have snapshots."""
+    found = {}
+    for array in schema_of("models"):
+        names = pack.attributes["snapshots_of" if array == "snapshots" else "models"]
+        if array in pack and name in names:
+            found[array] = pack.rows(array, np.array([names.index(name)]))
+    return found
 
 
 def damaged(plan: Plan) -> list[tuple[Job, list[str]]]:
