@@ -50,12 +50,12 @@ lint: .venv/ready-to-test
 	snakefmt Snakefile workflow/rules
 
 generate: .venv/ready
-	python -m begat.io.generate
+	python -m begat.planning.generate
 
 # In whatever environment is in use. DVC knows the parameter file from params.yaml alone.
 commit:
 	snakemake --cores all verify $(if $(USE),--config "use=$$USE")
-	$(if $(USE),python -m begat.io.generate --use "$$USE")
+	$(if $(USE),python -m begat.planning.generate --use "$$USE")
 	dvc commit --force
 
 # pip takes whichever build of PyTorch fits this machine; uv does the rest, ten times faster.

@@ -5,7 +5,7 @@
 #   snakemake -n                      what there is to do, and nothing if all is current
 #   snakemake --config use=params/tiny.yaml --cores all      another parameter file
 #
-# What is up to date is decided by keys (src/begat/io/plan.py), not by file times.
+# What is up to date is decided by keys (src/begat/planning/plan.py), not by file times.
 
 
 include: "workflow/rules/common.smk"

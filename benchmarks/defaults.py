@@ -23,24 +23,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from begat.core.agreement import top1
-from begat.core.denoisers import Denoiser, unet_denoiser
-from begat.core.gradients import Sample
-from begat.core.image_draws import common_draws, own_draws
-from begat.core.operators import Forgetting
-from begat.core.predictors import Predictor
-from begat.core.statistics import lds, removed_sum, spearman
+from begat.data import datasets
+from begat.diffusion.denoisers import Denoiser, unet_denoiser
+from begat.diffusion.image_draws import common_draws, own_draws
+from begat.diffusion.measurement import measure
+from begat.diffusion.model_training import train
+from begat.diffusion.noise_predictors import Predictor
+from begat.diffusion.query_images import draw
 from begat.errors import BegatError
-from begat.io import datasets
-from begat.io.networks import config_of, schedule_of
-from begat.io.request import Request
-from begat.stages import scores_influence, scores_trak
-from begat.stages.factors import factors
-from begat.stages.measurements import measure
-from begat.stages.models import train
-from begat.stages.queries import draw
-from begat.stages.scores_pixel import similarity
-from begat.stages.unlearned import shortened, unlearn
+from begat.evaluation.pixel_similarity import similarity
+from begat.evaluation.ranking_metrics import top1
+from begat.evaluation.statistics import lds, removed_sum, spearman
+from begat.execution.networks import config_of, schedule_of
+from begat.execution.run_spec import Request
+from begat.influence import scores, trak
+from begat.influence.factors import factors
+from begat.influence.gradients import Sample
+from begat.unlearning.operators import Forgetting
+from begat.unlearning.unlearn import shortened, unlearn
 
 ROOT, CPU = Path.cwd(), torch.device("cpu")
 QUERIES, DRAWS, HALVES, PACK = 64, 64, 12, 12
@@ -247,7 +247,7 @@ def trak(method: str, draws: int, damping: float) -> Setting:
         shape, times = case.pixels.shape[1:], case.schedule.timesteps
         drawn = common_draws(case.seed, "scores_trak", draws, times, shape)
         what = case.denoiser, *case.samples, drawn, method, [damping]
-        return scores_trak.score(*what, seed=case.seed)[0].astype(np.float64) @ case.member_of.T
+        return trak.score(*what, seed=case.seed)[0].astype(np.float64) @ case.member_of.T
 
     return score
 
@@ -256,11 +256,11 @@ def ekfac(draws: int, dampings: list[float], *, shared: bool = True) -> Setting:
     """Scores by EK-FAC influence, summed over groups; of several dampings the halves' choice."""
 
     def score(case: Case) -> Scores:
-        wanted = [scores_influence.Variant("ekfac", "relative", d) for d in dampings]
+        wanted = [scores.Variant("ekfac", "relative", d) for d in dampings]
         shape, times = case.pixels.shape[1:], case.schedule.timesteps
         deal = common_draws if shared else own_draws
         drawn = deal(case.seed, "scores_influence", draws, times, shape)
-        found = scores_influence.score(case.denoiser, case.curvature, *case.samples, drawn, wanted)
+        found = scores.score(case.denoiser, case.curvature, *case.samples, drawn, wanted)
         (chosen,) = np.flatnonzero(found["chosen"])
         return found["score"][chosen].astype(np.float64) @ case.member_of.T
 

@@ -24,17 +24,17 @@ import torch
 from influence_rivals import RIVALS, first_draw
 from influence_rivals import Case as Rivalry
 
-from begat.core.curvature import covariances, eigenbases, eigenvalues, fake_gradients
-from begat.core.denoisers import Denoiser, answer, training, unet_denoiser
-from begat.core.diffusion import cosine_schedule
-from begat.core.gradients import Sample, blocks_of, image_gradients
-from begat.core.image_draws import DrawsOf, common_draws, own_draws
-from begat.core.layers import covered_layers
-from begat.core.packs import flatten, stack
-from begat.core.statistics import spearman
-from begat.core.unet import UNetConfig, initial_weights
-from begat.stages.factors import factors
-from begat.stages.scores_influence import Variant, score, variants
+from begat.diffusion.denoisers import Denoiser, answer, training, unet_denoiser
+from begat.diffusion.image_draws import DrawsOf, common_draws, own_draws
+from begat.diffusion.parameter_rows import flatten, stack
+from begat.diffusion.schedules import cosine_schedule
+from begat.diffusion.unet import UNetConfig, initial_weights
+from begat.evaluation.statistics import spearman
+from begat.influence.curvature import covariances, eigenbases, eigenvalues, fake_gradients
+from begat.influence.factors import factors
+from begat.influence.gradients import Sample, blocks_of, image_gradients
+from begat.influence.layers import covered_layers
+from begat.influence.scores import Variant, score, variants
 
 CONFIGS = {
     "41 k": UNetConfig(8, 1, (8, 16), 1, (False, False), False, 8, 8),

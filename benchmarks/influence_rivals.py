@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from begat.core.curvature import covariances, eigenbases, eigenvalues
-from begat.core.denoisers import Denoiser
-from begat.core.diffusion import diffuse
-from begat.core.gradients import Sample
-from begat.core.image_draws import Draws, DrawsOf
-from begat.core.layers import covered_layers
-from begat.stages.scores_influence import Curvatures, Variant, score
+from begat.diffusion.denoisers import Denoiser
+from begat.diffusion.image_draws import Draws, DrawsOf
+from begat.diffusion.schedules import diffuse
+from begat.influence.curvature import covariances, eigenbases, eigenvalues
+from begat.influence.gradients import Sample
+from begat.influence.layers import covered_layers
+from begat.influence.scores import Curvatures, Variant, score
 
 DAMPING = 1e-5
 BATCH = 256

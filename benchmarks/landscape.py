@@ -17,15 +17,15 @@ import time
 import numpy as np
 import torch
 
-from begat.core.codes import nested_codes
-from begat.core.diffusion import cosine_schedule, diffuse
-from begat.core.draws import shared_draws
-from begat.core.ensembles import ensemble_loss, subset_weights
-from begat.core.noise import torch_generator
-from begat.core.packs import flatten, stack
-from begat.core.predictors import Predictor
-from begat.core.unet import UNetConfig, initial_weights
-from begat.stages.measurements import measure
+from begat.diffusion.draws import shared_draws
+from begat.diffusion.measurement import measure
+from begat.diffusion.noise_predictors import Predictor
+from begat.diffusion.parameter_rows import flatten, stack
+from begat.diffusion.schedules import cosine_schedule, diffuse
+from begat.diffusion.unet import UNetConfig, initial_weights
+from begat.ensembles.ablation import ensemble_loss, subset_weights
+from begat.ensembles.codes import nested_codes
+from begat.rng.torch_generators import torch_generator
 
 MEMBERS, UNITS, QUERIES, DRAWS, TRIED = 24, 1797, 4, 64, 12
 CONFIG = UNetConfig(8, 1, (8, 16), 1, (False, False), False, 8, 8)

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from begat.io.manifests import damage, sync
+from begat.storage.manifests import damage, sync
 
 
 def seconds(*command: str) -> float:

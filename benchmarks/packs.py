@@ -17,10 +17,10 @@ from collections.abc import Callable
 import torch
 from diffusers import UNet2DModel
 
-from begat.core.diffusion import cosine_schedule, diffuse, training_target
-from begat.core.packs import flatten, stack, unflatten
-from begat.core.training import PackTraining
-from begat.core.unet import UNetConfig, initial_weights
+from begat.diffusion.parameter_rows import flatten, stack, unflatten
+from begat.diffusion.schedules import cosine_schedule, diffuse, training_target
+from begat.diffusion.training import PackTraining
+from begat.diffusion.unet import UNetConfig, initial_weights
 
 SCHEDULE = cosine_schedule(1000)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from begat.core.diffusion import cosine_schedule
-from begat.core.operators import Forgetting
-from begat.core.packs import flatten, stack
-from begat.core.predictors import Predictor
-from begat.core.unet import UNetConfig, initial_weights
-from begat.stages.measurements import measure
-from begat.stages.models import train
-from begat.stages.unlearned import unlearn
+from begat.diffusion.measurement import measure
+from begat.diffusion.model_training import train
+from begat.diffusion.noise_predictors import Predictor
+from begat.diffusion.parameter_rows import flatten, stack
+from begat.diffusion.schedules import cosine_schedule
+from begat.diffusion.unet import UNetConfig, initial_weights
+from begat.unlearning.operators import Forgetting
+from begat.unlearning.unlearn import unlearn
 
 CONFIGS = {
     "demo": UNetConfig(8, 1, (8, 16), 1, (False, False), False, 8, 8),

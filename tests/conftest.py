@@ -13,7 +13,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from small import CONFIGS  # noqa: E402
 
-from begat.core.unet import UNetConfig  # noqa: E402
+from begat.diffusion.unet import UNetConfig  # noqa: E402
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 

@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
-from begat.core.denoisers import Denoiser
-from begat.core.diffusion import cosine_schedule
-from begat.core.gradients import Sample
-from begat.core.image_draws import Draws
+from begat.diffusion.denoisers import Denoiser
+from begat.diffusion.image_draws import Draws
+from begat.diffusion.schedules import cosine_schedule
+from begat.influence.gradients import Sample
 
 SCHEDULE = cosine_schedule(50)
 
@@ -128,7 +128,7 @@ def gauss_newton(module, inputs):
 
 def noisy(found_draws, images):
     """The noisy images that a sample and its draws make."""
-    from begat.core.diffusion import diffuse
+    from begat.diffusion.schedules import diffuse
 
     dealt = found_draws(images.number)
     clean = torch.from_numpy(images.pixels).repeat_interleave(dealt.number, 0)

@@ -5,8 +5,8 @@ import shutil
 import yaml
 from small import ROOT
 
-from begat.io.plan import Plan
-from begat.io.stages import STAGES
+from begat.planning.plan import Plan
+from begat.planning.stages import STAGES
 
 
 def copied(target):

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from diffusers import UNet2DModel
 
-from begat.core.packs import unflatten
-from begat.core.unet import UNetConfig
+from begat.diffusion.parameter_rows import unflatten
+from begat.diffusion.unet import UNetConfig
 
 
 def diffusers_models(config: UNetConfig, rows: torch.Tensor) -> list[UNet2DModel]:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from begat.core.diffusion import cosine_schedule
-from begat.core.packs import flatten, stack
-from begat.core.predictors import Predictor
-from begat.core.unet import UNetConfig, initial_weights, parameter_shapes
+from begat.diffusion.noise_predictors import Predictor
+from begat.diffusion.parameter_rows import flatten, stack
+from begat.diffusion.schedules import cosine_schedule
+from begat.diffusion.unet import UNetConfig, initial_weights, parameter_shapes
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = UNetConfig(8, 1, (8, 16), 1, (False, False), False, 8, 8)

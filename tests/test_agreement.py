@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from begat.core.agreement import (
+from begat.evaluation.ranking_metrics import (
     METRICS,
     chance,
     exponential_gain,

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from begat.data.query_names import names_of_generated
 from begat.errors import BegatError
-from begat.io import manifests
-from begat.io.artifacts import (
+from begat.storage import manifests
+from begat.storage.artifacts import (
     ALIGNMENT,
     Artifact,
     padded_text,
@@ -27,10 +28,9 @@ from begat.io.artifacts import (
     text_of,
     write,
 )
-from begat.io.manifests import Verified, content_digest, damage, file_digests, seal
-from begat.io.query_names import names_of_generated
-from begat.io.schema import VERSION
-from begat.io.store import Store, locked, only_run
+from begat.storage.cache import Store, locked, only_run
+from begat.storage.manifests import Verified, content_digest, damage, file_digests, seal
+from begat.storage.schema import VERSION
 
 
 def queries(count=4, **changes):
@@ -280,7 +280,7 @@ def test_a_write_that_the_system_cuts_short_leaves_nothing_behind(tmp_path):
     program = (
         "import resource, signal, numpy as np, sys\n"
         "from pathlib import Path\n"
-        "from begat.io.artifacts import write\n"
+        "from begat.storage.artifacts import write\n"
         "from begat.errors import BegatError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "block = {'pixels': np.random.default_rng(0).normal(size=(999, 1, 8, 8)),\n"
@@ -301,7 +301,7 @@ def test_a_killed_writer_leaves_nothing_that_counts_and_the_next_cleans_up(tmp_p
     program = (
         "import sys, time, numpy as np\n"
         "from pathlib import Path\n"
-        "from begat.io.artifacts import write\n"
+        "from begat.storage.artifacts import write\n"
         "def blocks():\n"
         "    yield {'pixels': np.zeros((2, 1, 8, 8)), 'noise': np.zeros((2, 1, 1, 8, 8)),"
         " 'label': np.zeros(2, int)}\n"
@@ -377,7 +377,7 @@ def test_a_second_run_in_one_folder_is_refused_and_the_lock_dies_with_its_owner(
 
 def test_a_second_process_at_one_job_waits(tmp_path):
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom begat.io.store import locked\n"
+        "import sys, time\nfrom pathlib import Path\nfrom begat.storage.cache import locked\n"
         "with locked(Path(sys.argv[1]), 'waiting'):\n"
         "    print('mine', flush=True); time.sleep(0.5)\n"
     )

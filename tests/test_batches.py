@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from begat.core.batches import batch_at
+from begat.diffusion.training_batches import batch_at
 
 pytestmark = pytest.mark.numerics
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from begat.core.ceilings import attainable, ceiling, reliabilities
-from begat.core.forecasts import forecast_of
-from begat.core.statistics import lds
-from begat.core.subset_agreement import subset_agreement
+from begat.evaluation.lds import subset_agreement
+from begat.evaluation.noise_ceilings import attainable, ceiling, reliabilities
+from begat.evaluation.predictions import forecast_of
+from begat.evaluation.statistics import lds
 
 QUERIES = 60
 KINDS = {

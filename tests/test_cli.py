@@ -9,12 +9,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from begat import cli
-from begat.core.measures import LOSS
 from begat.errors import BegatError
-from begat.io.artifacts import padded_text, write
-from begat.io.contents import Contents
-from begat.io.freshness import Freshness
-from begat.io.stages import STAGES
+from begat.evaluation.measures import LOSS
+from begat.execution.contents import Contents
+from begat.planning.freshness import Freshness
+from begat.planning.stages import STAGES
+from begat.storage.artifacts import padded_text, write
 
 TINY = "params/tiny.yaml"
 

@@ -9,9 +9,9 @@ from plans import DOWN, changed_stages, copied, keys
 from small import ROOT
 
 from begat.errors import BegatError
-from begat.io import code
-from begat.io.code import NEUTRAL, Code
-from begat.io.stages import STAGES
+from begat.planning import code
+from begat.planning.code import NEUTRAL, Code
+from begat.planning.stages import STAGES
 
 FILES = sorted(set().union(*(Code(ROOT).digests(stage) for stage in STAGES)))
 MODULES = grimp.build_graph("begat").modules
@@ -53,7 +53,7 @@ def expected_modules(stage):
 
 def expected_files(stage):
     files = {path_of(module) for module in expected_modules(stage)}
-    template = {"src/begat/stages/report.html"} if stage == "report" else set()
+    template = {"src/begat/reporting/page.html"} if stage == "report" else set()
     return files | template | {f"workflow/scripts/{stage}.py"}
 
 
@@ -95,27 +95,27 @@ ASKING = ("queries", "factors", "unlearned", *INTO_MODELS)  # counterfactuals fo
     [
         *((f"src/begat/stages/{stage}.py", [stage]) for stage in STAGES),
         ("workflow/scripts/metrics.py", ["metrics"]),
-        ("src/begat/stages/report.html", ["report"]),
-        ("src/begat/core/sampling.py", ["queries"]),
-        ("src/begat/core/draws.py", ["queries", "factors", "unlearned", *INTO_MODELS]),
-        ("src/begat/core/kernels.py", ["scores_trak"]),
-        ("src/begat/core/targets.py", ["unlearned"]),
-        ("src/begat/core/nulls.py", ["counterfactuals"]),
-        ("src/begat/core/agreement.py", ["metrics"]),
-        ("src/begat/core/training.py", ["models"]),
-        ("src/begat/core/unet.py", ["models"]),
-        ("src/begat/core/denoisers.py", ASKING),
-        ("src/begat/io/trained.py", ASKING),
-        ("src/begat/io/networks.py", ["models"]),
-        ("src/begat/io/pipelines.py", ["models"]),
-        ("src/begat/io/curvature.py", ["factors", "unlearned"]),
-        ("src/begat/io/gradients.py", ["factors", *INTO_MODELS]),
-        ("src/begat/io/datasets.py", ["images"]),
-        ("src/begat/io/listings.py", ["images"]),
-        ("src/begat/io/pictures.py", ["images"]),
-        ("src/begat/io/query_names.py", ["queries"]),
-        ("src/begat/io/weights.py", ["models"]),
-        ("src/begat/io/plan.py", []),
+        ("src/begat/reporting/page.html", ["report"]),
+        ("src/begat/diffusion/sampling.py", ["queries"]),
+        ("src/begat/diffusion/draws.py", ["queries", "factors", "unlearned", *INTO_MODELS]),
+        ("src/begat/influence/trak_kernels.py", ["scores_trak"]),
+        ("src/begat/unlearning/targets.py", ["unlearned"]),
+        ("src/begat/ensembles/null_codes.py", ["counterfactuals"]),
+        ("src/begat/evaluation/ranking_metrics.py", ["metrics"]),
+        ("src/begat/diffusion/training.py", ["models"]),
+        ("src/begat/diffusion/unet.py", ["models"]),
+        ("src/begat/diffusion/denoisers.py", ASKING),
+        ("src/begat/execution/trained.py", ASKING),
+        ("src/begat/execution/networks.py", ["models"]),
+        ("src/begat/data/pipelines.py", ["models"]),
+        ("src/begat/execution/factor_arrays.py", ["factors", "unlearned"]),
+        ("src/begat/execution/gradient_inputs.py", ["factors", *INTO_MODELS]),
+        ("src/begat/data/datasets.py", ["images"]),
+        ("src/begat/data/listings.py", ["images"]),
+        ("src/begat/data/image_files.py", ["images"]),
+        ("src/begat/data/query_names.py", ["queries"]),
+        ("src/begat/data/safetensors_files.py", ["models"]),
+        ("src/begat/planning/plan.py", []),
         ("src/begat/cli.py", []),
     ],
 )
@@ -149,12 +149,12 @@ def test_imports_within_functions_of_submodules_and_of_packages_are_followed(tmp
         "src/begat/core/two.py": "from begat.io import plan\n",
         "src/begat/core/three.py": "x = 1\n",
         "src/begat/core/four.py": "",
-        "src/begat/io/plan.py": "import begat.core.four\n",
+        "src/begat/planning/plan.py": "import begat.core.four\n",
     }
     for name, text in sources.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    left_out = {"src/begat/io/plan.py", "src/begat/core/four.py"}
+    left_out = {"src/begat/planning/plan.py", "src/begat/core/four.py"}
     assert set(Code(tmp_path).digests("a")) == set(sources) - left_out
     (tmp_path / "src/begat/core/three.py").write_text("x =\n")
     with pytest.raises(BegatError, match="src/begat/core/three.py:1: not Python: invalid syntax"):
@@ -167,7 +167,7 @@ def test_imports_within_functions_of_submodules_and_of_packages_are_followed(tmp
 @pytest.mark.parametrize("stage", ["queries", "measurements", "counterfactuals"])
 def test_the_network_of_a_pipeline_is_part_of_the_code_that_runs_it(stage):
     files = Code(ROOT).digests(stage)
-    assert {"src/begat/core/denoisers.py", "src/begat/io/pipelines.py"} <= set(files)
+    assert {"src/begat/diffusion/denoisers.py", "src/begat/data/pipelines.py"} <= set(files)
 
 
 def test_neutral_modules_exist_are_imported_by_a_stages_code_and_are_no_mathematics():

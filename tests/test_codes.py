@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from reference import words_of_weight
 
-from begat.core.codes import (
+from begat.ensembles.codes import (
     CODES,
     MOST_DRAWN,
     capacity,
@@ -21,7 +21,7 @@ from begat.core.codes import (
     random_codes,
     words,
 )
-from begat.core.nulls import residual_directions, unused_codes
+from begat.ensembles.null_codes import residual_directions, unused_codes
 from begat.errors import BegatError
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from plans import copied, planned
 
-from begat.io.artifacts import Artifact, write
-from begat.io.contents import PARTS, Contents, part_digest
-from begat.io.freshness import why
-from begat.io.manifests import damage
-from begat.io.store import Store
-from begat.io.tidy import damaged, repair, tidy
+from begat.execution.contents import PARTS, Contents, part_digest
+from begat.planning.freshness import why
+from begat.planning.tidy import damaged, repair, tidy
+from begat.storage.artifacts import Artifact, write
+from begat.storage.cache import Store
+from begat.storage.manifests import damage
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_all_damage_is_found_at_once_and_repaired_where_the_store_can(plan, scor
 
 
 def test_a_result_with_another_content_than_its_record_is_damaged(plan, scored):
-    from begat.io.records import record
+    from begat.execution.records import record
 
     record(plan.root, scored, 0.0, 0.0, "cpu", [], "another")
     assert [files for _, files in damaged(plan)] == [["another content digest than its record"]]
@@ -163,7 +163,7 @@ def test_a_result_with_another_content_than_its_record_is_damaged(plan, scored):
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b"3", b"[" * 100_000])
 def test_a_damaged_record_is_as_good_as_none(plan, scored, text):
-    from begat.io.records import RECORDS, provenance
+    from begat.execution.records import RECORDS, provenance
 
     (plan.root / RECORDS).mkdir(parents=True)
     (plan.root / RECORDS / f"{scored.key}.json").write_bytes(text)

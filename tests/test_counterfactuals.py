@@ -5,16 +5,16 @@ import pytest
 import torch
 from small import CONDITIONAL, TINY, random_predictor
 
-from begat.core.codes import hadamard_codes
-from begat.core.predictors import Predictor
-from begat.stages.counterfactuals import (
+from begat.diffusion.noise_predictors import Predictor
+from begat.diffusion.query_images import draw, own
+from begat.ensembles.codes import hadamard_codes
+from begat.ensembles.counterfactuals import (
     drawn_by_all,
     image_slots,
     redraw,
     without_groups,
     without_images,
 )
-from begat.stages.queries import draw, own
 
 HOW = dict(sampler="ddim", steps=4, clip=True)
 
@@ -64,7 +64,7 @@ def test_a_query_is_drawn_alike_however_many_others_there_are(monkeypatch):
     few = draw(predictor, range(2, 4), seed=0, **HOW)
     np.testing.assert_array_equal(few["noise"], many["noise"][2:4])
     np.testing.assert_allclose(few["pixels"], many["pixels"][2:4], rtol=0, atol=1e-9)
-    monkeypatch.setattr("begat.core.predictors.BATCH", 4)
+    monkeypatch.setattr("begat.diffusion.noise_predictors.BATCH", 4)
     split = draw(predictor, range(6), seed=0, **HOW)
     np.testing.assert_allclose(split["pixels"], many["pixels"], rtol=0, atol=1e-9)
 

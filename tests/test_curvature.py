@@ -16,17 +16,17 @@ from networks import (
 )
 from torch import nn
 
-from begat.core.curvature import (
+from begat.errors import BegatError
+from begat.influence.curvature import (
     covariances,
     eigenbases,
     eigenvalues,
     fake_gradients,
     passes,
 )
-from begat.core.gradients import part_gradients
-from begat.core.kronecker import blocks, dead_blocks, preconditioned, without
-from begat.core.layers import covered_layers
-from begat.errors import BegatError
+from begat.influence.gradients import part_gradients
+from begat.influence.kronecker import blocks, dead_blocks, preconditioned, without
+from begat.influence.layers import covered_layers
 
 pytestmark = pytest.mark.numerics
 
@@ -119,7 +119,7 @@ def test_fake_gradients_have_the_variance_of_the_loss_and_belong_to_an_image():
     module, images = nonlinear(), sample(2)
     fake = fake_gradients(3, "test")
     dealt = draws(2000)(range(2))
-    from begat.core.denoisers import answer
+    from begat.diffusion.denoisers import answer
 
     found = answer(denoiser(module), images.images(slice(0, 2)), None, dealt)
     both = fake([5, 9], dealt, found)
@@ -214,8 +214,8 @@ def test_neither_blocks_of_images_nor_their_order_change_the_curvature(monkeypat
     asked = denoiser(module), layers, images, draws(4), fake_gradients(0, "test")
     bases = eigenbases(covariances(*asked), LIKE)
     whole = found(images)
-    monkeypatch.setattr("begat.core.layers.HELD", 20)
-    monkeypatch.setattr("begat.core.windows.TILE", 4)
+    monkeypatch.setattr("begat.influence.layers.HELD", 20)
+    monkeypatch.setattr("begat.influence.convolutions.TILE", 4)
     for other in (found(images, examples=4), found(images.only([3, 1, 0, 4, 2]), examples=8)):
         for one, two in zip(whole, other, strict=True):
             for layer, parts in one.items():

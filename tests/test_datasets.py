@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from small import ROOT
 
+from begat.data.datasets import check_groups, index, pixels
 from begat.errors import BegatError
-from begat.io.datasets import check_groups, index, pixels
 
 ASKED = dict(source="folder", path="data/images", size=4, channels=1, resize="refuse")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from begat.core.diffusion import (
+from begat.diffusion.schedules import (
     SCHEDULES,
     cosine_schedule,
     diffuse,

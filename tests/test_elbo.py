@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from begat.core.diffusion import Schedule, cosine_schedule, linear_schedule
-from begat.core.draws import shared_draws
-from begat.core.elbo import elbo_weights, nats, weight_profile
+from begat.diffusion.draws import shared_draws
+from begat.diffusion.elbo import elbo_weights, nats, weight_profile
+from begat.diffusion.schedules import Schedule, cosine_schedule, linear_schedule
 
 pytestmark = pytest.mark.numerics
 

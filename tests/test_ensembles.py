@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from reference import gram_of, loss_of_average
 
-from begat.core.codes import nested_codes
-from begat.core.ensembles import (
+from begat.ensembles.ablation import (
     CONTRASTS,
     ensemble_loss,
     matched,
@@ -18,6 +17,7 @@ from begat.core.ensembles import (
     p_values,
     subset_weights,
 )
+from begat.ensembles.codes import nested_codes
 from begat.errors import BegatError
 
 pytestmark = pytest.mark.numerics

@@ -5,12 +5,12 @@ import pytest
 import torch
 from small import CONDITIONAL, TINY, random_rows
 
-from begat.core.diffusion import cosine_schedule
-from begat.core.packs import unflatten
-from begat.core.unet import unet
-from begat.io.artifacts import write
-from begat.io.export import write_pipeline
-from begat.io.pipelines import check_pipeline, pipeline_row
+from begat.data.pipelines import check_pipeline, pipeline_row
+from begat.diffusion.parameter_rows import unflatten
+from begat.diffusion.schedules import cosine_schedule
+from begat.diffusion.unet import unet
+from begat.execution.export import write_pipeline
+from begat.storage.artifacts import write
 
 
 @pytest.mark.numerics
@@ -36,7 +36,7 @@ def test_the_exported_pipeline_predicts_and_noises_as_we_do(config, tmp_path):
 
 
 def test_weights_survive_an_artifact_bit_for_bit(tmp_path):
-    from begat.io.artifacts import Artifact
+    from begat.storage.artifacts import Artifact
 
     rows = random_rows(TINY, 2).numpy()
     arrays = {"weights": rows, "ema_weights": rows, "training_loss": np.zeros((2, 3))}

@@ -5,14 +5,14 @@ import pytest
 import torch
 from small import DEEP, random_images, random_rows
 
-from begat.core.denoisers import unet_denoiser
-from begat.core.diffusion import cosine_schedule
-from begat.core.gradients import Sample
+from begat.diffusion.denoisers import unet_denoiser
+from begat.diffusion.schedules import cosine_schedule
 from begat.errors import BegatError
-from begat.io.artifacts import ALIGNMENT, Artifact, write
-from begat.io.curvature import by_layer, flat, shapes_of
-from begat.io.schema import schema_of
-from begat.stages.factors import factors
+from begat.execution.factor_arrays import by_layer, flat, shapes_of
+from begat.influence.factors import factors
+from begat.influence.gradients import Sample
+from begat.storage.artifacts import ALIGNMENT, Artifact, write
+from begat.storage.schema import schema_of
 
 GROUPS = np.eye(2, dtype=bool)
 

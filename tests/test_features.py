@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import save_file
 from small import TINY, random_images, random_rows
 
-from begat.core.denoisers import unet_denoiser
-from begat.core.diffusion import cosine_schedule
-from begat.core.gradients import Sample
-from begat.core.image_draws import common_draws
+from begat.data.vision import named_network
+from begat.diffusion.denoisers import unet_denoiser
+from begat.diffusion.image_draws import common_draws
+from begat.diffusion.schedules import cosine_schedule
 from begat.errors import BegatError
-from begat.io.vision import named_network
-from begat.stages.scores_features import foreign_features, own_features, similarity
+from begat.influence.features import foreign_features, own_features, similarity
+from begat.influence.gradients import Sample
 
 CPU = torch.device("cpu")
 PIXELS = random_images(9, TINY)

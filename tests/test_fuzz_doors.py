@@ -21,11 +21,11 @@ from PIL import Image
 from safetensors.torch import save
 from small import ATTENTIVE
 
-from begat.io.artifacts import padded_text, text_of
-from begat.io.datasets import check_groups, index, pixels
-from begat.io.pictures import decode
-from begat.io.pipelines import check_pipeline, pipeline_digest, pipeline_row
-from begat.io.weights import read_weights
+from begat.data.datasets import check_groups, index, pixels
+from begat.data.image_files import decode
+from begat.data.pipelines import check_pipeline, pipeline_digest, pipeline_row
+from begat.data.safetensors_files import read_weights
+from begat.storage.artifacts import padded_text, text_of
 
 pytestmark = pytest.mark.fuzz
 

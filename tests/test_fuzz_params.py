@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small import ROOT
 
-from begat.io.request import Request
-from begat.io.sections import SECTIONS, fields_of
+from begat.config.schema import SECTIONS, fields_of
+from begat.execution.run_spec import Request
 
 pytestmark = pytest.mark.fuzz
 

@@ -7,10 +7,10 @@ import yaml
 from small import ROOT
 
 from begat.cli import _rules
-from begat.io.generate import PARAMETER_FILES, generated
-from begat.io.params import commented
-from begat.io.sections import SECTIONS, fields_of
-from begat.io.stages import STAGES
+from begat.config.load import commented
+from begat.config.schema import SECTIONS, fields_of
+from begat.planning.generate import PARAMETER_FILES, generated
+from begat.planning.stages import STAGES
 
 TEXTS = generated(ROOT)
 

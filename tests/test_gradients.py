@@ -5,12 +5,12 @@ import pytest
 import torch
 from small import ATTENTIVE, CONDITIONAL, TINY, random_images, random_rows
 
-from begat.core.denoisers import unet_denoiser
-from begat.core.diffusion import cosine_schedule, diffuse, predicted_noise, training_target
-from begat.core.gradients import Sample, image_gradients, mean_gradient
-from begat.core.image_draws import common_draws, own_draws, unmirrored
-from begat.core.layers import covered_layers
+from begat.diffusion.denoisers import unet_denoiser
+from begat.diffusion.image_draws import common_draws, own_draws, unmirrored
+from begat.diffusion.schedules import cosine_schedule, diffuse, predicted_noise, training_target
 from begat.errors import BegatError
+from begat.influence.gradients import Sample, image_gradients, mean_gradient
+from begat.influence.layers import covered_layers
 
 pytestmark = pytest.mark.numerics
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from small import random_images
 
-from begat.core.unet import UNetConfig
-from begat.stages.images import clusters, encode
+from begat.data.encoding import clusters, encode
+from begat.diffusion.unet import UNetConfig
 
 pytestmark = pytest.mark.numerics
 
@@ -21,7 +21,7 @@ def encoded(pixels, near=0.0, membership=None):
 def test_blocks_put_together_are_the_images_in_order(monkeypatch):
     pixels = random_images(50, CONFIG)
     whole = encoded(pixels, 0.05)
-    monkeypatch.setattr("begat.stages.images.BLOCK", 7)
+    monkeypatch.setattr("begat.data.encoding.BLOCK", 7)
     for name, array in encoded(pixels, 0.05).items():
         np.testing.assert_array_equal(array, whole[name])
     np.testing.assert_array_equal(whole["pixels"], pixels)
@@ -46,7 +46,7 @@ def test_near_duplicates_are_those_within_the_distance_and_chains_of_them():
 
 
 def test_distances_are_those_by_hand(monkeypatch):
-    monkeypatch.setattr("begat.stages.images.BLOCK", 4)
+    monkeypatch.setattr("begat.data.encoding.BLOCK", 4)
     features = np.random.default_rng(0).random((15, 20)).astype(np.float32)
     distance = np.sqrt(((features[:, None] - features) ** 2).mean(-1))
     limit = float(np.quantile(distance[np.triu_indices(15, 1)], 0.03))

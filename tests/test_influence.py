@@ -16,27 +16,27 @@ from networks import (
 )
 from small import random_images, random_rows
 
-from begat.core.curvature import covariances, eigenbases, eigenvalues
-from begat.core.denoisers import unet_denoiser
-from begat.core.diffusion import cosine_schedule
-from begat.core.gradients import Sample, image_gradients, mean_gradient
-from begat.core.image_draws import common_draws, own_draws
-from begat.core.influence import (
+from begat.diffusion.denoisers import unet_denoiser
+from begat.diffusion.image_draws import common_draws, own_draws
+from begat.diffusion.schedules import cosine_schedule
+from begat.diffusion.unet import UNetConfig
+from begat.errors import BegatError
+from begat.influence.curvature import covariances, eigenbases, eigenvalues
+from begat.influence.factors import factors, left_out
+from begat.influence.gradients import Sample, image_gradients, mean_gradient
+from begat.influence.kronecker import blocks, without
+from begat.influence.layers import covered_layers
+from begat.influence.pairwise import (
     best_by_agreement,
     group_scores,
     products_with_all,
     split_half_reliability,
 )
-from begat.core.kronecker import blocks, without
-from begat.core.layers import covered_layers
-from begat.core.stored_rows import stored
-from begat.core.unet import UNetConfig
-from begat.errors import BegatError
-from begat.stages.factors import factors, left_out
-from begat.stages.scores_influence import METHODS, Variant, best, score
-from begat.stages.scores_tracin import score as tracin
-from begat.stages.scores_trak import FUNCTIONS
-from begat.stages.scores_trak import score as trak
+from begat.influence.quantised_gradients import stored
+from begat.influence.scores import METHODS, Variant, best, score
+from begat.influence.tracin import score as tracin
+from begat.influence.trak import FUNCTIONS
+from begat.influence.trak import score as trak
 
 pytestmark = pytest.mark.numerics
 

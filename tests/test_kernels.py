@@ -5,14 +5,14 @@ import pytest
 import torch
 from small import TINY, random_images, random_rows
 
-from begat.core.denoisers import unet_denoiser
-from begat.core.diffusion import cosine_schedule
-from begat.core.gradients import Sample, image_gradients, image_losses, width
-from begat.core.image_draws import common_draws
-from begat.core.kernels import das, feature_form, kernel_form, weights
-from begat.core.layers import covered_layers
+from begat.diffusion.denoisers import unet_denoiser
+from begat.diffusion.image_draws import common_draws
+from begat.diffusion.schedules import cosine_schedule
 from begat.errors import BegatError
-from begat.stages.scores_trak import require_memory, score
+from begat.influence.gradients import Sample, image_gradients, image_losses, width
+from begat.influence.layers import covered_layers
+from begat.influence.trak import require_memory, score
+from begat.influence.trak_kernels import das, feature_form, kernel_form, weights
 
 pytestmark = pytest.mark.numerics
 

@@ -6,9 +6,9 @@ from reference import diffusers_models
 from small import TINY, random_rows
 from torch import nn
 
-from begat.core.gradients import layer_gradients
-from begat.core.layers import covered_layers, recorded, require_coverage, uncovered
 from begat.errors import BegatError
+from begat.influence.gradients import layer_gradients
+from begat.influence.layers import covered_layers, recorded, require_coverage, uncovered
 
 pytestmark = pytest.mark.numerics
 

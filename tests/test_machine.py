@@ -9,11 +9,12 @@ import pytest
 import torch
 from small import ROOT
 
-from begat.core import gradients, predictors
-from begat.io.job import Run
-from begat.io.machine import allows_tf32, fingerprint, memory
-from begat.io.plan import Plan
-from begat.io.records import provenance, record
+from begat.diffusion import noise_predictors
+from begat.execution.context import Run
+from begat.execution.machine import allows_tf32, fingerprint, memory
+from begat.execution.records import provenance, record
+from begat.influence import gradients
+from begat.planning.plan import Plan
 
 PLAN = Plan(ROOT, "params/tiny.yaml")
 
@@ -27,7 +28,11 @@ def test_a_machines_memory_is_all_of_its_pages(monkeypatch):
 def in_a_new_process(code, **environment):
     """What Python prints there, read as JSON."""
     done = subprocess.run(
-        [sys.executable, "-c", f"import json; from begat.io.machine import fingerprint; {code}"],
+        [
+            sys.executable,
+            "-c",
+            f"import json; from begat.execution.machine import fingerprint; {code}",
+        ],
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -45,7 +50,7 @@ def test_a_record_names_machine_pack_and_blocks(tmp_path):
     assert found["pack"] == [model.name for model in PLAN.of_kind("member")]
     assert found["blocks"] == {
         "queries": job.queries[1],
-        "network": predictors.BATCH,
+        "network": noise_predictors.BATCH,
         "gradient": gradients.EXAMPLES,
     }
     assert found["fingerprint"] == fingerprint("cpu")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from small import ROOT
 
-from begat.io.generate import naming
+from begat.planning.generate import naming
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import torch
 from reference import loss_of_average
 from small import CONDITIONAL, TINY, random_predictor
 
-from begat.core.draws import shared_draws
-from begat.core.ensembles import ensemble_loss, subset_weights
-from begat.core.noise import torch_generator
-from begat.stages.measurements import measure
+from begat.diffusion.draws import shared_draws
+from begat.diffusion.measurement import measure
+from begat.ensembles.ablation import ensemble_loss, subset_weights
+from begat.rng.torch_generators import torch_generator
 
 pytestmark = pytest.mark.numerics
 QUERIES, DRAWS, MEMBERS = 5, 6, 4
@@ -82,8 +82,8 @@ def test_a_query_is_measured_alike_alone_in_any_order_and_in_any_batch(monkeypat
         alone = measured(predictor, slice(query, query + 1))
         np.testing.assert_allclose(alone["loss"][:, 0], together["loss"][:, query], rtol=1e-9)
         np.testing.assert_array_equal(alone["timestep"][0], together["timestep"][query])
-    monkeypatch.setattr("begat.stages.measurements.BATCH", 8)
-    monkeypatch.setattr("begat.core.predictors.BATCH", 5)
+    monkeypatch.setattr("begat.diffusion.measurement.BATCH", 8)
+    monkeypatch.setattr("begat.diffusion.noise_predictors.BATCH", 5)
     split = measured(predictor)
     np.testing.assert_allclose(split["loss"], together["loss"], rtol=1e-9)
     np.testing.assert_allclose(split["gram"], together["gram"], rtol=1e-9, atol=1e-9)

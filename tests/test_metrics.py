@@ -4,27 +4,27 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from begat.core.calibration import calibration
-from begat.core.charts import charts, logo_tables
-from begat.core.forecasts import (
+from begat.evaluation.agreement import Redrawn, Truth, evaluate, headline
+from begat.evaluation.calibration import calibration
+from begat.evaluation.lds import subset_agreement
+from begat.evaluation.logo_agreement import gold_agreement
+from begat.evaluation.predictions import (
     forecast_of,
     group_forecasts,
     image_forecasts,
     mean_of_others,
     query_independent,
 )
-from begat.core.gold_agreement import gold_agreement
-from begat.core.removals import (
+from begat.evaluation.removals import (
     PUBLISHED_SCALE,
     false_attribution,
     groups_of,
     nearest_images,
     radius,
 )
-from begat.core.statistics import lds
-from begat.core.subset_agreement import subset_agreement
-from begat.core.verdicts import verdict
-from begat.stages.metrics import Redrawn, Truth, evaluate, headline
+from begat.evaluation.statistics import lds
+from begat.reporting.charts import charts, logo_tables
+from begat.reporting.verdicts import verdict
 
 HOW = dict(seed=0, resamples=50)
 

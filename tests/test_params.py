@@ -6,20 +6,20 @@ import pytest
 import yaml
 from small import ROOT
 
-from begat.core import operators
-from begat.core.diffusion import SCHEDULES
-from begat.core.sampling import sampling_timesteps
+from begat.config import load, schema
+from begat.config.schema import SECTIONS, fields_of
+from begat.diffusion.sampling import sampling_timesteps
+from begat.diffusion.schedules import SCHEDULES
 from begat.errors import BegatError
-from begat.io import params, sections
-from begat.io.generate import PARAMETER_FILES
-from begat.io.sections import SECTIONS, fields_of
+from begat.planning.generate import PARAMETER_FILES
+from begat.unlearning import operators
 
 FILES = list(PARAMETER_FILES)
 
 
 def written(tmp_path, **sections):
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for name, values in sections.items():
+    for name, values in schema.items():
         raw[name] = {**raw[name], **values} if isinstance(values, dict) else values
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     return tmp_path
@@ -27,7 +27,7 @@ def written(tmp_path, **sections):
 
 @pytest.mark.parametrize("file", FILES)
 def test_shipped_files_are_valid_complete_and_in_the_schemas_order(file):
-    found = params.load(ROOT, file)
+    found = load.load(ROOT, file)
     assert found["use"] == file
     raw = yaml.safe_load((ROOT / file).read_text())
     assert list(raw) == ["use", "seed", *SECTIONS]
@@ -40,7 +40,7 @@ def test_all_yaml_readers_read_the_same():
     from omegaconf import OmegaConf
 
     for file in FILES:
-        ours = params.load(ROOT, file)
+        ours = load.load(ROOT, file)
         for theirs in (
             load_yaml(str(ROOT / file)),
             yaml.safe_load((ROOT / file).read_text()),
@@ -50,8 +50,8 @@ def test_all_yaml_readers_read_the_same():
 
 
 def test_use_names_the_file_that_is_read():
-    assert params.load(ROOT, "params/tiny.yaml")["models"]["steps"] == 10
-    assert params.load(ROOT)["models"]["steps"] == 800
+    assert load.load(ROOT, "params/tiny.yaml")["models"]["steps"] == 10
+    assert load.load(ROOT)["models"]["steps"] == 800
 
 
 def test_a_params_file_that_uses_another_gets_that_one(tmp_path):
@@ -59,7 +59,7 @@ def test_a_params_file_that_uses_another_gets_that_one(tmp_path):
     raw = yaml.safe_load((tmp_path / "params.yaml").read_text())
     raw["seed"] = 5
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(raw))
-    assert params.load(tmp_path)["seed"] == 5
+    assert load.load(tmp_path)["seed"] == 5
 
 
 @pytest.mark.parametrize(
@@ -122,14 +122,14 @@ def test_impossible_values_are_refused_with_key_expectation_and_finding(tmp_path
         raw[name] = {**raw.get(name, {}), **values} if isinstance(values, dict) else values
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     with pytest.raises(BegatError, match=f"params.yaml: .*{message}") as error:
-        params.load(tmp_path)
+        load.load(tmp_path)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 300
 
 
 def test_mirrored_training_runs_with_draws_that_can_be_halved(tmp_path):
     draws = dict(scores_trak=dict(draws=12), scores_features=dict(draws=2))
-    assert params.load(written(tmp_path, models=dict(flip=True), **draws))["models"]["flip"]
+    assert load.load(written(tmp_path, models=dict(flip=True), **draws))["models"]["flip"]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -137,15 +137,15 @@ def test_mirrored_training_runs_with_draws_that_can_be_halved(tmp_path):
 def test_the_noise_at_the_end_is_that_of_the_schedule(schedule, timesteps):
     last = float(SCHEDULES[schedule](timesteps).alpha_bar[-1])
     if schedule == "linear":
-        assert params.signal_left(schedule, timesteps) == pytest.approx(last, rel=1e-9)
-    assert (params.signal_left(schedule, timesteps) > 0.01) == (last > 0.01)
+        assert load.signal_left(schedule, timesteps) == pytest.approx(last, rel=1e-9)
+    assert (load.signal_left(schedule, timesteps) > 0.01) == (last > 0.01)
 
 
 @pytest.mark.parametrize(
     ("timesteps", "steps"), [(1000, 25), (1000, 7), (50, 20), (10, 10), (9, 2)]
 )
 def test_the_smallest_strength_leaves_a_timestep_and_a_smaller_one_none(timesteps, steps):
-    lowest = params.lowest_timestep(timesteps, steps)
+    lowest = load.lowest_timestep(timesteps, steps)
     assert sampling_timesteps(timesteps, steps)[-1] == lowest
     assert sampling_timesteps(timesteps, steps, (lowest + 0.01) / timesteps) == [lowest]
     assert not sampling_timesteps(timesteps, steps, lowest / timesteps)
@@ -157,7 +157,7 @@ def test_words_that_yaml_readers_disagree_on_are_refused(tmp_path, word):
     text = (tmp_path / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("flip: false", f"flip: {word}"))
     with pytest.raises(BegatError, match=f"expected true or false, found '{word}'"):
-        params.load(tmp_path)
+        load.load(tmp_path)
 
 
 def test_a_missing_key_is_named(tmp_path):
@@ -165,7 +165,7 @@ def test_a_missing_key_is_named(tmp_path):
     del raw["models"]["steps"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     with pytest.raises(BegatError, match="models.steps: missing; expected a value"):
-        params.load(tmp_path)
+        load.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_file_that_is_no_parameter_file_is_refused(tmp_path, text, message):
         text = text if isinstance(text, bytes) else text.encode()
         (tmp_path / "params.yaml").write_bytes(text)
     with pytest.raises(BegatError, match=message) as error:
-        params.load(tmp_path)
+        load.load(tmp_path)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith("params.yaml: ")
 
@@ -204,7 +204,7 @@ def test_numbers_that_yaml_readers_disagree_on_are_refused(tmp_path, number):
     text = (tmp_path / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("seed: 0", f"seed: {number}"))
     with pytest.raises(BegatError, match=f"seed: expected a whole number, found '{number}'"):
-        params.load(tmp_path)
+        load.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_use_that_names_no_parameter_file_is_refused_in_a_line(tmp_path, use):
     with pytest.raises(
         BegatError, match="use: expected text|file here, found none|be read"
     ) as error:
-        params.load(tmp_path)
+        load.load(tmp_path)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 200
 
@@ -244,4 +244,4 @@ def test_counts_are_exactly_what_decides_which_jobs_there_are():
 
 
 def test_every_operator_that_forgets_can_be_asked_for():
-    assert set(sections.OPERATORS) == {*operators.OPERATORS, "newton"}
+    assert set(schema.OPERATORS) == {*operators.OPERATORS, "newton"}

@@ -9,8 +9,7 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 from small import ATTENTIVE
 
-from begat.errors import BegatError
-from begat.io.pipelines import (
+from begat.data.pipelines import (
     FORWARD,
     SAMPLING,
     check_pipeline,
@@ -19,6 +18,7 @@ from begat.io.pipelines import (
     pipeline_digest,
     pipeline_row,
 )
+from begat.errors import BegatError
 
 PARAMS = {
     "images": {"size": 8, "channels": 3},

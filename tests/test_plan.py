@@ -11,11 +11,11 @@ from plans import DOWN, changed_stages, copied, keys, planned
 from small import ROOT
 
 from begat.errors import BegatError
-from begat.io.contents import Contents
-from begat.io.freshness import why
-from begat.io.keys import digest
-from begat.io.plan import Plan
-from begat.io.stages import STAGES
+from begat.execution.contents import Contents
+from begat.planning.freshness import why
+from begat.planning.plan import Plan
+from begat.planning.stages import STAGES
+from begat.storage.digests import digest
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
@@ -106,7 +106,7 @@ def test_every_key_follows_from_what_it_says_it_was_made_from(root):
 
 
 def test_the_reason_for_being_stale_names_parameters_code_and_inputs(root):
-    from begat.io.artifacts import write
+    from begat.storage.artifacts import write
 
     keys(root)
     plan = Plan(root, "params/tiny.yaml")
@@ -124,7 +124,7 @@ def test_the_reason_for_being_stale_names_parameters_code_and_inputs(root):
     plan = Plan(root, "params/tiny.yaml")
     said = why(plan, plan.job("metrics", "all"), Contents(root))
     assert "metrics.resamples: 20 -> 33" in said
-    assert "code changed: src/begat/core/statistics.py" in said
+    assert "code changed: src/begat/evaluation/statistics.py" in said
     assert "input changed: aggregated/all" in said
 
 
@@ -226,7 +226,7 @@ def test_what_looks_into_a_member_reads_which_images_it_was_trained_on(root):
 
 
 def test_planning_starts_without_torch():
-    asked = "import sys, begat.io.freshness, begat.io.plan; sys.exit('torch' in sys.modules)"
+    asked = "import sys, begat.planning.freshness, begat.planning.plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from begat.core.projections import Projection
 from begat.errors import BegatError
+from begat.influence.projections import Projection
 
 pytestmark = pytest.mark.numerics
 

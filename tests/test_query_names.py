@@ -5,9 +5,9 @@ import hashlib
 import numpy as np
 from PIL import Image
 
-from begat.io.artifacts import digest_bytes, text_of
-from begat.io.datasets import index
-from begat.io.query_names import names_of_generated, names_of_own
+from begat.data.datasets import index
+from begat.data.query_names import names_of_generated, names_of_own
+from begat.storage.artifacts import digest_bytes, text_of
 
 ASKED = dict(source="folder", path="data/mine", size=4, channels=1, resize="refuse")
 

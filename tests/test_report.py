@@ -6,11 +6,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from begat.core.charts import MEASURES, costs, curve_lines, drawn_dag
-from begat.core.measures import COSINE, FIRST_ORDER, LOSS, NATS, SIMILARITY
-from begat.core.verdicts import answer, beside_pixels, size_verdict, verdict
-from begat.core.words import of_each_side, remark, words
-from begat.stages.report import Evidence, groups_with_a_class, page
+from begat.evaluation.measures import COSINE, FIRST_ORDER, LOSS, NATS, SIMILARITY
+from begat.reporting.charts import MEASURES, costs, curve_lines, drawn_dag
+from begat.reporting.method_names import of_each_side, remark, words
+from begat.reporting.page import Evidence, groups_with_a_class, page
+from begat.reporting.verdicts import answer, beside_pixels, size_verdict, verdict
 
 QUERIES, IMAGES, GROUPS = 3, 12, 4
 GENERATOR = np.random.default_rng(0)

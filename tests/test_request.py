@@ -7,7 +7,7 @@ from PIL import Image
 from small import ROOT
 
 from begat.errors import BegatError
-from begat.io.request import Request
+from begat.execution.run_spec import Request
 
 
 @pytest.fixture

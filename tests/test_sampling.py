@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from begat.core.diffusion import cosine_schedule
-from begat.core.sampling import noise_tensors, sample, sampling_timesteps
+from begat.diffusion.sampling import noise_tensors, sample, sampling_timesteps
+from begat.diffusion.schedules import cosine_schedule
 
 pytestmark = pytest.mark.numerics
 

@@ -9,31 +9,29 @@ import pytest
 from scipy.stats import t as student
 from tqdm import tqdm
 
-from begat.core.codes import hadamard_codes, nested_codes
-from begat.core.diffusion import cosine_schedule
-from begat.core.elbo import elbo_weights
-from begat.core.ensembles import CONTRASTS
-from begat.core.gradients import blocks_of
-from begat.core.measures import COSINE, FIRST_ORDER, LOSS, NATS
-from begat.core.membership import even_shares, mean_over_trained
-from begat.core.statistics import lds, removed_sum
-from begat.core.words import remark, words
+from begat.diffusion.elbo import elbo_weights
+from begat.diffusion.schedules import cosine_schedule
+from begat.ensembles import scores as scores_ensemble
+from begat.ensembles.ablation import CONTRASTS
+from begat.ensembles.codes import hadamard_codes, nested_codes
+from begat.ensembles.exposure import even_shares, mean_over_trained
 from begat.errors import BegatError
-from begat.io.artifacts import padded_text
-from begat.io.gradients import Watched, training_sample
-from begat.io.job import Run
-from begat.io.results import additive_scores, measures, query_names
-from begat.stages import (
-    aggregated,
-    scores_ensemble,
-    scores_features,
-    scores_guda,
-    scores_influence,
-    scores_logo,
-    scores_pixel,
-    scores_tracin,
-    scores_trak,
-)
+from begat.evaluation import group_scores as aggregated
+from begat.evaluation import pixel_similarity as scores_pixel
+from begat.evaluation.measures import COSINE, FIRST_ORDER, LOSS, NATS
+from begat.evaluation.statistics import lds, removed_sum
+from begat.execution.context import Run
+from begat.execution.gradient_inputs import Watched, training_sample
+from begat.execution.results import additive_scores, measures, query_names
+from begat.influence import features as scores_features
+from begat.influence import scores as scores_influence
+from begat.influence import tracin as scores_tracin
+from begat.influence import trak as scores_trak
+from begat.influence.gradients import blocks_of
+from begat.reporting.method_names import remark, words
+from begat.storage.artifacts import padded_text
+from begat.unlearning import leave_one_out as scores_logo
+from begat.unlearning import scores as scores_guda
 
 pytestmark = pytest.mark.numerics
 
@@ -190,7 +188,7 @@ def test_the_same_image_is_most_similar_to_itself():
 
 
 def test_the_kernel_is_as_wide_as_neighbours_are_apart(monkeypatch):
-    monkeypatch.setattr("begat.core.distances.BLOCK", 7)
+    monkeypatch.setattr("begat.evaluation.distances.BLOCK", 7)
     images = np.random.default_rng(0).uniform(-1, 1, (20, 1, 4, 4))
     distance = np.sqrt(((images[:, None] - images) ** 2).mean((2, 3, 4)))
     width = np.median((distance + np.eye(20) * 99).min(1))

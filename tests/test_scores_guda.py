@@ -5,13 +5,13 @@ import pytest
 import torch
 from small import TINY, random_images, random_predictor, random_rows
 
-from begat.core.diffusion import cosine_schedule
-from begat.core.elbo import elbo_weights
-from begat.core.predictors import Predictor
+from begat.diffusion.elbo import elbo_weights
+from begat.diffusion.measurement import measure
+from begat.diffusion.noise_predictors import Predictor
+from begat.diffusion.schedules import cosine_schedule
 from begat.errors import BegatError
-from begat.stages import scores_logo
-from begat.stages.measurements import measure
-from begat.stages.scores_guda import METHODS, gather, images_within, score
+from begat.unlearning import leave_one_out
+from begat.unlearning.scores import METHODS, gather, images_within, score
 
 pytestmark = pytest.mark.numerics
 
@@ -42,7 +42,7 @@ def test_nothing_forgotten_scores_exactly_nothing():
 def test_retrained_weights_in_place_of_forgetful_ones_give_the_truth():
     measurement = measured(random_rows(TINY, 4).double())
     found, loss = scored(measurement), measurement["loss"]
-    truth = scores_logo.score(loss[:1], loss[1:, None], measurement["timestep"], WEIGHTS, PIXELS)
+    truth = leave_one_out.score(loss[:1], loss[1:, None], measurement["timestep"], WEIGHTS, PIXELS)
     for name in ("group_score", "group_uncertainty"):  # in loss and in nats
         np.testing.assert_allclose(found[name][:2], truth[name], rtol=1e-9, atol=1e-9)
 

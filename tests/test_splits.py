@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis.extra import numpy as drawn
 from small import ROOT
 
-from begat.core.codes import capacity, code_blocks, fitting_members
-from begat.core.membership import check_exposure, groups_seen
-from begat.core.nulls import residual_directions, unused_codes
-from begat.core.roster import check_request, fitted, roster
+from begat.ensembles.codes import capacity, code_blocks, fitting_members
+from begat.ensembles.exposure import check_exposure, groups_seen
+from begat.ensembles.model_specs import check_request, fitted, roster
+from begat.ensembles.null_codes import residual_directions, unused_codes
+from begat.ensembles.training_sets import encode
 from begat.errors import BegatError
-from begat.stages.splits import encode
 
 IMAGES, GROUPS = 40, 5
 REQUEST = dict(

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from reference import spearman_by_hand
 
-from begat.core.intervals import compared, half_samples, interval, p_value
-from begat.core.statistics import correlation, lds, q_values, reliability, removed_sum, spearman
+from begat.evaluation.intervals import compared, half_samples, interval, p_value
+from begat.evaluation.statistics import (
+    correlation,
+    lds,
+    q_values,
+    reliability,
+    removed_sum,
+    spearman,
+)
 
 pytestmark = pytest.mark.numerics
 

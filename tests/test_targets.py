@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from begat.core.diffusion import cosine_schedule, diffuse
-from begat.core.operators import Forgetting, Half, mixture_losses, most_touched, objective
-from begat.core.targets import (
+from begat.diffusion.schedules import cosine_schedule, diffuse
+from begat.errors import BegatError
+from begat.unlearning.operators import Forgetting, Half, mixture_losses, most_touched, objective
+from begat.unlearning.targets import (
     TARGETS,
     Scene,
     anchor,
@@ -19,7 +20,6 @@ from begat.core.targets import (
     retrack,
     swap,
 )
-from begat.errors import BegatError
 
 pytestmark = pytest.mark.numerics
 

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from begat import top
-from begat.core.measures import COSINE, LOSS
+from begat.evaluation.measures import COSINE, LOSS
 
 NAMES = ["one", "two", "three", "four"]
 SCORE = np.array([0.5, -0.25, 1.0, 0.0])

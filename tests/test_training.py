@@ -8,9 +8,10 @@ import torch
 from reference import diffusers_models
 from small import CONDITIONAL, TINY, random_images, random_rows, roundings
 
-from begat.core.diffusion import cosine_schedule, diffuse, training_target
-from begat.core.packs import unflatten
-from begat.core.training import (
+from begat.diffusion.model_training import train
+from begat.diffusion.parameter_rows import unflatten
+from begat.diffusion.schedules import cosine_schedule, diffuse, training_target
+from begat.diffusion.training import (
     PackTraining,
     clipped,
     ema_decay_at,
@@ -18,7 +19,6 @@ from begat.core.training import (
     snapshot_steps,
 )
 from begat.errors import BegatError
-from begat.stages.models import train
 
 HOW = dict(
     steps=12,
@@ -133,7 +133,7 @@ def run(config, models, *, on=None, label=None, resume=None, until=None, **chang
 @pytest.mark.numerics
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_killed_training_that_resumes_ends_with_the_same_bits(dropout, monkeypatch):
-    monkeypatch.setattr("begat.stages.models.STRETCH", 5)
+    monkeypatch.setattr("begat.diffusion.model_training.STRETCH", 5)
     _, whole = run(TINY, ["a", "b"], dropout=dropout, snapshots=3)
     halted = run(TINY, ["a", "b"], until=5, dropout=dropout, snapshots=3)
     assert halted[0] == 5
@@ -176,7 +176,7 @@ def test_a_training_in_float32_begins_as_one_in_float64_but_for_rounding():
 @pytest.mark.numerics
 def test_snapshots_are_the_weights_in_the_middle_of_equal_stretches(monkeypatch):
     assert snapshot_steps(12, 3) == [2, 6, 10]
-    monkeypatch.setattr("begat.stages.models.STRETCH", 6)
+    monkeypatch.setattr("begat.diffusion.model_training.STRETCH", 6)
     _, halfway = run(TINY, ["a"], until=6)
     _, whole = run(TINY, ["a"], snapshots=3)
     np.testing.assert_array_equal(whole["snapshots"][0, 1], halfway["weights"][0])

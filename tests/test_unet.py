@@ -5,8 +5,8 @@ import torch
 from reference import diffusers_models
 from small import CONDITIONAL, TINY, random_rows, roundings
 
-from begat.core.packs import flatten, unflatten
-from begat.core.unet import UNetConfig, initial_weights, parameter_shapes, unet
+from begat.diffusion.parameter_rows import flatten, unflatten
+from begat.diffusion.unet import UNetConfig, initial_weights, parameter_shapes, unet
 from begat.errors import BegatError
 
 MODELS, BATCH = 3, 4

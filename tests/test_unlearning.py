@@ -5,11 +5,12 @@ import pytest
 import torch
 from small import CONDITIONAL, TINY, random_images, random_rows
 
-from begat.core.diffusion import cosine_schedule, diffuse, training_target
-from begat.core.operators import Forgetting
-from begat.core.pairs import Pairs
-from begat.core.unet import parameter_shapes
-from begat.core.unlearning import (
+from begat.diffusion.schedules import cosine_schedule, diffuse, training_target
+from begat.diffusion.unet import parameter_shapes
+from begat.errors import BegatError
+from begat.unlearning.batches import Pairs
+from begat.unlearning.operators import Forgetting
+from begat.unlearning.training import (
     Network,
     Noised,
     PackUnlearning,
@@ -18,8 +19,7 @@ from begat.core.unlearning import (
     newton,
     reached,
 )
-from begat.errors import BegatError
-from begat.stages.unlearned import CURVES, newton_step, shortened, unlearn
+from begat.unlearning.unlearn import CURVES, newton_step, shortened, unlearn
 
 SCHEDULE = cosine_schedule(50)
 NAMES = ["a", "b", "c"]
@@ -104,9 +104,9 @@ def test_no_steps_forget_nothing():
     [("posterior_mean", "drift")] + [(name, "steps") for name in ("swap", "siss", "salun", "ewc")],
 )
 def test_a_killed_forgetting_that_resumes_ends_with_the_same_bits(operator, stop, monkeypatch):
-    monkeypatch.setattr("begat.stages.unlearned.STRETCH", 3)
-    monkeypatch.setattr("begat.stages.unlearned.PASSES", 2)
-    monkeypatch.setattr("begat.core.unlearning.WINDOW", 4)
+    monkeypatch.setattr("begat.unlearning.unlearn.STRETCH", 3)
+    monkeypatch.setattr("begat.unlearning.unlearn.PASSES", 2)
+    monkeypatch.setattr("begat.unlearning.training.WINDOW", 4)
     how = dict(operator=operator, stop=stop, goal=1e-5, balance=0.5, neighbours=3, steps=8)
     _, whole = run(**how)
     step, halted = run(until=3, **how)
@@ -235,7 +235,7 @@ def test_masked_forgetting_moves_only_the_chosen_share_of_weights():
 
 
 def test_a_heavy_fisher_penalty_keeps_what_matters_to_the_full_model(monkeypatch):
-    monkeypatch.setattr("begat.stages.unlearned.PASSES", 2)
+    monkeypatch.setattr("begat.unlearning.unlearn.PASSES", 2)
     how = dict(operator="ewc", steps=15)
     drift = [run(penalty=p, **how)[1]["retain_drift"][:, -5:].mean() for p in (0.0, 1e4)]
     assert drift[1] < drift[0]

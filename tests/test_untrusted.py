@@ -12,12 +12,12 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from PIL import Image
 from small import ATTENTIVE
 
+from begat.config import load
+from begat.data.datasets import index, pixels
+from begat.data.pipelines import check_pipeline, pipeline_digest, pipeline_row
+from begat.data.safetensors_files import read_weights
 from begat.errors import BegatError
-from begat.io import params
-from begat.io.datasets import index, pixels
-from begat.io.pipelines import check_pipeline, pipeline_digest, pipeline_row
-from begat.io.request import Request
-from begat.io.weights import read_weights
+from begat.execution.run_spec import Request
 
 CPU = torch.device("cpu")
 FOLDER = dict(source="folder", path="data/images", size=4, channels=1, resize="refuse")
@@ -85,7 +85,7 @@ def test_no_other_file_or_hub_can_be_named_as_a_vision_network(name, tmp_path):
     text = (Path(__file__).parent.parent / "params" / "tiny.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("network: full", f"network: {name}"))
     with pytest.raises(BegatError, match="scores_features.network: expected full, timm:NAME or"):
-        params.load(tmp_path, "params.yaml")
+        load.load(tmp_path, "params.yaml")
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from networks import denoiser, draws, sample, seeded
 from reference import gradients_by_example, patches_by_unfold
 from torch import nn
 
-from begat.core import tiles
-from begat.core.curvature import covariances, eigenbases, eigenvalues, fake_gradients
-from begat.core.layers import covered_layers
-from begat.core.windows import convolution_gradients, inputs_gram
+from begat.influence import winograd
+from begat.influence.convolutions import convolution_gradients, inputs_gram
+from begat.influence.curvature import covariances, eigenbases, eigenvalues, fake_gradients
+from begat.influence.layers import covered_layers
 
 pytestmark = pytest.mark.numerics
 
@@ -47,8 +47,8 @@ def test_products_of_windows_are_those_of_patches(module, size, monkeypatch):
     patches = patches_by_unfold(module, seen)
     truth = torch.einsum("npi,npj->ij", patches, patches)
     torch.testing.assert_close(inputs_gram(module, seen, back), truth, rtol=1e-12, atol=1e-12)
-    monkeypatch.setattr("begat.core.windows.HELD", 200)
-    monkeypatch.setattr("begat.core.windows.TILE", 2)
+    monkeypatch.setattr("begat.influence.convolutions.HELD", 200)
+    monkeypatch.setattr("begat.influence.convolutions.TILE", 2)
     torch.testing.assert_close(inputs_gram(module, seen, back), truth, rtol=1e-12, atol=1e-12)
 
 
@@ -76,8 +76,8 @@ def test_tiles_rotate_gradients_as_patches_do(size, padding):
     module, seen, back = asked(nn.Conv2d(3, 4, 3, padding=padding), size)
     basis_in, basis_out = rows(27, 27), rows(4, 4)
     truth = basis_out.T @ gradients_by_example(module, seen, back) @ basis_in
-    weights = tiles.filters(basis_in, 3)
-    left, right = tiles.rotated_factors(module, seen, back, basis_out, weights)
+    weights = winograd.filters(basis_in, 3)
+    left, right = winograd.rotated_factors(module, seen, back, basis_out, weights)
     torch.testing.assert_close(left @ right, truth, rtol=1e-10, atol=1e-10)
 
 
@@ -85,7 +85,7 @@ def test_tiles_pay_where_channels_are_many_and_pixels_few():
     def judged(channels, outputs, size, examples=64, **how):
         module = nn.Conv2d(channels, outputs, **({"kernel_size": 3, "padding": 1} | how))
         seen = torch.zeros(examples, channels, size, size)
-        return tiles.pays(module, seen, module(seen).detach())
+        return winograd.pays(module, seen, module(seen).detach())
 
     assert judged(128, 64, 4)
     assert judged(64, 64, 8)
@@ -94,7 +94,7 @@ def test_tiles_pay_where_channels_are_many_and_pixels_few():
     assert not judged(64, 8, 16)
     assert not judged(128, 64, 4, kernel_size=1, padding=0)
     assert not judged(128, 64, 8, stride=2)
-    assert not tiles.pays(nn.Linear(2, 2), torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
+    assert not winograd.pays(nn.Linear(2, 2), torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
 
 
 def test_tiles_change_no_eigenvalue(monkeypatch):
@@ -109,11 +109,11 @@ def test_tiles_change_no_eigenvalue(monkeypatch):
     bases = eigenbases(covariances(*case), LIKE)
     groups = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 1, 1]])
     found = []
-    monkeypatch.setattr("begat.core.tiles.THIN", 1)
-    monkeypatch.setattr("begat.core.curvature.TILES", 12)
-    monkeypatch.setattr("begat.core.curvature.NEAR", 60)
+    monkeypatch.setattr("begat.influence.winograd.THIN", 1)
+    monkeypatch.setattr("begat.influence.curvature.TILES", 12)
+    monkeypatch.setattr("begat.influence.curvature.NEAR", 60)
     for gain in (1e9, 0):
-        monkeypatch.setattr("begat.core.tiles.GAIN", gain)
+        monkeypatch.setattr("begat.influence.winograd.GAIN", gain)
         found.append(eigenvalues(*case, bases, groups=groups))
     for plain, tiled in zip(*found, strict=True):
         for layer, parts in plain.items():

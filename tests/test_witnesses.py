@@ -7,13 +7,13 @@ from networks import SCHEDULE, draws, every_pixel, for_every_pixel, noisy, sampl
 from small import random_rows
 from torch import nn
 
-from begat.core.curvature import covariances, eigenbases, eigenvalues
-from begat.core.denoisers import unet_denoiser
-from begat.core.gradients import image_gradients
-from begat.core.kronecker import blocks, rotated, unrotated
-from begat.core.layers import covered_layers
-from begat.core.unet import UNetConfig
-from begat.stages.scores_influence import Variant, score
+from begat.diffusion.denoisers import unet_denoiser
+from begat.diffusion.unet import UNetConfig
+from begat.influence.curvature import covariances, eigenbases, eigenvalues
+from begat.influence.gradients import image_gradients
+from begat.influence.kronecker import blocks, rotated, unrotated
+from begat.influence.layers import covered_layers
+from begat.influence.scores import Variant, score
 
 pytestmark = pytest.mark.numerics
 

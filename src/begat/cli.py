@@ -17,13 +17,13 @@ from rich.text import Text
 
 from begat import top as tops
 from begat.errors import BegatError, brief, few
-from begat.io.contents import Contents
-from begat.io.freshness import last_used, why
-from begat.io.keys import Job
-from begat.io.plan import Plan
-from begat.io.stages import STAGES
-from begat.io.store import Store, only_run
-from begat.io.tidy import damaged, repair, tidy
+from begat.execution.contents import Contents
+from begat.execution.jobs import Job
+from begat.planning.freshness import last_used, why
+from begat.planning.plan import Plan
+from begat.planning.stages import STAGES
+from begat.planning.tidy import damaged, repair, tidy
+from begat.storage.cache import Store, only_run
 
 commands = typer.Typer(
     no_args_is_help=True,
@@ -198,7 +198,7 @@ def export(
     use: Use = None,
 ) -> None:
     """Write a trained model as a diffusers pipeline."""
-    from begat.io.export import export as write
+    from begat.execution.export import export as write
 
     write(planned(use), model, weights, target)
     print(target.resolve())

@@ -8,15 +8,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from begat.core.measures import Measure
-from begat.core.words import of_each_side, remark, sides
 from begat.errors import BegatError, brief
-from begat.io.contents import Contents
-from begat.io.freshness import why
-from begat.io.job import Run
-from begat.io.plan import Plan
-from begat.io.results import group_p_values, group_parts, image_scores, measures, query_names
-from begat.stages.aggregated import Row, group_rows
+from begat.evaluation.group_scores import Row, group_rows
+from begat.evaluation.measures import Measure
+from begat.execution.contents import Contents
+from begat.execution.context import Run
+from begat.execution.results import group_p_values, group_parts, image_scores, measures, query_names
+from begat.planning.freshness import why
+from begat.planning.plan import Plan
+from begat.reporting.method_names import of_each_side, remark, sides
 
 Scores = dict[str, tuple[np.ndarray, np.ndarray | None]]  # by method, with p-values or without
 
@@ -86,7 +86,7 @@ def table_of(
     count: int,
 ) -> Table:
     """One method's table: at most ``count`` units on each side, names whole."""
-    from begat.core.statistics import q_values  # SciPy takes a second
+    from begat.evaluation.statistics import q_values  # SciPy takes a second
 
     title = f"{method} ({remark(measure)})" if remark(measure) else method
     table = Table(title=title, title_justify="left", title_style="bold")

@@ -14,10 +14,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from begat.io.artifacts import Artifact, stored_attributes
-from begat.io.manifests import file_digests
-from begat.io.plan import Plan
-from begat.io.stages import STAGES
+from begat.planning.plan import Plan
+from begat.planning.stages import STAGES
+from begat.storage.artifacts import Artifact, stored_attributes
+from begat.storage.manifests import file_digests
 from engines.workspace import ENVIRONMENT, Workspace
 
 pytestmark = pytest.mark.engine
@@ -175,10 +175,10 @@ def test_plain_snakemake_after_a_restore_by_dvc_is_not_deceived(project):
 @pytest.mark.parametrize(
     ("file", "planned"),
     [
-        ("src/begat/stages/aggregated.py", BELOW_AGGREGATED),
-        ("src/begat/core/agreement.py", {"metrics/all", "report"}),
-        ("src/begat/core/kernels.py", {"scores/trak", *BELOW_AGGREGATED}),
-        ("src/begat/stages/scores_logo.py", {"scores/logo", *BELOW_AGGREGATED}),
+        ("src/begat/evaluation/group_scores.py", BELOW_AGGREGATED),
+        ("src/begat/evaluation/ranking_metrics.py", {"metrics/all", "report"}),
+        ("src/begat/influence/trak_kernels.py", {"scores/trak", *BELOW_AGGREGATED}),
+        ("src/begat/unlearning/leave_one_out.py", {"scores/logo", *BELOW_AGGREGATED}),
         ("workflow/scripts/report.py", {"report"}),
     ],
 )
@@ -192,9 +192,9 @@ def test_a_line_of_code_recomputes_its_stage_and_those_below(project, file, plan
 
 def test_a_comment_recomputes_nothing_though_dvc_calls_the_stage(project):
     before, made = outputs(project), project.records()
-    project.append("src/begat/core/kernels.py", "# a new line")
+    project.append("src/begat/influence/trak_kernels.py", "# a new line")
     assert project.planned() == set()
-    assert "src/begat/core/kernels.py" in project.dvc("status", "scores_trak")
+    assert "src/begat/influence/trak_kernels.py" in project.dvc("status", "scores_trak")
     project.dvc("repro")
     assert outputs(project) == before
     assert project.records() == made

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from begat.cli import commands
 from begat.errors import BegatError
-from begat.io.artifacts import Artifact
+from begat.storage.artifacts import Artifact
 from faults.scene import Scene, Trial, artifacts, file_digests
 
 RUNS = 50  # one damage of so many is met by real runs

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from begat.io.artifacts import remove
-from begat.io.plan import Plan
+from begat.planning.plan import Plan
+from begat.storage.artifacts import remove
 from faults.scene import Scene, Trial, artifacts
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from engines.workspace import ENVIRONMENT, Workspace
 from PIL import Image
 
-from begat.io.keys import digest
+from begat.storage.digests import digest
 
 SMALLER: tuple[tuple[str, str, object], ...] = (
     *(("images", key, value) for key, value in (("source", "folder"), ("limit", 0))),

@@ -9,10 +9,10 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 from begat.errors import BegatError
-from begat.io.freshness import Freshness, visible_gpus
-from begat.io.plan import Plan
-from begat.io.store import only_run
-from begat.io.tidy import tidy
+from begat.planning.freshness import Freshness, visible_gpus
+from begat.planning.plan import Plan
+from begat.storage.cache import only_run
+from begat.planning.tidy import tidy
 
 # Jobs and DVC read parameters from their file, so that one given here alone would change nothing.
 if others := sorted(set(workflow.config_settings.overwrite_config) - {"use"}):

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from begat.io.artifacts import Block
-from begat.io.job import Run, main
-from begat.io.results import group_parts
-from begat.stages.aggregated import Row, group_rows
+from begat.evaluation.group_scores import Row, group_rows
+from begat.execution.context import Run, main
+from begat.execution.results import group_parts
+from begat.storage.artifacts import Block
 
 
 def body(run: Run) -> None:

@@ -5,19 +5,19 @@ from functools import partial
 
 from tqdm import tqdm
 
-from begat.core.codes import code_blocks
-from begat.core.membership import groups_seen
-from begat.io.artifacts import Block
-from begat.io.job import Run, main
-from begat.io.results import trains_on
-from begat.io.trained import predictor_of
-from begat.stages.counterfactuals import (
+from begat.ensembles.codes import code_blocks
+from begat.ensembles.counterfactuals import (
     drawn_by_all,
     image_slots,
     redraw,
     without_groups,
     without_images,
 )
+from begat.ensembles.exposure import groups_seen
+from begat.execution.context import Run, main
+from begat.execution.results import trains_on
+from begat.execution.trained import predictor_of
+from begat.storage.artifacts import Block
 
 
 def compute(run: Run) -> Iterator[Block]:

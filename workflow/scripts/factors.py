@@ -5,13 +5,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from begat.io.artifacts import Block
-from begat.io.curvature import flat, shapes_of
-from begat.io.gradients import training_sample
-from begat.io.job import Run, main
-from begat.io.results import trains_on
-from begat.io.trained import denoiser_of, row_of
-from begat.stages.factors import factors, left_out
+from begat.execution.context import Run, main
+from begat.execution.factor_arrays import flat, shapes_of
+from begat.execution.gradient_inputs import training_sample
+from begat.execution.results import trains_on
+from begat.execution.trained import denoiser_of, row_of
+from begat.influence.factors import factors, left_out
+from begat.storage.artifacts import Block
 
 PASSES = 2  # over the images: covariances, eigenvalues
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
-from begat.io import datasets
-from begat.io.artifacts import Block, digest_bytes, padded_text
-from begat.io.job import Run, main
-from begat.stages.images import encode
+from begat.data import datasets
+from begat.data.encoding import encode
+from begat.execution.context import Run, main
+from begat.storage.artifacts import Block, digest_bytes, padded_text
 
 
 def compute(run: Run) -> Iterator[Block]:

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from begat.io.artifacts import Block
-from begat.io.job import Run, main
-from begat.io.trained import predictor_of
-from begat.stages.measurements import measure
+from begat.diffusion.measurement import measure
+from begat.execution.context import Run, main
+from begat.execution.trained import predictor_of
+from begat.storage.artifacts import Block
 
 
 def compute(run: Run) -> Iterator[Block]:

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from begat.core.membership import groups_seen
-from begat.core.removals import groups_of
-from begat.io import results
-from begat.io.artifacts import Block
-from begat.io.job import Run, main
-from begat.io.results import additive_scores, first_seeds, losses, trains_on
-from begat.stages.metrics import Redrawn, Truth, evaluate, headline
+from begat.ensembles.exposure import groups_seen
+from begat.evaluation.agreement import Redrawn, Truth, evaluate, headline
+from begat.evaluation.removals import groups_of
+from begat.execution import results
+from begat.execution.context import Run, main
+from begat.execution.results import additive_scores, first_seeds, losses, trains_on
+from begat.storage.artifacts import Block
 
 
 def compute(

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from begat.io import networks
-from begat.io.artifacts import Block
-from begat.io.checkpoints import Checkpoint
-from begat.io.contents import PARTS, part_digest
-from begat.io.job import Run, main
-from begat.io.pipelines import pipeline_row
-from begat.io.results import trains_on
-from begat.stages.models import train
+from begat.data.pipelines import pipeline_row
+from begat.diffusion.model_training import train
+from begat.execution import networks
+from begat.execution.contents import PARTS, part_digest
+from begat.execution.context import Run, main
+from begat.execution.results import trains_on
+from begat.storage.artifacts import Block
+from begat.storage.checkpoints import Checkpoint
 
 
 def compute(run: Run, digests: dict[str, str]) -> Iterator[Block]:

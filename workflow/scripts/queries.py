@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
-from begat.io import datasets
-from begat.io.artifacts import Block
-from begat.io.job import Run, main
-from begat.io.query_names import names_of_generated, names_of_own
-from begat.io.trained import predictor_of
-from begat.stages.queries import draw, own
+from begat.data import datasets
+from begat.data.query_names import names_of_generated, names_of_own
+from begat.diffusion.query_images import draw, own
+from begat.execution.context import Run, main
+from begat.execution.trained import predictor_of
+from begat.storage.artifacts import Block
 
 
 def compute(run: Run) -> Iterator[Block]:

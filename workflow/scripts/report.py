@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from begat.io import results
-from begat.io.artifacts import Block, text_of
-from begat.io.job import Run, main
-from begat.io.records import provenance
-from begat.stages.report import Evidence, groups_with_a_class, page
+from begat.execution import results
+from begat.execution.context import Run, main
+from begat.execution.records import provenance
+from begat.reporting.page import Evidence, groups_with_a_class, page
+from begat.storage.artifacts import Block, text_of
 
 
 def body(run: Run) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from begat.core.ensembles import CONTRASTS
-from begat.core.measures import LOSS
-from begat.core.membership import groups_seen
-from begat.io.artifacts import Block
-from begat.io.job import Run, main
-from begat.io.results import joined, trains_on
-from begat.stages.scores_ensemble import NULLS, score, spread_out
+from begat.ensembles.ablation import CONTRASTS
+from begat.ensembles.exposure import groups_seen
+from begat.ensembles.scores import NULLS, score, spread_out
+from begat.evaluation.measures import LOSS
+from begat.execution.context import Run, main
+from begat.execution.results import joined, trains_on
+from begat.storage.artifacts import Block
 
 METHODS = {f"ensemble_{contrast}": LOSS for contrast in CONTRASTS}
 LEVELS = {"image": ("member", "code"), "group": ("group_member", "group_code")}

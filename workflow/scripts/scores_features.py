@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from begat.io.artifacts import Block
-from begat.io.gradients import draws_of, query_sample, training_sample
-from begat.io.job import Run, main
-from begat.io.trained import denoiser_of, row_of
-from begat.io.vision import named_network
-from begat.stages.scores_features import METHODS, foreign_features, own_features, similarity
+from begat.data.vision import named_network
+from begat.execution.context import Run, main
+from begat.execution.gradient_inputs import draws_of, query_sample, training_sample
+from begat.execution.trained import denoiser_of, row_of
+from begat.influence.features import METHODS, foreign_features, own_features, similarity
+from begat.storage.artifacts import Block
 
 
 def named(run: Run) -> bool:

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from begat.core.elbo import weight_profile
-from begat.io.artifacts import Block
-from begat.io.elbo import elbo_weights_of
-from begat.io.job import Run, main
-from begat.io.networks import schedule_of
-from begat.io.results import joined, losses
-from begat.stages.scores_guda import METHODS, gather, images_within, score
+from begat.diffusion.elbo import weight_profile
+from begat.execution.context import Run, main
+from begat.execution.elbo_weights import elbo_weights_of
+from begat.execution.networks import schedule_of
+from begat.execution.results import joined, losses
+from begat.storage.artifacts import Block
+from begat.unlearning.scores import METHODS, gather, images_within, score
 
 
 def body(run: Run) -> None:

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from begat.core.influence import CENTRE
-from begat.core.membership import groups_seen, mean_over_trained
-from begat.io.artifacts import Block
-from begat.io.curvature import by_layer
-from begat.io.gradients import draws_of, query_sample, training_sample
-from begat.io.job import Run, main
-from begat.io.results import trains_on
-from begat.io.trained import denoiser_of, row_of
-from begat.stages.scores_influence import GROUP_METHODS, METHODS, best, score, variants
+from begat.ensembles.exposure import groups_seen, mean_over_trained
+from begat.execution.context import Run, main
+from begat.execution.factor_arrays import by_layer
+from begat.execution.gradient_inputs import draws_of, query_sample, training_sample
+from begat.execution.results import trains_on
+from begat.execution.trained import denoiser_of, row_of
+from begat.influence.pairwise import CENTRE
+from begat.influence.scores import GROUP_METHODS, METHODS, best, score, variants
+from begat.storage.artifacts import Block
 
 
 def body(run: Run) -> None:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from begat.io.artifacts import Block
-from begat.io.elbo import elbo_weights_of
-from begat.io.job import Run, main
-from begat.io.results import joined, losses
-from begat.stages.scores_logo import methods, score
+from begat.execution.context import Run, main
+from begat.execution.elbo_weights import elbo_weights_of
+from begat.execution.results import joined, losses
+from begat.storage.artifacts import Block
+from begat.unlearning.leave_one_out import methods, score
 
 
 def compute(run: Run) -> Iterator[Block]:

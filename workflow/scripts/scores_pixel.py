@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from begat.io.artifacts import Block
-from begat.io.job import Run, main
-from begat.io.results import joined
-from begat.stages.scores_pixel import METHODS, similarity
+from begat.evaluation.pixel_similarity import METHODS, similarity
+from begat.execution.context import Run, main
+from begat.execution.results import joined
+from begat.storage.artifacts import Block
 
 
 def compute(run: Run) -> Iterator[Block]:

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
-from begat.core.training import learning_rate_at, snapshot_steps
-from begat.io.artifacts import Block
-from begat.io.gradients import draws_of, query_sample, training_sample
-from begat.io.job import Run, main
-from begat.io.trained import denoiser_of
-from begat.stages.scores_tracin import METHODS, score
+from begat.diffusion.training import learning_rate_at, snapshot_steps
+from begat.execution.context import Run, main
+from begat.execution.gradient_inputs import draws_of, query_sample, training_sample
+from begat.execution.trained import denoiser_of
+from begat.influence.tracin import METHODS, score
+from begat.storage.artifacts import Block
 
 
 def compute(run: Run) -> Iterator[Block]:

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
-from begat.core.membership import mean_over_trained
-from begat.io.artifacts import Block
-from begat.io.gradients import draws_of, query_sample, training_sample
-from begat.io.job import Run, main
-from begat.io.machine import memory
-from begat.io.results import trains_on
-from begat.io.trained import denoiser_of, row_of
-from begat.stages.scores_trak import METHODS, require_memory, score
+from begat.ensembles.exposure import mean_over_trained
+from begat.execution.context import Run, main
+from begat.execution.gradient_inputs import draws_of, query_sample, training_sample
+from begat.execution.machine import memory
+from begat.execution.results import trains_on
+from begat.execution.trained import denoiser_of, row_of
+from begat.influence.trak import METHODS, require_memory, score
+from begat.storage.artifacts import Block
 
 PASSES = len(METHODS) + 1  # over the images: one for each method, one for the losses DAS divides by
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from begat.io.artifacts import Block
-from begat.io.contents import PARTS, part_digest
-from begat.io.job import Run, main
-from begat.stages.splits import encode
+from begat.ensembles.training_sets import encode
+from begat.execution.contents import PARTS, part_digest
+from begat.execution.context import Run, main
+from begat.storage.artifacts import Block
 
 
 def compute(run: Run, digests: dict[str, str]) -> Iterator[Block]:

@@ -5,15 +5,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from begat.core.operators import Forgetting
-from begat.io import networks
-from begat.io.artifacts import Block
-from begat.io.checkpoints import Checkpoint
-from begat.io.curvature import preconditioner_of
-from begat.io.job import Run, main
-from begat.io.schema import schema_of
-from begat.io.trained import row_of
-from begat.stages.unlearned import PASSES, newton_step, shortened, unlearn
+from begat.execution import networks
+from begat.execution.context import Run, main
+from begat.execution.factor_arrays import preconditioner_of
+from begat.execution.trained import row_of
+from begat.storage.artifacts import Block
+from begat.storage.checkpoints import Checkpoint
+from begat.storage.schema import schema_of
+from begat.unlearning.operators import Forgetting
+from begat.unlearning.unlearn import PASSES, newton_step, shortened, unlearn
 
 
 def body(run: Run) -> None:

@@ -1,1 +1,1 @@
-"""One module per stage: array-likes in, arrays (or an iterator of blocks) out. No paths."""
+"""One declaration per stage of the pipeline."""

@@ -1,0 +1,1 @@
+"""Typed parameters: their schema, and reading and checking a parameter file."""

@@ -1,1 +1,0 @@
-"""Mathematics on tensors. Knows no disk, no engine and no stage."""

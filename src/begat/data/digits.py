@@ -1,0 +1,50 @@
+"""The digits that come with scikit-learn: 8x8 images of ten classes."""
+
+import gzip
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from begat.data.image_files import Pixels
+from begat.errors import BegatError
+
+PREFIX = "digit-"  # of a name; then its number among all
+
+
+def digit_rows() -> list[bytes]:
+    """scikit-learn's file: 64 levels 0..16 and a class per row (without importing scikit-learn)."""
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        raise BegatError("images.source: digits come with scikit-learn, which is not installed")
+    with gzip.open(Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz") as file:
+        return file.read().split()
+
+
+def digit_class(row: bytes) -> int:
+    """Which digit a row shows."""
+    return int(float(row.rsplit(b",", 1)[1]))
+
+
+def digit_pixels(names: tuple[str, ...], params: Mapping[str, Any]) -> Iterator[Pixels]:
+    """The digits of these names.
+
+    Raises:
+        BegatError: another size than 8x8 while ``resize`` is ``refuse``.
+    """
+    size, rows = params["size"], digit_rows()
+    for name in names:
+        levels = np.array(rows[int(name.removeprefix(PREFIX))].split(b",")[:64], float)
+        image = np.round(levels.reshape(8, 8) * (255 / 16)).astype(np.uint8)
+        if size != 8:
+            if params["resize"] == "refuse":
+                raise BegatError(
+                    f"images.size: digits have 8x8 pixels, found {size}; set images.resize to "
+                    "stretch"
+                )
+            picture = Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS)
+            image = np.asarray(picture)
+        yield image[None]

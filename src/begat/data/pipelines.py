@@ -1,0 +1,233 @@
+"""A trained diffusers pipeline that somebody brings: what it is, and its network."""
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from begat.data.safetensors_files import read_weights
+from begat.errors import BegatError, brief
+from begat.storage.digests import digest, file_digest
+
+if TYPE_CHECKING:  # planning asks for digests and checks only, and starts without torch
+    from torch import nn
+
+NETWORK, SUPPORTED = "unet", "UNet2DModel"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+SCHEDULERS = ("DDPMScheduler", "DDIMScheduler")
+FORWARD = {  # what the forward process follows from, and what diffusers takes where a key is absent
+    "num_train_timesteps": 1000,
+    "beta_schedule": "linear",
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "prediction_type": "epsilon",
+}
+SAMPLING = {  # how that scheduler samples; here the section queries says how
+    "clip_sample",
+    "clip_sample_range",
+    "dynamic_thresholding_ratio",
+    "sample_max_value",
+    "set_alpha_to_one",
+    "steps_offset",
+    "thresholding",
+    "timestep_spacing",
+    "variance_type",
+}
+SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}  # our words to diffusers'
+PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction"}
+
+
+def pipeline_digest(folder: Path) -> str:
+    """One digest of the network and the scheduler.
+
+    Raises:
+        BegatError: no pipeline lies there.
+    """
+    pipeline_config(folder)
+    files = [p for part in (NETWORK, "scheduler") for p in sorted((folder / part).glob("*"))]
+    return digest([[p.name, file_digest(p)] for p in files if p.is_file()])
+
+
+def check_pipeline(folder: Path, params: Mapping[str, Any], classes: int) -> None:
+    """Raise BegatError where the pipeline is not of a supported kind, or other than ``params``.
+
+    A conditional network must have as many ``classes`` as the images; that class k is the k-th of
+    their sorted names cannot be checked.
+    """
+    network = pipeline_config(folder)
+    if network.get("_class_name") != SUPPORTED:
+        raise BegatError(
+            f"{folder / NETWORK}: expected a {SUPPORTED} (the network of a DDPMPipeline), found "
+            f"{brief(network.get('_class_name'))}"
+        )
+    if network.get("class_embed_type"):
+        raise BegatError(
+            f"{folder / NETWORK}: class_embed_type: expected none, as classes are numbers, found "
+            f"{brief(network['class_embed_type'])}"
+        )
+    scheduler, size = _scheduler(folder), network.get("sample_size")
+    square = size[0] if isinstance(size, list) and size and size == size[:1] * 2 else size
+    asked = {
+        "images.size": (params["images"]["size"], square),
+        "images.channels": (params["images"]["channels"], network.get("in_channels")),
+        "diffusion.schedule": (
+            params["diffusion"]["schedule"],
+            _ours(SCHEDULES, scheduler["beta_schedule"]),
+        ),
+        "diffusion.timesteps": (
+            params["diffusion"]["timesteps"],
+            scheduler["num_train_timesteps"],
+        ),
+        "diffusion.prediction": (
+            params["diffusion"]["prediction"],
+            _ours(PREDICTIONS, scheduler["prediction_type"]) or scheduler["prediction_type"],
+        ),
+        "unet.conditional": (
+            params["unet"]["conditional"],
+            bool(network.get("num_class_embeds")),
+        ),
+    }
+    for name, (here, there) in asked.items():
+        if here != there:
+            raise BegatError(
+                f"{name}: expected {brief(there)}, as in the pipeline {folder}; found {here}"
+            )
+    channels, returned = network.get("in_channels"), network.get("out_channels")
+    if returned != channels:
+        raise BegatError(
+            f"{folder / NETWORK}: out_channels: expected {channels}, as in_channels (a learned "
+            f"variance is not supported), found {brief(returned)}"
+        )
+    embedded = network.get("num_class_embeds")
+    if embedded and embedded != classes:
+        raise BegatError(
+            f"{folder / NETWORK}: num_class_embeds: expected {classes}, one for each class of "
+            f"images (their conditions, or else their groups) by sorted name, found "
+            f"{brief(embedded)}"
+        )
+
+
+def _scheduler(folder: Path) -> dict[str, Any]:
+    """The scheduler's configuration, with defaults where it names no value.
+
+    Raises:
+        BegatError: another forward process than the linear or the cosine one, or a key that might
+            make it another.
+    """
+    place = folder / "scheduler"
+    written = _config(folder, "scheduler", "scheduler_config.json")
+    if written.get("_class_name") not in SCHEDULERS:
+        raise BegatError(
+            f"{place}: expected a {' or a '.join(SCHEDULERS)}, found "
+            f"{brief(written.get('_class_name'))}"
+        )
+    for key, value in written.items():
+        known = key in FORWARD or key in SAMPLING or key.startswith("_")
+        if not known and value not in (None, False):
+            raise BegatError(
+                f"{place}: {brief(key)}: expected none, found one, which might change the noise "
+                "schedule"
+            )
+    scheduler = {**FORWARD, **written}
+    named = scheduler["beta_schedule"]
+    betas = (scheduler["beta_start"], scheduler["beta_end"])
+    usual = (FORWARD["beta_start"], FORWARD["beta_end"])
+    if _ours(SCHEDULES, named) is None or (named == SCHEDULES["linear"] and betas != usual):
+        raise BegatError(
+            f"{place}: expected a squaredcos_cap_v2 or a linear schedule from 1e-4 to 0.02, found "
+            f"{brief(named)} {brief(betas)}"
+        )
+    return scheduler
+
+
+def _ours(words: Mapping[str, str], theirs: object) -> str | None:
+    return next((word for word, known in words.items() if known == theirs), None)
+
+
+def pipeline_config(folder: Path) -> dict[str, Any]:
+    """The network's configuration, as ``network_of`` wants it."""
+    return _config(folder, NETWORK, "config.json")
+
+
+def pipeline_row(folder: Path) -> Float[np.ndarray, " parameter"]:
+    """The network's parameters, end to end.
+
+    Raises:
+        BegatError: weights in another format than safetensors, or not those of the network that
+            its configuration describes.
+    """
+    import torch
+    from diffusers import UNet2DModel  # takes seconds
+
+    place = folder / NETWORK
+    _check_weights(place)
+    try:
+        network: Any
+        network, found = UNet2DModel.from_pretrained(
+            folder,
+            subfolder=NETWORK,
+            local_files_only=True,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
+        )
+    except Exception as error:  # diffusers raises what it likes on other configurations
+        raise BegatError(f"{place}: could not be loaded: {brief(error)}") from None
+    for kind, fault in (("missing_keys", "missing"), ("unexpected_keys", "not in the network")):
+        if names := sorted(found[kind]):
+            raise BegatError(
+                f"{place / WEIGHTS}: expected the weights that config.json describes, found "
+                f"{len(names)} {fault}: {brief(', '.join(names))}"
+            )
+    rows = [p.detach().float().flatten() for p in network.parameters()]
+    return torch.cat(rows).numpy()
+
+
+def _check_weights(place: Path) -> None:
+    """Raise BegatError for weights that diffusers would look for in another file, or format."""
+    from diffusers import UNet2DModel  # takes seconds
+
+    known = inspect.signature(UNet2DModel.__init__).parameters
+    for key in _config(place.parent, NETWORK, "config.json"):
+        if key not in known and not key.startswith("_"):
+            raise BegatError(f"{place / 'config.json'}: {brief(key)}: unknown to a {SUPPORTED}")
+    if (index := place / f"{WEIGHTS}.index.json").exists():
+        raise BegatError(f"{index}: expected all weights in one file {WEIGHTS}, found several")
+    if not (place / WEIGHTS).is_file() and (others := sorted(place.glob("*.bin"))):
+        raise BegatError(
+            f"{others[0]}: expected {WEIGHTS}, as files in this format can run code; write the "
+            "pipeline again with safe_serialization=True"
+        )
+    read_weights(place / WEIGHTS)
+
+
+def network_of(row: Float[np.ndarray, " parameter"], config: Mapping[str, Any]) -> "nn.Module":
+    """The network that ``pipeline_row`` took apart."""
+    import torch
+    from diffusers import UNet2DModel  # takes seconds
+
+    network: Any = UNet2DModel.from_config(dict(config))
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(row), network.parameters())
+    return torch.nn.Module.eval(network)
+
+
+def _config(folder: Path, part: str, name: str) -> dict[str, Any]:
+    path = folder / part / name
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise BegatError(
+            f"models.pipeline: {folder}: expected a diffusers pipeline directory, found no "
+            f"{part}/{name} in it"
+        ) from None
+    except OSError as error:
+        raise BegatError(f"{path}: could not be read ({error.strerror or error})") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested without end
+        raise BegatError(f"{path}: not JSON: {brief(error)}") from None
+    if not isinstance(found, dict):
+        raise BegatError(f"{path}: expected an object with keys, found {brief(found)}")
+    return found

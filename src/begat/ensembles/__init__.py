@@ -1,0 +1,1 @@
+"""Encoded ensembles: codes, training sets, ablation, counterfactual images and scores."""

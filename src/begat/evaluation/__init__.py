@@ -1,0 +1,1 @@
+"""Agreement of scores with retraining: LDS, ranking metrics, noise ceilings, intervals."""

@@ -1,0 +1,63 @@
+"""How large group scores are against retraining without the group."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float
+
+from begat.evaluation.intervals import Row, half_samples, interval
+from begat.evaluation.statistics import correlation
+from begat.rng.seeds import numpy_generator
+
+Table = Float[np.ndarray, "query group"]
+Tables = Float[np.ndarray, "method query group"]
+
+
+def calibration(
+    scores: Mapping[str, Table], truth: Table, *, name: str, seed: int, resamples: int
+) -> dict[str, dict[str, Row | float]]:
+    """Size and linear agreement of every method's group scores, over queries and groups at once.
+
+    With s the scores and T what retraining measured: ``ratio`` is the standard deviation of s over
+    that of T, so above 1 where scores are too large; ``slope`` is b of the least squares T = b s,
+    through zero since a score of 0 means no effect; ``correlation`` is Pearson's. Noise in s lowers
+    b and the correlation and raises the ratio; noise of the retraining lowers ratio and
+    correlation. What another training of the same groups reaches bounds what can be expected.
+
+    Args:
+        scores: method -> group scores.
+        truth: difference of the measurement under models retrained without each group.
+        name: of the truth, for the generator.
+        seed: the root seed.
+        resamples: halves of queries and groups for the intervals.
+
+    Returns:
+        Method -> ``ratio``, ``slope`` and ``correlation``. Left out are methods whose scores, and
+        all of them where the truth, are the same everywhere.
+    """
+    table = {method: s.astype(np.float64) for method, s in scores.items() if np.ptp(s) > 0}
+    if not table or not np.ptp(truth) > 0:
+        return {}
+    stacked = np.stack(list(table.values()))
+
+    def fits(queries: np.ndarray, groups: np.ndarray) -> Float[np.ndarray, "fit method"]:
+        return _fits(stacked[:, queries][:, :, groups], truth[queries][:, groups])
+
+    generator = numpy_generator(seed, "metrics", name, "calibration")
+    values, deviations = half_samples(fits, truth.shape, generator, resamples)
+    return {
+        method: {
+            "ratio": float(stacked[i].std() / truth.std()),
+            "slope": interval(values[0, i], deviations[:, 0, i]),
+            "correlation": interval(values[1, i], deviations[:, 1, i]),
+        }
+        for i, method in enumerate(table)
+    }
+
+
+def _fits(scores: Tables, truth: Table) -> Float[np.ndarray, "fit method"]:
+    """The slope through zero and the correlation; 0 where scores are 0, or all the same."""
+    flat, target = scores.reshape(len(scores), -1), truth.reshape(-1).astype(np.float64)
+    square = (flat**2).sum(1)
+    slope = np.divide(flat @ target, square, out=np.zeros(len(flat)), where=square > 0)
+    return np.stack([slope, correlation(flat, target[None])])

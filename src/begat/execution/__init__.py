@@ -1,0 +1,1 @@
+"""One job: the run that it belongs to, its inputs, its artifact and its record."""

@@ -1,0 +1,75 @@
+"""A trained model as a plain diffusers pipeline that any other tool can load."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from begat.data.pipelines import PREDICTIONS, SCHEDULES
+from begat.diffusion.parameter_rows import unflatten
+from begat.diffusion.unet import UNetConfig
+from begat.errors import BegatError
+from begat.execution.jobs import path_of
+from begat.planning.plan import Plan
+from begat.storage.artifacts import Artifact, publish
+
+ARRAYS = {"ema": "ema_weights", "raw": "weights"}
+
+
+def export(plan: Plan, name: str, weights: str, target: Path) -> None:
+    """Write the model ``name`` of a run as a ``DDPMPipeline`` directory.
+
+    Args:
+        plan: the run whose model it is.
+        name: the model's name, as ``begat status --models`` lists them.
+        weights: ``ema`` or ``raw``.
+        target: a directory that does not exist yet.
+
+    Raises:
+        BegatError: no such model or weights, not trained yet, or a target that exists.
+    """
+    names = [model.name for model in plan.models]
+    if name not in names:
+        raise BegatError(f"{name}: expected one of the models {names[0]} .. {names[-1]}")
+    if weights not in ARRAYS:
+        raise BegatError(f"--weights: expected ema or raw, found {weights}")
+    if target.exists():
+        raise BegatError(f"{target}: exists already; choose another directory")
+    pack = Artifact(plan.root / path_of("models", plan.model(name).pack), "models")
+    row = np.array([pack.attributes["models"].index(name)])
+    config = UNetConfig.from_attributes(pack.attributes["config"])
+    weight = torch.from_numpy(pack.rows(ARRAYS[weights], row))
+    write_pipeline(weight, config, plan.params["diffusion"], target)
+
+
+def write_pipeline(
+    row: Float[Tensor, "1 parameter"],
+    config: UNetConfig,
+    diffusion: Mapping[str, Any],
+    target: Path,
+) -> None:
+    """Write one model's weights as a pipeline of safetensors and JSON.
+
+    Args:
+        row: the weights, as the ``models`` artifacts hold them.
+        config: the network they belong to.
+        diffusion: the section of the parameters.
+        target: where to.
+    """
+    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel  # takes seconds
+
+    network: Any = UNet2DModel(**config.diffusers_arguments())
+    stacked = unflatten(row, config)
+    network.load_state_dict({name: weight[0] for name, weight in stacked.items()})
+    scheduler = DDPMScheduler(
+        num_train_timesteps=diffusion["timesteps"],
+        beta_schedule=SCHEDULES[diffusion["schedule"]],
+        prediction_type=PREDICTIONS[diffusion["prediction"]],
+        timestep_spacing="trailing",
+    )
+    pipeline: Any = DDPMPipeline(unet=network, scheduler=scheduler)
+    publish(target, lambda scratch: pipeline.save_pretrained(scratch))

@@ -1,0 +1,47 @@
+"""One artifact to make: its name, its key, where it lies."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from begat.ensembles.model_specs import Model
+from begat.storage.digests import digest
+
+Name = tuple[str, str]  # stage, name
+
+
+@dataclass(frozen=True)
+class Job:
+    """One artifact to make: its key, what it is made from, and the artifacts it reads.
+
+    ``splits``: the models whose rows of the table of splits it reads; if none, it reads all.
+    """
+
+    stage: str
+    name: str
+    made_from: Mapping[str, Any]
+    inputs: tuple[Name, ...]
+    models: tuple[Model, ...] = ()
+    queries: tuple[int, int] = (0, 0)
+    splits: tuple[Model, ...] = ()
+
+    @cached_property
+    def key(self) -> str:
+        """What the artifact must carry to be up to date."""
+        return digest(self.made_from)
+
+    @property
+    def path(self) -> Path:
+        """Where the artifact lies, below the root."""
+        return path_of(self.stage, self.name)
+
+
+def path_of(stage: str, name: str) -> Path:
+    """``results/<stage>/<name>.zarr``; all methods' scores in one folder, the report in its own."""
+    if stage == "report":
+        return Path("results") / "report"
+    if stage.startswith("scores_"):
+        return Path("results") / "scores" / f"{stage.removeprefix('scores_')}.zarr"
+    return Path("results") / stage / f"{name}.zarr"

@@ -1,0 +1,1 @@
+"""Influence functions: per-example gradients, Kronecker-factored curvature, TRAK and TracIn."""

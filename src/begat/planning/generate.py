@@ -1,0 +1,84 @@
+"""The files that follow from others: ``python -m begat.planning.generate`` writes them anew.
+
+With ``--use FILE`` it writes ``params.yaml`` alone, which then names that file.
+"""
+
+import json
+import re
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from pathlib import Path
+
+from begat.config.load import commented, documentation
+from begat.execution.jobs import path_of
+from begat.execution.records import RECORDS
+from begat.planning.code import Code
+from begat.planning.stages import STAGES
+
+DVC_HEADER = """\
+# Written by `make generate` from src/begat/planning/stages.py (parameters, results) and from what each
+# script imports (code); edit those. One stage per stage of the method. Where a command runs is no
+# part of it: SNAKEMAKE_PROFILE=workflow/profiles/slurm dvc repro. Results persist while a stage
+# runs: keys and digests, not their absence, say what is made anew.
+"""
+PARAMETER_FILES = (
+    "params.yaml",
+    *(f"params/{name}.yaml" for name in ("tiny", "fashion", "emoji", "cifar")),
+)
+
+
+def generated(root: Path) -> dict[str, str]:
+    """Path below ``root`` and whole text of every generated file.
+
+    Raises:
+        BegatError: a source file is missing, or not Python.
+    """
+    return {
+        "dvc.yaml": dvc(root),
+        "docs/parameters.md": documentation(),
+        **{name: commented((root / name).read_text()) for name in PARAMETER_FILES},
+    }
+
+
+def dvc(root: Path) -> str:
+    """The text of ``dvc.yaml``."""
+    code = Code(root)
+    stages = ("\n".join(_stage(stage, list(code.digests(stage)))) + "\n" for stage in STAGES)
+    metrics = f"metrics:\n  - {path_of('metrics', 'all')}/metrics.json\n"
+    return "\n".join([f"{DVC_HEADER}stages:\n", *stages, metrics])
+
+
+def _stage(stage: str, code: list[str]) -> Iterator[str]:
+    known = STAGES[stage]
+    yield f"  {stage}:"
+    yield f"    cmd: begat run {stage} --only"
+    yield "    deps:"
+    results = [_out(read) for read in STAGES if read in known.reads.split()]
+    yield from (f"      - {path}" for path in [*["data"] * known.data, *code, *results])
+    if known.parameters:
+        yield from ("    params:", "      - ${use}:")
+        yield from (f"          - {name}" for name in known.parameters.split())
+    yield "    outs:"
+    for out in (_out(stage), *[RECORDS] * (stage == "report")):
+        yield from (f"      - {out}:", "          persist: true")
+
+
+def _out(stage: str) -> Path:
+    """What DVC tracks of a stage: the folder of its artifacts, or its only one."""
+    path = path_of(stage, "all")
+    return path if stage == "report" or stage.startswith("scores_") else path.parent
+
+
+def naming(use: str, text: str) -> str:
+    """The text of ``params.yaml``, with the file to read the rest from."""
+    value = use if re.fullmatch(r"[a-zA-Z][\w./-]*", use) else json.dumps(use, ensure_ascii=False)
+    return commented(re.sub(r"(?m)^use: .*", lambda _: f"use: {value}", text))
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(description="Write the files that follow from others.")
+    parser.add_argument("--use", help="let params.yaml name this file, and write nothing else")
+    use, index = parser.parse_args().use, Path("params.yaml")
+    texts = {index.name: naming(use, index.read_text())} if use else generated(Path.cwd())
+    for name, text in texts.items():
+        Path(name).write_text(text)

@@ -1,0 +1,1 @@
+"""The report's page: charts, method names, verdicts and the template."""

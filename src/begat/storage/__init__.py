@@ -1,0 +1,1 @@
+"""Zarr artifacts with a schema, their manifests, the result cache and checkpoints."""

@@ -1,0 +1,72 @@
+"""The truth at group level: retrain without the group, and measure."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from begat.diffusion.elbo import nats
+from begat.evaluation.measures import LOSS, NATS, Measure
+from begat.evaluation.statistics import error_over_draws
+
+TRAININGS = ["retrained", "paired", "independent"]
+Differences = Float[np.ndarray, "group seed query draw"]
+
+
+def methods(seeds: int) -> dict[str, Measure]:
+    """The rows that so many trainings per group give, and what they measure."""
+    some = TRAININGS if seeds > 1 else TRAININGS[:1]
+    in_nats = {f"logo_elbo_{name}": NATS for name in some}
+    return {f"logo_{name}": LOSS for name in some} | in_nats
+
+
+def score(
+    full: Float[np.ndarray, "seed query draw"],
+    without: Differences,
+    timestep: Int[np.ndarray, "query draw"],
+    weights: Float[np.ndarray, " timestep"],
+    dimensions: int,
+) -> dict[str, Float[np.ndarray, "method query group"]]:
+    """Measurement under the model retrained without each group minus that under the full model.
+
+    In the order of ``methods``: the mean loss, and the negative ELBO in nats, of the same draws.
+    Of each the mean over seeds; of the first seed, which shares initialisation, batches and noise
+    with the full model that methods look into (``paired``); and the mean of the other seeds, which
+    share nothing with it (``independent``). In every seed the full model and the model without a
+    group are paired, and so are the draws they are measured by. ``group_uncertainty`` is the
+    standard error of the mean, from ``error_over_draws_and_seeds``.
+
+    Args:
+        full: losses of the full models.
+        without: losses of the models retrained without each group, on the same draws.
+        timestep: the draws' timesteps, from the measurements.
+        weights: of the ELBO, from ``diffusion.elbo.elbo_weights``.
+        dimensions: pixels times channels.
+    """
+    difference = without - full
+    in_nats = nats(difference, weights, timestep, dimensions)
+    seeds = len(full)
+    which = [slice(None), slice(1), slice(1, None)][: len(methods(seeds)) // 2]
+    parts = [values[:, some] for values in (difference, in_nats) for some in which]
+    return {
+        "group_score": np.stack([part.mean((1, 3)).T for part in parts]),
+        "group_uncertainty": np.stack([error_over_draws_and_seeds(part).T for part in parts]),
+    }
+
+
+def error_over_draws_and_seeds(
+    difference: Differences,
+) -> Float[np.ndarray, "group query"]:
+    """Standard error of the mean over draws and seeds, both of which are samples.
+
+    All seeds are measured by the same draws, so draws are crossed with seeds: the squared error of
+    the seeds' mean over draws, plus that of the draws' mean over seeds, less what both hold of the
+    noise of single cells (the analysis of variance with two random factors). It is never less than
+    the first, which is all that one seed can tell: nothing of how another training would differ.
+    """
+    seeds = difference.shape[1]
+    over_draws = error_over_draws(difference.mean(1)) ** 2
+    if seeds < 2:
+        return np.sqrt(over_draws)
+    over_seeds = difference.mean(-1).var(1, ddof=1) / seeds
+    centred = difference - difference.mean(1, keepdims=True)
+    both = (error_over_draws(centred) ** 2).sum(1) / (seeds * (seeds - 1))
+    return np.sqrt(np.maximum(over_draws + over_seeds - both, over_draws))
