@@ -64,7 +64,7 @@ if __name__ == "__main__":
     generator = torch.Generator().manual_seed(0)
     rows = flatten(stack(initial_weights(CONFIG, generator) for _ in range(MEMBERS)))
     schedule = cosine_schedule(1000)
-    predictor = Predictor(rows, CONFIG, schedule, "v", torch.device("cpu"))
+    predictor = Predictor(rows, CONFIG, schedule, "v_prediction", torch.device("cpu"))
     pixels = torch.rand(QUERIES, 1, 8, 8, generator=generator) * 2 - 1
     survivors = ~nested_codes(0, "benchmark", UNITS, MEMBERS)
     slow, slow_time = one_by_one(predictor, pixels, survivors[:TRIED])

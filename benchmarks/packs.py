@@ -39,7 +39,7 @@ def packed_step(config: UNetConfig, rows: torch.Tensor, batch: int) -> Callable[
         config,
         SCHEDULE,
         rows.to(DEVICE),
-        prediction="v",
+        prediction="v_prediction",
         steps=1000,
         learning_rate=1e-3,
         warmup=1,
@@ -68,7 +68,7 @@ def separate_step(config: UNetConfig, rows: torch.Tensor, batch: int) -> Callabl
     def step() -> None:
         for k, model in enumerate(models):
             noisy = diffuse(SCHEDULE, images[k], timesteps[k], noises[k])
-            target = training_target(SCHEDULE, "v", images[k], timesteps[k], noises[k])
+            target = training_target(SCHEDULE, "v_prediction", images[k], timesteps[k], noises[k])
             optimisers[k].zero_grad()
             (model(noisy, timesteps[k]).sample - target).square().mean().backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -28,7 +28,7 @@ CONFIGS = {
 HOW = dict(
     seed=0,
     schedule=cosine_schedule(1000),
-    prediction="v",
+    prediction="v_prediction",
     device=torch.device("cpu"),
     batch=16,
     clip=1.0,
@@ -113,7 +113,7 @@ def measured(config):
 
     def scoring(queries):
         rows = torch.from_numpy(row)[None].repeat(11, 1)
-        predictor = Predictor(rows, config, HOW["schedule"], "v", HOW["device"])
+        predictor = Predictor(rows, config, HOW["schedule"], "v_prediction", HOW["device"])
         how = dict(seed=0, draws=DRAWS, gram=False)
         measure(predictor, queries, np.full(len(queries), -1), range(len(queries)), **how)
 

@@ -37,7 +37,7 @@ def random_predictor(
 ) -> Predictor:
     """Models with random weights, ready to be asked."""
     rows = random_rows(config, models, seed).to(dtype)
-    return Predictor(rows, config, cosine_schedule(50), "v", torch.device("cpu"))
+    return Predictor(rows, config, cosine_schedule(50), "v_prediction", torch.device("cpu"))
 
 
 def roundings(config: UNetConfig, rows: int) -> float:

@@ -27,7 +27,7 @@ def test_schedules_are_those_of_diffusers(name, timesteps):
     torch.testing.assert_close(ours, theirs.double(), rtol=close, atol=0)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_targets_and_noisy_images_are_those_of_diffusers(prediction):
     schedule, theirs = cosine_schedule(1000), DDPMScheduler(1000)
     theirs.alphas_cumprod = schedule.alpha_bar
@@ -40,7 +40,7 @@ def test_targets_and_noisy_images_are_those_of_diffusers(prediction):
     torch.testing.assert_close(found, target, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_a_perfect_prediction_stands_for_the_true_noise(prediction):
     schedule = cosine_schedule(100)
     image, noise = torch.randn(7, 3, 4, 4).double(), torch.randn(7, 3, 4, 4).double()

@@ -19,7 +19,7 @@ def test_the_exported_pipeline_predicts_and_noises_as_we_do(config, tmp_path):
     from diffusers import DDPMPipeline
 
     row = random_rows(config, 1)
-    diffusion = dict(timesteps=100, schedule="cosine", prediction="v")
+    diffusion = dict(timesteps=100, schedule="cosine", prediction="v_prediction")
     write_pipeline(row, config, diffusion, tmp_path / "pipeline")
     pipeline = DDPMPipeline.from_pretrained(tmp_path / "pipeline", local_files_only=True)
     x, t = torch.randn(1, 3, 1, 8, 8).double(), torch.tensor([[3, 50, 99]])
@@ -49,7 +49,7 @@ def test_weights_survive_an_artifact_bit_for_bit(tmp_path):
 @pytest.mark.parametrize("config", [TINY, CONDITIONAL], ids=["plain", "conditional"])
 def test_what_is_exported_can_be_brought_in(config, tmp_path):
     row = random_rows(config, 1)
-    diffusion = dict(timesteps=100, schedule="cosine", prediction="v")
+    diffusion = dict(timesteps=100, schedule="cosine", prediction="v_prediction")
     write_pipeline(row, config, diffusion, tmp_path)
     images = {"size": config.sample_size, "channels": config.image_channels}
     unet = {"conditional": bool(config.classes)}

@@ -20,7 +20,7 @@ GROUPS = np.eye(2, dtype=bool)
 @pytest.fixture(scope="module")
 def found():
     row = random_rows(DEEP, 1)[0]
-    denoiser = unet_denoiser(row, DEEP, cosine_schedule(50), "v", torch.device("cpu"))
+    denoiser = unet_denoiser(row, DEEP, cosine_schedule(50), "v_prediction", torch.device("cpu"))
     return factors(
         denoiser, Sample(random_images(2, DEEP), None, range(2)), GROUPS, seed=0, draws=2
     )

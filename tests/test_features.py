@@ -26,7 +26,7 @@ DRAWS = common_draws(0, "scores_features", 4, 50, (1, 8, 8))
 @pytest.mark.numerics
 def test_an_image_is_most_like_itself_in_the_models_own_eyes():
     row = random_rows(TINY, 1)[0].double()
-    denoiser = unet_denoiser(row, TINY, cosine_schedule(50), "v", CPU)
+    denoiser = unet_denoiser(row, TINY, cosine_schedule(50), "v_prediction", CPU)
     found = own_features(denoiser, SAMPLE, DRAWS)
     assert found.shape == (9, 16)
     (same,) = similarity(found[:3], found)
@@ -37,7 +37,7 @@ def test_an_image_is_most_like_itself_in_the_models_own_eyes():
 
 
 def test_a_network_without_a_middle_is_refused():
-    denoiser = unet_denoiser(random_rows(TINY, 1)[0], TINY, cosine_schedule(50), "v", CPU)
+    denoiser = unet_denoiser(random_rows(TINY, 1)[0], TINY, cosine_schedule(50), "v_prediction", CPU)
     with pytest.raises(BegatError, match="has no mid_block; name another"):
         own_features(denoiser.with_module(torch.nn.Identity()), SAMPLE, DRAWS)
 

@@ -45,7 +45,7 @@ MEASURED = {
 }
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("config", [ATTENTIVE, CONDITIONAL], ids=["attentive", "conditional"])
 def test_every_measurements_gradient_is_that_of_autograd(config, prediction):
     denoiser, layers, sample = case(config, prediction, images=2)
@@ -156,7 +156,7 @@ def test_a_gradient_that_is_not_finite_is_named_with_its_draw():
 
 
 def test_for_a_v_model_the_measured_loss_is_the_training_loss_times_alpha_bar():
-    denoiser, layers, sample = case(prediction="v")
+    denoiser, layers, sample = case(prediction="v_prediction")
     training, noise = rows_of(
         denoiser, layers, sample, dealt(), ("training", "noise"), each_draw=True
     )

@@ -363,7 +363,7 @@ def test_stored_rows_take_a_quarter_and_survive_tiny_numbers_and_empty_rows():
 
 
 def test_a_v_model_is_asked_in_noise_space_and_answers_with_the_loss_it_was_trained_on():
-    scored = Scored("v", images=3)
+    scored = Scored("v_prediction", images=3)
     layers = covered_layers(scored.denoiser.module, norms=True)
     rows = [[], []]
     for _, found in image_gradients(

@@ -86,7 +86,7 @@ def test_each_method_is_its_formula_on_a_networks_gradients():
 
 @pytest.mark.parametrize("method", ["trak", "dtrak", "das"])
 def test_neither_blocks_nor_order_change_a_score_projected_or_not(method):
-    denoiser, images, queries, draws = case("v")
+    denoiser, images, queries, draws = case("v_prediction")
     order = [3, 5, 0, 1, 4, 2]
     for projection in (None, 4):
         how = dict(seed=0, projection=projection)

@@ -57,7 +57,7 @@ def test_its_digest_follows_its_weights_and_its_scheduler(pipeline):
         ("images", "size", 16, "images.size: expected 8, as in the pipeline .*; found 16"),
         ("images", "channels", 1, "images.channels: expected 3"),
         ("diffusion", "timesteps", 1000, "diffusion.timesteps: expected 50"),
-        ("diffusion", "prediction", "v", "diffusion.prediction: expected epsilon"),
+        ("diffusion", "prediction", "v_prediction", "diffusion.prediction: expected epsilon"),
         ("diffusion", "schedule", "cosine", "diffusion.schedule: expected linear"),
         ("unet", "conditional", True, "unet.conditional: expected False"),
     ],

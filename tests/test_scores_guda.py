@@ -20,7 +20,7 @@ PIXELS = 64
 
 
 def measured(rows, which=range(3)):
-    predictor = Predictor(rows, TINY, cosine_schedule(50), "v", torch.device("cpu"))
+    predictor = Predictor(rows, TINY, cosine_schedule(50), "v_prediction", torch.device("cpu"))
     shape = (3, 1, 8, 8)
     pixels = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)[list(which)]
     label = np.full(len(pixels), -1, np.int32)

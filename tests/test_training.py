@@ -60,7 +60,7 @@ def step_data(config, models, step, dtype=torch.float64):
 
 
 @pytest.mark.numerics
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_training_steps_are_those_of_separate_diffusers_models(config, prediction):
     rows = random_rows(config, 3).double()
     training = packed_training(config, rows, prediction)
@@ -119,7 +119,7 @@ def run(config, models, *, on=None, label=None, resume=None, until=None, **chang
         seed=7,
         config=config,
         schedule=SCHEDULE,
-        prediction="v",
+        prediction="v_prediction",
         device=torch.device("cpu"),
         resume=resume,
         **{**HOW, **changes},

@@ -55,7 +55,7 @@ def run(
         seed=7,
         config=config,
         schedule=SCHEDULE,
-        prediction="v",
+        prediction="v_prediction",
         device=torch.device("cpu"),
         resume=resume,
         start=start,
@@ -75,7 +75,7 @@ def pairs_of(config=TINY, groups=(0, 1, 2), streams=NAMES, flip=False, label=Non
     return Pairs(images, label, members, streams, anchor, 7, 50, 4, flip, like)
 
 
-def pack_of(config=TINY, models=3, prediction="v", **how):
+def pack_of(config=TINY, models=3, prediction="v_prediction", **how):
     full = random_rows(config, 1).double()
     settings = {k: v for k, v in HOW.items() if k not in ("batch", "flip")}
     return PackUnlearning(
@@ -258,7 +258,7 @@ def double(batch, rows=slice(None)):
 
 
 @pytest.mark.numerics
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_a_small_newton_step_changes_the_loss_as_its_influence_says(prediction):
     pack, pairs = pack_of(prediction=prediction), pairs_of()
     sizes = torch.from_numpy(MEMBERS.sum(1))
@@ -300,7 +300,7 @@ class Linear(Network):
 
 
 @pytest.mark.numerics
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_a_newton_step_is_exact_where_the_loss_that_was_trained_is_quadratic(prediction):
     n, gone, pixels = 20, 4, 4
     network = Linear(TINY, SCHEDULE, prediction)
@@ -329,7 +329,7 @@ def test_a_newton_step_is_exact_where_the_loss_that_was_trained_is_quadratic(pre
 
 
 def test_a_newton_step_is_an_operator_and_a_start():
-    how = dict(seed=7, config=TINY, schedule=SCHEDULE, prediction="v", batch=4, passes=2)
+    how = dict(seed=7, config=TINY, schedule=SCHEDULE, prediction="v_prediction", batch=4, passes=2)
     full = random_rows(TINY, 1)[0].numpy()
     data = (random_images(20, TINY), None, MEMBERS, NAMES, NAMES, full)
     cpu = torch.device("cpu")
@@ -409,7 +409,7 @@ def test_fine_tuning_on_what_is_retained_never_learns_from_what_is_forgotten():
 
 
 @pytest.mark.numerics
-@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_fine_tuning_minimises_the_loss_of_the_training_itself(prediction):
     pack = pack_of(operator="retain_only", prediction=prediction)
     retain, forget = pairs_of().at(0)

@@ -6,16 +6,16 @@ of change), so the plan of a run can be made from it; ``pixels`` decodes.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from begat.config.schema import Images, Queries
 from begat.data.digits import PREFIX, digit_class, digit_pixels, digit_rows
 from begat.data.file_digests import file_digests
 from begat.data.image_files import SUFFIXES, Pixels, decode
 from begat.data.listings import Entry, folder, is_file, is_folder, manifest, watched
-from begat.errors import BegatError
+from begat.errors import BegatError, brief
 
 SHOWN = 5  # faults of images that a message tells of
 
@@ -70,14 +70,20 @@ class Dataset:
         return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
 
 
-def index(params: Mapping[str, Any], root: Path) -> Dataset:
-    """The dataset that the section ``images`` (or ``queries``) names.
+def index(params: Images | Queries, root: Path) -> Dataset:
+    """Returns the dataset that a section names.
 
     Raises:
         BegatError: no such place, no image in it, a manifest that names a missing file or lacks
             its columns, a group without images or with all of them.
     """
-    return _thinned(_whole(params, root), params.get("limit", 0))
+    if params.source not in SOURCES:
+        section = type(params).__name__.lower()
+        raise BegatError(
+            f"{section}.source: expected one of {', '.join(SOURCES)}, found {brief(params.source)}"
+        )
+    dataset = SOURCES[params.source](root, params.path)
+    return _thinned(dataset, params.max_images) if isinstance(params, Images) else dataset
 
 
 def _thinned(dataset: Dataset, limit: int) -> Dataset:
@@ -88,14 +94,13 @@ def _thinned(dataset: Dataset, limit: int) -> Dataset:
     found = dataset.only(i * total // limit for i in range(limit))
     there = {group for of in found.membership for group in of}
     if empty := [g for n, g in enumerate(dataset.groups) if n not in there]:
-        raise BegatError(f"images.limit: {limit} images leave none of group {empty[0]!r}")
+        raise BegatError(f"images.max_images: {limit} images leave none of group {empty[0]!r}")
     return found
 
 
-def _whole(params: Mapping[str, Any], root: Path) -> Dataset:
-    if params["source"] == "digits":
-        return _digits()
-    place = watched(params["path"], root)
+def _folder(root: Path, path: str) -> Dataset:
+    """The images of a directory or of a manifest."""
+    place = watched(path, root)
     if is_folder(place):
         entries = folder(place)
     elif place.suffix == ".csv" and is_file(place):
@@ -121,7 +126,8 @@ def _dataset(entries: list[Entry], memory: Path) -> Dataset:
     )
 
 
-def _digits() -> Dataset:
+def _digits(root: Path, path: str) -> Dataset:
+    """The digits that come with scikit-learn."""
     rows = digit_rows()
     return Dataset(
         names=tuple(f"{PREFIX}{i:04d}" for i in range(len(rows))),
@@ -129,6 +135,12 @@ def _digits() -> Dataset:
         membership=tuple((digit_class(row),) for row in rows),
         digests=tuple(hashlib.sha256(row).hexdigest() for row in rows),
     )
+
+
+SOURCES: dict[str, Callable[[Path, str], Dataset]] = {  # of (root, path)
+    "digits": _digits,
+    "folder": _folder,
+}
 
 
 def check_groups(dataset: Dataset) -> None:
@@ -141,7 +153,7 @@ def check_groups(dataset: Dataset) -> None:
             )
 
 
-def pixels(dataset: Dataset, params: Mapping[str, Any]) -> Iterator[Pixels]:
+def pixels(dataset: Dataset, params: Images) -> Iterator[Pixels]:
     """The pixels of every image, in order.
 
     Raises:
@@ -171,7 +183,7 @@ def pixels(dataset: Dataset, params: Mapping[str, Any]) -> Iterator[Pixels]:
         raise BegatError(faults[0])
 
 
-def _decoded(path: Path, digest: str, params: Mapping[str, Any]) -> Pixels:
+def _decoded(path: Path, digest: str, params: Images) -> Pixels:
     """One image, if its file has the bytes of this digest."""
     try:
         content = path.read_bytes()
@@ -184,4 +196,4 @@ def _decoded(path: Path, digest: str, params: Mapping[str, Any]) -> Pixels:
             f"{path}: its bytes are not those that this run was planned with; restore the file, or "
             "`touch` it to take it as it is, and run again"
         )
-    return decode(path, content, params["size"], params["channels"], params["resize"])
+    return decode(path, content, params.size, params.channels, params.resize)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from begat.data.image_files import Pixels
+from begat.config.schema import Images
 from begat.errors import BegatError
 
 PREFIX = "digit-"  # of a name; then its number among all
@@ -29,18 +30,18 @@ def digit_class(row: bytes) -> int:
     return int(float(row.rsplit(b",", 1)[1]))
 
 
-def digit_pixels(names: tuple[str, ...], params: Mapping[str, Any]) -> Iterator[Pixels]:
+def digit_pixels(names: tuple[str, ...], params: Images) -> Iterator[Pixels]:
     """The digits of these names.
 
     Raises:
         BegatError: another size than 8x8 while ``resize`` is ``refuse``.
     """
-    size, rows = params["size"], digit_rows()
+    size, rows = params.size, digit_rows()
     for name in names:
         levels = np.array(rows[int(name.removeprefix(PREFIX))].split(b",")[:64], float)
         image = np.round(levels.reshape(8, 8) * (255 / 16)).astype(np.uint8)
         if size != 8:
-            if params["resize"] == "refuse":
+            if params.resize == "refuse":
                 raise BegatError(
                     f"images.size: digits have 8x8 pixels, found {size}; set images.resize to "
                     "stretch"

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from begat.data.safetensors_files import read_weights
+from begat.config.schema import Params
 from begat.errors import BegatError, brief
 from begat.storage.digests import digest, file_digest
 
@@ -37,8 +38,7 @@ SAMPLING = {  # how that scheduler samples; here the section queries says how
     "timestep_spacing",
     "variance_type",
 }
-SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}  # our words to diffusers'
-PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction"}
+BETA_SCHEDULES = ("linear", "squaredcos_cap_v2")
 
 
 def pipeline_digest(folder: Path) -> str:
@@ -52,7 +52,7 @@ def pipeline_digest(folder: Path) -> str:
     return digest([[p.name, file_digest(p)] for p in files if p.is_file()])
 
 
-def check_pipeline(folder: Path, params: Mapping[str, Any], classes: int) -> None:
+def check_pipeline(folder: Path, params: Params, classes: int) -> None:
     """Raise BegatError where the pipeline is not of a supported kind, or other than ``params``.
 
     A conditional network must have as many ``classes`` as the images; that class k is the k-th of
@@ -71,28 +71,16 @@ def check_pipeline(folder: Path, params: Mapping[str, Any], classes: int) -> Non
         )
     scheduler, size = _scheduler(folder), network.get("sample_size")
     square = size[0] if isinstance(size, list) and size and size == size[:1] * 2 else size
-    asked = {
-        "images.size": (params["images"]["size"], square),
-        "images.channels": (params["images"]["channels"], network.get("in_channels")),
-        "diffusion.schedule": (
-            params["diffusion"]["schedule"],
-            _ours(SCHEDULES, scheduler["beta_schedule"]),
-        ),
-        "diffusion.timesteps": (
-            params["diffusion"]["timesteps"],
-            scheduler["num_train_timesteps"],
-        ),
-        "diffusion.prediction": (
-            params["diffusion"]["prediction"],
-            _ours(PREDICTIONS, scheduler["prediction_type"]) or scheduler["prediction_type"],
-        ),
-        "unet.conditional": (
-            params["unet"]["conditional"],
-            bool(network.get("num_class_embeds")),
-        ),
+    expected = {
+        "images.size": square,
+        "images.channels": network.get("in_channels"),
+        "diffusion.beta_schedule": scheduler["beta_schedule"],
+        "diffusion.num_train_timesteps": scheduler["num_train_timesteps"],
+        "diffusion.prediction_type": scheduler["prediction_type"],
+        "unet.class_conditional": bool(network.get("num_class_embeds")),
     }
-    for name, (here, there) in asked.items():
-        if here != there:
+    for name, there in expected.items():
+        if (here := params.value(name)) != there:
             raise BegatError(
                 f"{name}: expected {brief(there)}, as in the pipeline {folder}; found {here}"
             )
@@ -136,16 +124,12 @@ def _scheduler(folder: Path) -> dict[str, Any]:
     named = scheduler["beta_schedule"]
     betas = (scheduler["beta_start"], scheduler["beta_end"])
     usual = (FORWARD["beta_start"], FORWARD["beta_end"])
-    if _ours(SCHEDULES, named) is None or (named == SCHEDULES["linear"] and betas != usual):
+    if named not in BETA_SCHEDULES or (named == "linear" and betas != usual):
         raise BegatError(
             f"{place}: expected a squaredcos_cap_v2 or a linear schedule from 1e-4 to 0.02, found "
             f"{brief(named)} {brief(betas)}"
         )
     return scheduler
-
-
-def _ours(words: Mapping[str, str], theirs: object) -> str | None:
-    return next((word for word, known in words.items() if known == theirs), None)
 
 
 def pipeline_config(folder: Path) -> dict[str, Any]:

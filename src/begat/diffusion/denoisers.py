@@ -110,7 +110,7 @@ def answer(
         classes = label.to(like.device).repeat_interleave(draws.number, 0)
     output = denoiser.ask(denoiser.module, noisy, t.to(like.device), classes)
     scale = torch.ones(1, 1, 1, 1).to(like)
-    if denoiser.prediction == "v":
+    if denoiser.prediction == "v_prediction":
         scale = denoiser.schedule.scales(t, noisy)[0]
     return Answer(output, target, noise, scale)
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Prediction = Literal["epsilon", "v"]
+Prediction = Literal["epsilon", "v_prediction"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def cosine_schedule(timesteps: int) -> Schedule:
     return Schedule((1 - beta).cumprod(0))
 
 
-SCHEDULES = {"linear": linear_schedule, "cosine": cosine_schedule}
+SCHEDULES = {"linear": linear_schedule, "squaredcos_cap_v2": cosine_schedule}  # by diffusers' names
 
 
 def diffuse(

@@ -1,4 +1,4 @@
-"""Who trains on what: the encoding of the dataset's splits."""
+"""Training sets of all models: the encoding of the dataset's splits."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,12 @@ from jaxtyping import Bool, Int
 
 from begat.ensembles.codes import ensemble_codes
 from begat.ensembles.exposure import check_exposure
-from begat.ensembles.model_specs import Model, check_halves, half_size
+from begat.ensembles.model_specs import Model, check_subsets, subset_size
 from begat.errors import BegatError
 from begat.rng.seeds import numpy_generator
 
 MemberOf = Bool[np.ndarray, "group image"]
+STREAMS = {"subset": "half", "group_subset": "group_half"}  # names of their random numbers
 
 
 def encode(
@@ -25,15 +26,15 @@ def encode(
     code: str,
     group_members: int,
     group_code: str,
-    kept: float,
+    fraction: float,
 ) -> dict[str, np.ndarray]:
     """``trains_on[model, image]`` and the ensembles' codes.
 
-    Near-duplicate images (one ``cluster``) always share a code and a half, or ablating one of them
+    Near-duplicate images (one ``cluster``) always share a code and a subset, or ablating one of them
     would leave the other. An image of several groups is trained on where *all* its groups are.
 
     Raises:
-        BegatError: an impossible number of codes or halves, a model with nothing to train on, a
+        BegatError: an impossible number of codes or subsets, a model with nothing to train on, a
             group that fewer members of the group-coded ensemble would train on than its code says.
     """
     _, unit = np.unique(cluster, return_inverse=True)
@@ -48,9 +49,9 @@ def encode(
         membership = [np.flatnonzero(of).tolist() for of in member_of.T]
         check_exposure(codes["group_member_code"], membership, group_names)
 
-    halves = {
-        kind: _halves(seed, kind, sum(m.kind == kind and not m.seed for m in models), size, kept)
-        for kind, size in (("half", units), ("group_half", groups))
+    subsets = {
+        kind: _subsets(seed, kind, sum(m.kind == kind and not m.seed for m in models), size, fraction)
+        for kind, size in (("subset", units), ("group_subset", groups))
     }
 
     def images_with(groups_on: Bool[np.ndarray, " group"]) -> Bool[np.ndarray, " image"]:
@@ -66,10 +67,10 @@ def encode(
                 return codes["member_code"][:, model.index]
             case "group_member":
                 return images_with(codes["group_member_code"][:, model.index])
-            case "half":
-                return halves["half"][model.index][unit]
-            case "group_half":
-                return images_with(halves["group_half"][model.index])
+            case "subset":
+                return subsets["subset"][model.index][unit]
+            case "group_subset":
+                return images_with(subsets["group_subset"][model.index])
         raise AssertionError(model.kind)
 
     trains_on = np.stack([row(model) for model in models])
@@ -77,29 +78,29 @@ def encode(
     return {"trains_on": trains_on, **codes}
 
 
-def _halves(
-    seed: int, kind: str, count: int, units: int, kept: float
+def _subsets(
+    seed: int, kind: str, count: int, units: int, fraction: float
 ) -> list[Bool[np.ndarray, " unit"]]:
-    """Distinct random subsets of one size.
+    """Returns distinct random subsets of one size.
 
-    Each is the first of its own drawings that no earlier one is equal to, so the earlier ones do
-    not depend on how many there are.
+    Each is the first of its own draws that differs from all earlier ones, so that the earlier ones
+    do not depend on how many there are.
 
     Raises:
         BegatError: there are fewer such subsets (near-duplicates leave fewer units than images).
     """
-    check_halves("halves" if kind == "half" else "group_halves", count, units, kept)
-    size = half_size(units, kept)
-    halves: list[np.ndarray] = []
+    check_subsets(kind, count, units, fraction)
+    size = subset_size(units, fraction)
+    subsets: list[np.ndarray] = []
     drawn: set[bytes] = set()
     for index in range(count):
-        generator = numpy_generator(seed, "splits", kind, index)
+        generator = numpy_generator(seed, "splits", STREAMS[kind], index)
         while len(drawn) == index:
-            half = np.zeros(units, bool)
-            half[generator.permutation(units)[:size]] = True
-            drawn.add(half.tobytes())
-        halves.append(half)
-    return halves
+            subset = np.zeros(units, bool)
+            subset[generator.permutation(units)[:size]] = True
+            drawn.add(subset.tobytes())
+        subsets.append(subset)
+    return subsets
 
 
 def _check(trains_on: Bool[np.ndarray, "model image"], models: Sequence[Model]) -> None:
@@ -111,5 +112,5 @@ def _check(trains_on: Bool[np.ndarray, "model image"], models: Sequence[Model]) 
             )
         if row.all() and model.kind != "full":
             raise BegatError(
-                f"splits: {model.name} was to be trained on a part, but sees all images"
+                f"splits: {model.name} expected a part of the images to train on, found all"
             )

@@ -1,6 +1,5 @@
 """A trained model as a plain diffusers pipeline that any other tool can load."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +8,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from begat.data.pipelines import PREDICTIONS, SCHEDULES
 from begat.diffusion.parameter_rows import unflatten
 from begat.diffusion.unet import UNetConfig
 from begat.errors import BegatError
 from begat.execution.jobs import path_of
-from begat.planning.plan import Plan
+from begat.config.schema import Diffusion
+from begat.execution.run_spec import RunSpec
 from begat.storage.artifacts import Artifact, publish
 
 ARRAYS = {"ema": "ema_weights", "raw": "weights"}
 
 
-def export(plan: Plan, name: str, weights: str, target: Path) -> None:
+def export(spec: RunSpec, name: str, weights: str, target: Path) -> None:
     """Write the model ``name`` of a run as a ``DDPMPipeline`` directory.
 
     Args:
-        plan: the run whose model it is.
+        spec: the run whose model it is.
         name: the model's name, as ``begat status --models`` lists them.
         weights: ``ema`` or ``raw``.
         target: a directory that does not exist yet.
@@ -32,24 +31,24 @@ def export(plan: Plan, name: str, weights: str, target: Path) -> None:
     Raises:
         BegatError: no such model or weights, not trained yet, or a target that exists.
     """
-    names = [model.name for model in plan.models]
+    names = [model.name for model in spec.models]
     if name not in names:
         raise BegatError(f"{name}: expected one of the models {names[0]} .. {names[-1]}")
     if weights not in ARRAYS:
         raise BegatError(f"--weights: expected ema or raw, found {weights}")
     if target.exists():
         raise BegatError(f"{target}: exists already; choose another directory")
-    pack = Artifact(plan.root / path_of("models", plan.model(name).pack), "models")
+    pack = Artifact(spec.root / path_of("models", spec.model(name).pack), "models")
     row = np.array([pack.attributes["models"].index(name)])
     config = UNetConfig.from_attributes(pack.attributes["config"])
     weight = torch.from_numpy(pack.rows(ARRAYS[weights], row))
-    write_pipeline(weight, config, plan.params["diffusion"], target)
+    write_pipeline(weight, config, spec.params.diffusion, target)
 
 
 def write_pipeline(
     row: Float[Tensor, "1 parameter"],
     config: UNetConfig,
-    diffusion: Mapping[str, Any],
+    diffusion: Diffusion,
     target: Path,
 ) -> None:
     """Write one model's weights as a pipeline of safetensors and JSON.
@@ -66,9 +65,9 @@ def write_pipeline(
     stacked = unflatten(row, config)
     network.load_state_dict({name: weight[0] for name, weight in stacked.items()})
     scheduler = DDPMScheduler(
-        num_train_timesteps=diffusion["timesteps"],
-        beta_schedule=SCHEDULES[diffusion["schedule"]],
-        prediction_type=PREDICTIONS[diffusion["prediction"]],
+        num_train_timesteps=diffusion.num_train_timesteps,
+        beta_schedule=diffusion.beta_schedule,
+        prediction_type=diffusion.prediction_type,
         timestep_spacing="trailing",
     )
     pipeline: Any = DDPMPipeline(unet=network, scheduler=scheduler)

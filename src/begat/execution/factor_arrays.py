@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from begat.diffusion.unet import parameter_shapes
-from begat.execution.context import Run
+from begat.execution.context import JobContext
 from begat.execution.networks import config_of
 from begat.execution.trained import denoiser_of
 from begat.influence.kronecker import blocks, preconditioned
@@ -59,20 +59,20 @@ def by_layer(stored: Artifact) -> dict[str, dict[str, np.ndarray]]:
 
 
 def preconditioner_of(
-    run: Run, row: Float[np.ndarray, " parameter"], damping: float
+    context: JobContext, row: Float[np.ndarray, " parameter"], damping: float
 ) -> Callable[[Tensor], Tensor]:
     """The inverse EK-FAC curvature at a model's weights, applied to rows of gradients.
 
     ``damping`` is a multiple of each block's mean eigenvalue. What layers that the curvature does
     not cover have in a row becomes zero.
     """
-    (model,) = run.job.models
-    stored = run.read("factors", model.name)
-    layers = covered_layers(denoiser_of(run, row).module, norms=stored.attributes["norms"])
-    place = named_order(layers, parameter_shapes(config_of(run.plan)))
+    (model,) = context.job.models
+    stored = context.input("factors", model.name)
+    layers = covered_layers(denoiser_of(context, row).module, norms=stored.attributes["norms"])
+    place = named_order(layers, parameter_shapes(config_of(context.spec)))
     covered = (place >= 0).nonzero()[:, 0]
     curvature = {
-        layer: {name: torch.from_numpy(v).to(run.device) for name, v in arrays.items()}
+        layer: {name: torch.from_numpy(v).to(context.device) for name, v in arrays.items()}
         for layer, arrays in by_layer(stored).items()
     }
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from begat.diffusion.image_draws import DrawsOf, common_draws, own_draws
-from begat.execution.context import Run
+from begat.execution.context import JobContext
 from begat.execution.networks import labels_of
-from begat.execution.results import joined
+from begat.execution.results import concatenated
 from begat.influence.gradients import Sample
 
 
@@ -33,38 +33,38 @@ class Watched(Sample):
         return Watched(few.pixels, few.label, few.number, self.bar)
 
 
-def training_sample(run: Run, own: Bool[np.ndarray, " image"] | None, bar: tqdm) -> Sample:
+def training_sample(context: JobContext, own: Bool[np.ndarray, " image"] | None, bar: tqdm) -> Sample:
     """All training images, or those that ``own`` marks; numbers are places among all.
 
     ``bar`` counts how many have been taken, in all passes over them.
     """
-    pixels = run.read("images")["pixels"]
-    found = Sample(pixels, labels_of(run), range(len(pixels)))
+    pixels = context.input("images")["pixels"]
+    found = Sample(pixels, labels_of(context), range(len(pixels)))
     if own is not None and not own.all():
         found = found.only(np.flatnonzero(own).tolist())
     return Watched(found.pixels, found.label, found.number, bar)
 
 
-def query_sample(run: Run) -> Sample:
+def query_sample(context: JobContext) -> Sample:
     """All queries; their numbers follow on those of the training images."""
-    pixels, first = joined(run, "queries", "pixels"), len(run.plan.dataset.names)
-    conditional = run.params["unet"]["conditional"]
-    label = joined(run, "queries", "label") if conditional else None
+    pixels, first = concatenated(context, "queries", "pixels"), len(context.spec.dataset.names)
+    conditional = context.params.unet.class_conditional
+    label = concatenated(context, "queries", "label") if conditional else None
     return Sample(pixels, label, range(first, first + len(pixels)))
 
 
-def draws_of(run: Run, draws: int, *, shared: bool = True, mirrored: bool = True) -> DrawsOf:
+def draws_of(context: JobContext, draws: int, *, shared: bool = True, mirrored: bool = True) -> DrawsOf:
     """The draws under which this job looks at images, ``mirrored`` as they were in training.
 
     For queries see ``diffusion.image_draws.unmirrored``.
     """
-    image = run.params["images"]
-    shape = (image["channels"], image["size"], image["size"])
+    image = context.params.images
+    shape = (image.channels, image.size, image.size)
     return (common_draws if shared else own_draws)(
-        run.seed,
-        run.job.stage,
+        context.seed,
+        context.job.stage,
         draws,
-        run.params["diffusion"]["timesteps"],
+        context.params.diffusion.num_train_timesteps,
         shape,
-        flip=mirrored and run.params["models"]["flip"],
+        flip=mirrored and context.params.models.random_flip,
     )

@@ -1,4 +1,4 @@
-"""One artifact to make: its name, its key, where it lies."""
+"""One artifact to make: its name, its key, its inputs and where it lies."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Name = tuple[str, str]  # stage, name
 
 @dataclass(frozen=True)
 class Job:
-    """One artifact to make: its key, what it is made from, and the artifacts it reads.
+    """One artifact to make: its key, what the key is made from, and the artifacts it reads.
 
     ``splits``: the models whose rows of the table of splits it reads; if none, it reads all.
     """
@@ -29,7 +29,7 @@ class Job:
 
     @cached_property
     def key(self) -> str:
-        """What the artifact must carry to be up to date."""
+        """The key that an artifact must carry to be up to date."""
         return digest(self.made_from)
 
     @property

@@ -4,16 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from begat.data.pipelines import pipeline_config
+from begat.diffusion.elbo import elbo_weights
 from begat.diffusion.schedules import SCHEDULES, Schedule
 from begat.diffusion.unet import UNetConfig
 from begat.ensembles.model_specs import Model
 from begat.errors import BegatError
 from begat.execution.contents import part_digest
-from begat.execution.context import Run
-from begat.planning.plan import Plan
+from begat.execution.context import JobContext
+from begat.execution.run_spec import RunSpec
 from begat.storage.artifacts import Artifact, Block, write
 from begat.storage.checkpoints import trained_together
 
@@ -21,91 +22,98 @@ ARRAYS = ("weights", "ema_weights", "training_loss")
 FROM_PIPELINE = "pipeline"  # the attribute of models that somebody brought
 
 
-def config_of(plan: Plan) -> UNetConfig:
+def config_of(spec: RunSpec) -> UNetConfig:
     """The network that the parameters describe.
 
     Raises:
         BegatError: no such network exists; the message names the key.
     """
-    unet, images = plan.params["unet"], plan.params["images"]
+    unet, images = spec.params.unet, spec.params.images
     try:
         return UNetConfig(
-            sample_size=images["size"],
-            image_channels=images["channels"],
-            block_out_channels=tuple(unet["block_out_channels"]),
-            layers_per_block=unet["layers_per_block"],
-            attention=tuple(unet["attention"]),
-            mid_attention=unet["mid_attention"],
-            attention_head_dim=unet["attention_head_dim"],
-            norm_num_groups=unet["norm_num_groups"],
-            classes=len(plan.dataset.classes) if unet["conditional"] else 0,
+            sample_size=images.size,
+            image_channels=images.channels,
+            block_out_channels=tuple(unet.block_out_channels),
+            layers_per_block=unet.layers_per_block,
+            attention=tuple(unet.attention),
+            mid_attention=unet.add_attention,
+            attention_head_dim=unet.attention_head_dim,
+            norm_num_groups=unet.norm_num_groups,
+            classes=len(spec.dataset.classes) if unet.class_conditional else 0,
         )
     except BegatError as error:
-        raise BegatError(f"{plan.params['use']}: unet.{error}") from None
+        raise BegatError(f"{spec.params.use}: unet.{error}") from None
 
 
-def schedule_of(plan: Plan) -> Schedule:
+def schedule_of(spec: RunSpec) -> Schedule:
     """The forward process that the parameters describe."""
-    diffusion = plan.params["diffusion"]
-    return SCHEDULES[diffusion["schedule"]](diffusion["timesteps"])
+    diffusion = spec.params.diffusion
+    return SCHEDULES[diffusion.beta_schedule](diffusion.num_train_timesteps)
 
 
-def labels_of(run: Run) -> Int[np.ndarray, " image"] | None:
+def elbo_weights_of(
+    spec: RunSpec, variance: str, clipped: str
+) -> Float[np.ndarray, " timestep"]:
+    """Returns the weights of the ELBO over time."""
+    return elbo_weights(schedule_of(spec), variance, clipped).numpy()  # type: ignore[arg-type]
+
+
+def labels_of(context: JobContext) -> Int[np.ndarray, " image"] | None:
     """The class of every training image, or None for unconditional models."""
-    conditional = run.params["unet"]["conditional"]
-    return run.read("images")["label"] if conditional else None
+    conditional = context.params.unet.class_conditional
+    return context.input("images")["label"] if conditional else None
 
 
-def to_train(run: Run) -> list[Model]:
+def to_train(context: JobContext) -> list[Model]:
     """The models of this pack that no earlier run has trained from what lies here now.
 
     Where a training of some of them was cut short, those: other shapes would mean other bits.
     """
-    by_key = {run.plan.model_keys[model.name]: model for model in run.job.models}
+    by_key = {context.table.model_keys[model.name]: model for model in context.job.models}
     missing = {
         key
         for key, model in by_key.items()
-        if not run.store.has(key, run.contents.read_for((model,)))
+        if not context.cache.has(key, context.contents.read_for((model,)))
     }
-    for keys in trained_together(run.root) if missing else ():
+    for keys in trained_together(context.root) if missing else ():
         if missing <= set(keys) <= set(by_key):
             return [by_key[key] for key in keys]
     return [model for key, model in by_key.items() if key in missing]
 
 
-def keep(run: Run, models: Sequence[Model], trained: Mapping[str, np.ndarray]) -> None:
+def keep(context: JobContext, models: Sequence[Model], trained: Mapping[str, np.ndarray]) -> None:
     """Take trained models into the store, each under its own key."""
     for i, model in enumerate(models):
-        key = run.plan.model_keys[model.name]
-        arrays = (*ARRAYS, "snapshots") if _followed(run, model) else ARRAYS
-        attributes = {"key": key, "read": run.contents.read_for((model,))}
+        key = context.table.model_keys[model.name]
+        arrays = (*ARRAYS, "snapshots") if _followed(context, model) else ARRAYS
+        attributes = {"key": key, "read": context.contents.read_for((model,))}
         rows = {array: trained[array][i : i + 1] for array in arrays}
-        write(run.store.path(key), "models", attributes, [rows])
+        write(context.cache.path(key), "models", attributes, [rows])
 
 
-def kept(run: Run, digests: dict[str, str]) -> Iterator[Block]:
+def kept(context: JobContext, digests: dict[str, str]) -> Iterator[Block]:
     """The models of this pack, one after the other, from the store; notes their digests."""
-    for model in run.job.models:
-        artifact = Artifact(run.store.path(run.plan.model_keys[model.name]), "models")
-        arrays = (*ARRAYS, "snapshots") if _followed(run, model) else ARRAYS
+    for model in context.job.models:
+        artifact = Artifact(context.cache.path(context.table.model_keys[model.name]), "models")
+        arrays = (*ARRAYS, "snapshots") if _followed(context, model) else ARRAYS
         rows = {array: artifact[array] for array in arrays}
         digests[model.name] = part_digest(rows)
         yield rows
 
 
-def pack_attributes(run: Run) -> dict[str, Any]:
+def pack_attributes(context: JobContext) -> dict[str, Any]:
     """Which models a pack holds, and the network they share."""
-    if run.plan.pipeline:
-        names = [model.name for model in run.job.models]
-        config = pipeline_config(run.plan.pipeline)
+    if context.spec.pipeline:
+        names = [model.name for model in context.job.models]
+        config = pipeline_config(context.spec.pipeline)
         return {"models": names, "snapshots_of": [], FROM_PIPELINE: config}
     return {
-        "models": [model.name for model in run.job.models],
-        "snapshots_of": [model.name for model in run.job.models if _followed(run, model)],
-        "config": config_of(run.plan).attributes(),
+        "models": [model.name for model in context.job.models],
+        "snapshots_of": [model.name for model in context.job.models if _followed(context, model)],
+        "config": config_of(context.spec).attributes(),
     }
 
 
-def _followed(run: Run, model: Model) -> bool:
+def _followed(context: JobContext, model: Model) -> bool:
     """Whether the states along this model's training are kept: full models only."""
-    return model.kind == "full" and run.params["models"]["snapshots"] > 0
+    return model.kind == "full" and context.params.models.snapshots > 0

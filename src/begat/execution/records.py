@@ -13,7 +13,7 @@ from typing import Any
 
 from begat.execution.jobs import Job
 from begat.execution.machine import fingerprint
-from begat.planning.plan import Plan
+from begat.execution.job_table import JobTable
 from begat.storage.manifests import put_text
 
 RECORDS = Path("results") / "records"  # beside the results, so that they travel together
@@ -90,11 +90,11 @@ def _blocks(job: Job) -> dict[str, int]:
     return {"queries": job.queries[1] - job.queries[0], **sizes}
 
 
-def provenance(plan: Plan) -> list[dict[str, Any]]:
+def provenance(table: JobTable) -> list[dict[str, Any]]:
     """Every artifact with its key and what is recorded of its making (None where nothing is)."""
     rows = []
-    for job in plan.jobs():
-        known = recorded(plan.root, job)
+    for job in table.jobs():
+        known = recorded(table.root, job)
         versions = known.get("versions")
         fields = ("started", "seconds", "cpu_seconds", "peak_memory", "device", "commit")
         rows.append(

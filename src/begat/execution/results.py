@@ -7,44 +7,44 @@ import numpy as np
 from begat.ensembles.exposure import even_shares
 from begat.ensembles.model_specs import Model
 from begat.evaluation.measures import Measure
-from begat.execution.context import Run
+from begat.execution.context import JobContext
 from begat.storage.artifacts import text_of
 
 
-def joined(run: Run, stage: str, array: str, prefix: str = "", axis: int = 0) -> np.ndarray:
+def concatenated(context: JobContext, stage: str, array: str, prefix: str = "", axis: int = 0) -> np.ndarray:
     """One array of several artifacts, end to end along ``axis``."""
-    return np.concatenate([a[array] for a in run.reads(stage, prefix)], axis)
+    return np.concatenate([a[array] for a in context.inputs(stage, prefix)], axis)
 
 
-def trains_on(run: Run, models: Sequence[Model]) -> np.ndarray:
+def trains_on(context: JobContext, models: Sequence[Model]) -> np.ndarray:
     """Which images each of these models is trained on, as ``[model, image]``."""
-    splits = run.read("splits")
+    splits = context.input("splits")
     row = {model["name"]: i for i, model in enumerate(splits.attributes["models"])}
     return splits.rows("trains_on", np.array([row[model.name] for model in models]))
 
 
-def first_seeds(run: Run, kind: str) -> list[Model]:
+def first_seeds(context: JobContext, kind: str) -> list[Model]:
     """One model of each index of a kind: those that differ in what they were trained on."""
-    return [model for model in run.plan.of_kind(kind) if model.seed == 0]
+    return [model for model in context.spec.of_kind(kind) if model.seed == 0]
 
 
-def losses(run: Run, kind: str) -> np.ndarray:
+def losses(context: JobContext, kind: str) -> np.ndarray:
     """Losses of all models of a kind, ``[index, seed, query, draw]``."""
-    found = joined(run, "measurements", "loss", f"{kind}-", axis=1)
-    seeds = len({model.seed for model in run.plan.of_kind(kind)})
+    found = concatenated(context, "measurements", "loss", f"{kind}-", axis=1)
+    seeds = len({model.seed for model in context.spec.of_kind(kind)})
     return found.reshape(-1, seeds, *found.shape[1:])
 
 
-def redrawn(run: Run, prefix: str) -> dict[str, np.ndarray]:
+def redrawn(context: JobContext, prefix: str) -> dict[str, np.ndarray]:
     """What was drawn again by the models of a kind: all arrays of the counterfactuals' schema."""
     arrays = ("factual", "pixels", "unit", "distance")
-    return {array: joined(run, "counterfactuals", array, prefix) for array in arrays}
+    return {array: concatenated(context, "counterfactuals", array, prefix) for array in arrays}
 
 
-def image_scores(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+def image_scores(context: JobContext) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """Every method's scores of images, with their p-values where it has some."""
     found = {}
-    for scores in run.scores():
+    for scores in context.scores():
         if "score" in scores:
             score = scores["score"]
             p_value = scores["p_value"] if "p_value" in scores else None  # noqa: SIM401
@@ -53,25 +53,25 @@ def image_scores(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     return found
 
 
-def additive_scores(run: Run) -> dict[str, np.ndarray]:
+def additive_scores(context: JobContext) -> dict[str, np.ndarray]:
     """Every method's scores of images as they may be summed over images.
 
     Of a score of a whole cluster of near-duplicates each image has its even share.
     """
-    shares, found = even_shares(run.read("images")["cluster"]), dict[str, np.ndarray]()
-    for scores in (s for s in run.scores() if "score" in s):
+    shares, found = even_shares(context.input("images")["cluster"]), dict[str, np.ndarray]()
+    for scores in (s for s in context.scores() if "score" in s):
         score = scores["score"] * (shares if scores.attributes["of_clusters"] else 1.0)
         found |= zip(scores.attributes["methods"], score, strict=True)
     return found
 
 
-def group_parts(run: Run) -> Iterator[tuple[list[str], list[str], dict[str, np.ndarray]]]:
+def group_parts(context: JobContext) -> Iterator[tuple[list[str], list[str], dict[str, np.ndarray]]]:
     """Of every artifact of scores: its methods for images, for groups, and what groups need of it.
 
     Image scores are as they may be summed (``additive_scores``).
     """
-    additive = additive_scores(run)
-    for scores in run.scores():
+    additive = additive_scores(context)
+    for scores in context.scores():
         arrays = {n: scores[n] for n in ("group_score", "group_uncertainty") if n in scores}
         methods = scores.attributes["methods"]
         if "score" in scores:
@@ -79,27 +79,27 @@ def group_parts(run: Run) -> Iterator[tuple[list[str], list[str], dict[str, np.n
         yield methods, scores.attributes["group_methods"], arrays
 
 
-def group_p_values(run: Run) -> dict[str, np.ndarray]:
+def group_p_values(context: JobContext) -> dict[str, np.ndarray]:
     """The p-values of groups, of the methods that have some."""
     found: dict[str, np.ndarray] = {}
-    for scores in (s for s in run.scores() if "group_p_value" in s):
+    for scores in (s for s in context.scores() if "group_p_value" in s):
         found |= zip(scores.attributes["methods"], scores["group_p_value"], strict=True)
     return found
 
 
-def measures(run: Run) -> dict[str, Measure]:
+def measures(context: JobContext) -> dict[str, Measure]:
     """What every method's scores are measured in, of images and of groups."""
     return {
         method: Measure(**measure)
-        for scores in run.scores()
+        for scores in context.scores()
         for method, measure in scores.attributes["measures"].items()
     }
 
 
-def query_names(run: Run) -> list[str]:
+def query_names(context: JobContext) -> list[str]:
     """What every query is called, its group in brackets; empty where it has no name of its own."""
     names, groups = list[str](), list[str]()
-    for part in run.reads("queries"):
+    for part in context.inputs("queries"):
         blank = [""] * len(part["label"])
         names += text_of(part["name"]) if "name" in part else blank
         groups += text_of(part["group"]) if "group" in part else blank
@@ -107,14 +107,14 @@ def query_names(run: Run) -> list[str]:
     return [f"{name} ({group})" if group else name for name, group in both]
 
 
-def kinds_of_packs(run: Run) -> dict[str, list[str]]:
+def kinds_of_packs(context: JobContext) -> dict[str, list[str]]:
     """The kind of every model, by the pack that it is trained in."""
     packs = dict[str, list[str]]()
-    for model in run.plan.models:
+    for model in context.spec.models:
         packs.setdefault(model.pack, []).append(model.kind)
     return packs
 
 
-def leading(run: Run) -> list[str]:
+def leading(context: JobContext) -> list[str]:
     """The methods to look at first; the others are their variants."""
-    return [method for scores in run.scores() for method in scores.attributes["leading"]]
+    return [method for scores in context.scores() for method in scores.attributes["leading"]]

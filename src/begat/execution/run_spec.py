@@ -1,114 +1,101 @@
-"""What a parameter file asks for: which images, which models, which queries."""
+"""The specification of a run: its parameters, dataset, models and queries, checked together."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from begat.config import load
+from begat.config.schema import Params
 from begat.data import datasets
 from begat.data.listings import watched
 from begat.data.pipelines import check_pipeline
 from begat.ensembles.codes import ensemble_codes
 from begat.ensembles.exposure import check_exposure
-from begat.ensembles.model_specs import Model, check_request, fitted, roster
+from begat.ensembles.model_specs import Model
 from begat.errors import BegatError, brief
+from begat.execution.model_list import check_request, fitted, roster
 
-MOST_BLOCKS = 1_000  # so that a plan takes seconds
-MOST_READS = 1_000_000  # of models by blocks
+MAX_BLOCKS = 1_000  # so that a plan takes seconds
+MAX_READS = 1_000_000  # of models by blocks
 
 
 @dataclass
-class Request:
-    """Parameters and dataset, checked against each other."""
+class RunSpec:
+    """Parameters and dataset, checked against each other.
+
+    Raises:
+        BegatError: parameters or data that allow no such run.
+    """
 
     root: Path
-    use: str | None = None
-    params: dict[str, Any] = field(init=False)
+    params: Params
+    dataset: datasets.Dataset = field(init=False)
 
     def __post_init__(self) -> None:
-        """Read parameters and dataset.
-
-        Raises:
-            BegatError: parameters or data that allow no such run.
-        """
-        self.params = load.load(self.root, self.use)
+        """Index the dataset, fit the splits to it and check what follows."""
+        self.dataset = datasets.index(self.params.images, self.root)
         units = len(self.dataset.names), len(self.dataset.groups)
-        self.params["splits"] = splits = fitted(self.params["splits"], *units)
+        self.params = replace(self.params, splits=fitted(self.params.splits, *units))
         try:
-            check_request(splits, *units)
+            check_request(self.params.splits, *units)
             self._check_group_members()
-            if self.params["unet"]["conditional"] and -1 in self.dataset.labels:
+            if self.params.unet.class_conditional and -1 in self.dataset.labels:
                 raise BegatError(
-                    "unet.conditional: expected a column named condition in the manifest, or "
-                    "exactly one group per image"
+                    "unet.class_conditional: expected a column named condition in the manifest, "
+                    "or exactly one group per image"
                 )
         except BegatError as error:
-            raise BegatError(f"{brief(self.params['use'])}: {error}") from None
-        load.check_together(self.params)
+            raise BegatError(f"{brief(self.params.use)}: {error}") from None
         datasets.check_groups(self.dataset)
         if self.pipeline:
             check_pipeline(self.pipeline, self.params, len(self.dataset.classes))
 
     def _check_group_members(self) -> None:
-        """Raise BegatError where overlapping groups would be seen by too few group members."""
-        splits, groups = self.params["splits"], self.dataset.groups
-        if not splits["group_members"] or all(len(of) < 2 for of in self.dataset.membership):
+        """Raise BegatError where too few group members lack an image of overlapping groups."""
+        splits, groups = self.params.splits, self.dataset.groups
+        if not splits.group_members or all(len(of) < 2 for of in self.dataset.membership):
             return
-        asked = splits["group_code"], self.params["seed"], "group_member", len(groups)
-        codes = ensemble_codes(*asked, splits["group_members"])
+        code = splits.group_code, self.params.seed, "group_member", len(groups)
+        codes = ensemble_codes(*code, splits.group_members)
         check_exposure(codes, self.dataset.membership, groups)
 
     @property
     def pipeline(self) -> Path | None:
-        """The trained pipeline that stands for the full model, if somebody brought one."""
-        named = self.params["models"]["pipeline"]
-        return None if named == "none" else watched(named, self.root)
-
-    @property
-    def vision_file(self) -> Path | None:
-        """The weights of the network that judges similarity, if a file was named."""
-        _, _, named = self.params["scores_features"]["network"].partition(":")
-        weights = named.partition(":")[2]
-        return watched(weights, self.root) if weights else None
-
-    @cached_property
-    def dataset(self) -> datasets.Dataset:
-        """The training images, as far as they are known without decoding."""
-        return datasets.index(self.params["images"], self.root)
+        """The external trained pipeline that is the full model, if there is one."""
+        path = self.params.models.pipeline
+        return None if path == "none" else watched(path, self.root)
 
     @cached_property
     def query_dataset(self) -> datasets.Dataset | None:
-        """A person's own queries, or None where queries are generated."""
-        if self.params["queries"]["source"] == "generated":
+        """The user-supplied queries, or None where queries are generated."""
+        if self.params.queries.source == "generated":
             return None
-        found = datasets.index(self.params["queries"], self.root)
-        if self.params["unet"]["conditional"]:
-            if -1 in found.labels:
+        queries = datasets.index(self.params.queries, self.root)
+        if self.params.unet.class_conditional:
+            if -1 in queries.labels:
                 raise BegatError(
                     "queries.path: expected a column named condition in the manifest, or exactly "
                     "one group per query, as models are conditional"
                 )
-            if strange := [c for c in found.classes if c not in self.dataset.classes]:
+            if unknown := [c for c in queries.classes if c not in self.dataset.classes]:
                 raise BegatError(
-                    f"queries.path: {strange[0]!r} is not one of the training images' classes"
+                    f"queries.path: {unknown[0]!r} is not one of the training images' classes"
                 )
-        return found
+        return queries
 
     @cached_property
     def query_labels(self) -> list[int]:
-        """The class of each of a person's own queries, -1 where models know no classes."""
-        own = self.query_dataset
-        assert own is not None
-        if not self.params["unet"]["conditional"]:
-            return [-1] * len(own.names)
-        return [self.dataset.classes.index(own.classes[label]) for label in own.labels]
+        """The class of each user-supplied query, -1 where models are unconditional."""
+        queries = self.query_dataset
+        assert queries is not None
+        if not self.params.unet.class_conditional:
+            return [-1] * len(queries.names)
+        return [self.dataset.classes.index(queries.classes[label]) for label in queries.labels]
 
     @cached_property
     def models(self) -> list[Model]:
         """All models, in the order of ``trains_on``."""
-        splits, pack = self.params["splits"], self.params["models"]["pack"]
-        return roster(splits, len(self.dataset.groups), pack)
+        groups, models_per_job = len(self.dataset.groups), self.params.models.models_per_job
+        return roster(self.params.splits, groups, models_per_job)
 
     @property
     def kinds(self) -> list[str]:
@@ -122,22 +109,22 @@ class Request:
         Raises:
             BegatError: so many blocks, each of which reads each model, that a plan takes minutes.
         """
-        own, asked = self.query_dataset, self.params["queries"]
-        total, block = len(own.names) if own else asked["count"], asked["block"]
-        forgetful = -(-len(self.dataset.groups) // self.params["unlearned"]["pack"])
-        most = min(MOST_BLOCKS, MOST_READS // (len(self.models) + forgetful))
-        if -(-total // block) > most:
+        dataset, size = self.query_dataset, self.params.queries.queries_per_job
+        total = len(dataset.names) if dataset else self.params.queries.count
+        models = len(self.models) + len(self.dataset.groups)
+        most = min(MAX_BLOCKS, MAX_READS // models)
+        if -(-total // size) > most:
             raise BegatError(
-                f"{brief(self.params['use'])}: queries.block: expected at least "
-                f"{-(-total // most)}, so that {total} queries make at most {most} blocks, "
-                f"found {block}"
+                f"{brief(self.params.use)}: queries.queries_per_job: expected at least "
+                f"{-(-total // most)}, so that {total} queries make at most {most} jobs, "
+                f"found {size}"
             )
-        return [(start, min(start + block, total)) for start in range(0, total, block)]
+        return [(start, min(start + size, total)) for start in range(0, total, size)]
 
     def model(self, name: str) -> Model:
-        """The model of this name."""
+        """Returns the model of this name."""
         return next(model for model in self.models if model.name == name)
 
     def of_kind(self, *kinds: str) -> tuple[Model, ...]:
-        """The models of some kinds."""
+        """Returns the models of these kinds."""
         return tuple(model for model in self.models if model.kind in kinds)
