@@ -17,8 +17,4 @@ rule all:
         artifacts("report"),
 
 
-include: "workflow/rules/data.smk"
-include: "workflow/rules/training.smk"
-include: "workflow/rules/answers.smk"
-include: "workflow/rules/scores.smk"
-include: "workflow/rules/evidence.smk"
+include: "workflow/rules/stages.smk"

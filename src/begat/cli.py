@@ -18,10 +18,10 @@ from rich.text import Text
 from begat import top as tops
 from begat.errors import BegatError, brief, few
 from begat.execution.contents import Contents
-from begat.execution.jobs import Job
+from begat.execution.jobs import Job, path_of
 from begat.planning.freshness import last_used, why
 from begat.planning.plan import Plan
-from begat.planning.stages import STAGES
+from begat.stages import STAGES
 from begat.planning.tidy import damaged, repair, tidy
 from begat.storage.cache import Store, only_run
 
@@ -60,9 +60,9 @@ def planned(use: str | None) -> Plan:
     """The plan of a parameter file; a hint where the last run was of another than is taken here."""
     plan = Plan(Path.cwd(), use)
     last = last_used(plan.root)
-    if use is None and last not in ("", plan.params["use"]):
+    if use is None and last not in ("", plan.params.use):
         said = f"the last run was of {brief(last)} (--use {brief(shlex.quote(last))})"
-        print(f"begat: this is about {brief(plan.params['use'])}; {said}", file=sys.stderr)
+        print(f"begat: this is about {brief(plan.params.use)}; {said}", file=sys.stderr)
     return plan
 
 
@@ -88,13 +88,20 @@ def run(
     # As quoted YAML, since Snakemake would read some file names as numbers or mappings; between
     # spaces, since it removes quotes at the ends before it reads the YAML.
     command += ["--config", f"use= {json.dumps(use, ensure_ascii=False)} "] if use else []
-    command += ["--", *(stages or [])]
+    command += ["--", *_targets(stages or [])]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 def _rules(stages: list[str]) -> list[str]:
-    """The names of the rules that make the artifacts of these stages, and of those for all."""
-    return [*stages, *(f"{s}_{STAGES[s].each}" for s in stages if STAGES[s].each)]
+    """The names of the rules that make the artifacts of these stages."""
+    scores = any(stage.startswith("scores_") for stage in stages)
+    each = (f"{stage}_{STAGES[stage].each}" for stage in stages if STAGES[stage].each)
+    return [*(s for s in stages if not s.startswith("scores_")), *each, *["scores"] * scores]
+
+
+def _targets(stages: list[str]) -> list[str]:
+    """What Snakemake is to make: stages by their rule, scores by their file."""
+    return [str(path_of(s, "all")) if s.startswith("scores_") else s for s in stages]
 
 
 @commands.command(epilog="Example: [bold]begat top --query 3 --groups[/bold]")
@@ -136,7 +143,7 @@ def status(
     """Say which artifacts are current, stale or missing, and why."""
     plan = planned(use)
     if models:
-        for model in plan.models:
+        for model in plan.spec.models:
             print(model.name)
         return
     contents = Contents(plan.root)
@@ -150,7 +157,7 @@ def status(
             Text(state, colour),
             Text(reason if state == "stale" else ""),
         )
-    console.print(Text(f"{brief(plan.params['use'])}: {len(plan.models)} models"))
+    console.print(Text(f"{brief(plan.params.use)}: {len(plan.spec.models)} models"))
     console.print(table)
     if strict:
         if spoiled := damaged(plan):
@@ -200,7 +207,7 @@ def export(
     """Write a trained model as a diffusers pipeline."""
     from begat.execution.export import export as write
 
-    write(planned(use), model, weights, target)
+    write(planned(use).spec, model, weights, target)
     print(target.resolve())
 
 

@@ -12,7 +12,7 @@ from begat.errors import BegatError, brief
 from begat.evaluation.group_scores import Row, group_rows
 from begat.evaluation.measures import Measure
 from begat.execution.contents import Contents
-from begat.execution.context import Run
+from begat.execution.context import JobContext
 from begat.execution.results import group_p_values, group_parts, image_scores, measures, query_names
 from begat.planning.freshness import why
 from begat.planning.plan import Plan
@@ -21,7 +21,7 @@ from begat.reporting.method_names import of_each_side, remark, sides
 Scores = dict[str, tuple[np.ndarray, np.ndarray | None]]  # by method, with p-values or without
 
 
-def what_is_there(plan: Plan) -> tuple[Run, dict[str, str]]:
+def what_is_there(plan: Plan) -> tuple[JobContext, dict[str, str]]:
     """The report's job, reading what is current alone; and why each other method is not."""
     job, contents = plan.job("report", "all"), Contents(plan.root)
     reasons = {name: why(plan, plan.job(*name), contents) for name in job.inputs}
@@ -31,20 +31,20 @@ def what_is_there(plan: Plan) -> tuple[Run, dict[str, str]]:
         for (stage, _), reason in reasons.items()
         if reason and stage.startswith("scores_")
     }
-    return Run(plan, replace(job, inputs=there)), missing
+    return JobContext(plan, replace(job, inputs=there)), missing
 
 
-def scores_of(results: Run, groups: bool) -> tuple[list[str], Scores]:
+def scores_of(results: JobContext, groups: bool) -> tuple[list[str], Scores]:
     """The names of all images or groups, and every method's scores of them.
 
     Raises:
         BegatError: a result that is damaged, or, for groups, no current artifact of the images.
     """
-    dataset = results.plan.dataset
+    dataset = results.spec.dataset
     if not groups:
         both = zip(dataset.names, map(", ".join, dataset.group_names), strict=True)
         return [f"{name} ({g})" if g else name for name, g in both], image_scores(results)
-    member_of, rows = results.read("images")["member_of"], dict[str, Row]()
+    member_of, rows = results.input("images")["member_of"], dict[str, Row]()
     for part in group_parts(results):
         rows |= group_rows(*part, member_of)
     p_values = group_p_values(results)
@@ -53,7 +53,7 @@ def scores_of(results: Run, groups: bool) -> tuple[list[str], Scores]:
 
 
 def print_query(
-    console: Console, results: Run, query: int, groups: bool, method: str | None, count: int
+    console: Console, results: JobContext, query: int, groups: bool, method: str | None, count: int
 ) -> None:
     """Print a query's tables, of one method or of all.
 

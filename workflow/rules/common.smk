@@ -9,10 +9,12 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 from begat.errors import BegatError
+from begat.execution.jobs import path_of
 from begat.planning.freshness import Freshness, visible_gpus
 from begat.planning.plan import Plan
 from begat.storage.cache import only_run
 from begat.planning.tidy import tidy
+from begat.stages import STAGES
 
 # Jobs and DVC read parameters from their file, so that one given here alone would change nothing.
 if others := sorted(set(workflow.config_settings.overwrite_config) - {"use"}):
@@ -40,8 +42,10 @@ try:
 except (BegatError, OSError) as error:
     raise in_one_line(error) from None
 
+THREADS = plan.params.compute.threads
+
 # A job on a GPU holds one of them; where there is none, nothing is held.
-GPUS = visible_gpus() if plan.params["compute"]["device"] != "cpu" else 0
+GPUS = visible_gpus() if plan.params.compute.device != "cpu" else 0
 if "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", GPUS)
 
@@ -50,12 +54,12 @@ if "gpu" not in workflow.global_resources:
 shell.prefix(
     "export OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=PASSIVE MKL_NUM_THREADS={threads} "
     "MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824 "
-    "TQDM_MININTERVAL=1; ".format(threads=plan.params["compute"]["threads"])
+    "TQDM_MININTERVAL=1; ".format(threads=THREADS)
 )
 
 
 onstart:
-    for word in (sys.executable, str(Path.cwd()), plan.params["use"]):
+    for word in (sys.executable, str(Path.cwd()), plan.params.use):
         if workflow.non_local_exec and shlex.quote(word) != word:
             raise WorkflowError(
                 f"begat: {word}: expected a path of letters, digits and ._-/ only, as Snakemake "
@@ -73,25 +77,53 @@ def artifacts(stage):
     return [str(job.path) for job in plan.jobs(stage)]
 
 
+def output(stage):
+    """Where a stage's artifacts are, ``{name}`` in place of the name of one of many."""
+    return str(path_of(stage, "{name}" if STAGES[stage].each else "all"))
+
+
+def log_file(stage):
+    """Where its jobs write their log."""
+    return f"logs/{stage}/{'{name}' if STAGES[stage].each else 'all'}.log"
+
+
+def names(stage):
+    """The wildcards' (stage, name) of one artifact's rule; ``stage`` is None for scores."""
+    return lambda wildcards: (
+        (stage, wildcards.get("name", "all"))
+        if stage
+        else (f"scores_{wildcards.method}", "all")
+    )
+
+
 def marker(stage):
     """An old file where the artifact carries the key it should, a new one where it does not."""
-    return lambda wildcards: freshness.marker(stage, wildcards.get("name", "all"))
+    return lambda wildcards: freshness.marker(*names(stage)(wildcards))
 
 
 def reads(stage):
     """The artifacts that the job for one artifact reads."""
     return lambda wildcards: [
-        str(plan.job(*name).path)
-        for name in plan.job(stage, wildcards.get("name", "all")).inputs
+        str(plan.job(*name).path) for name in plan.job(*names(stage)(wildcards)).inputs
     ]
 
 
-def job(stage):
+def command(stage):
     """The words of the command that makes an artifact under the key expected of it now."""
 
-    def command(wildcards):
-        made = plan.job(stage, wildcards.get("name", "all"))
-        script = [sys.executable, f"workflow/scripts/{stage}.py", made.name]
-        return [*script, "--use", plan.params["use"], "--key", made.key]
+    def words(wildcards):
+        job = plan.job(*names(stage)(wildcards))
+        script = [sys.executable, "workflow/scripts/stage.py", job.stage, job.name]
+        return [*script, "--use", plan.params.use, "--key", job.key]
 
-    return command
+    return words
+
+
+def threads(stage):
+    """CPU threads of a job: those of the parameters where it computes with models."""
+    return THREADS if STAGES[stage].gpu else 1
+
+
+def gpus(stage):
+    """GPUs that a job holds."""
+    return min(GPUS, 1) if STAGES[stage].gpu else 0

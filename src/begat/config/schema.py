@@ -177,9 +177,6 @@ class Params:
         return getattr(getattr(self, section), name) if name else getattr(self, section)
 
 
-SHARED = ("images", "splits", "unet", "diffusion", "models", "queries")
-
-
 def with_sections(own: Mapping[str, type]) -> type[Params]:
     """Returns the class of all parameters: the shared sections, those of stages, and compute."""
     extra = [

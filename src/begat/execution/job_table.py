@@ -13,6 +13,7 @@ from typing import Any, Self
 from begat.data.pipelines import pipeline_digest
 from begat.ensembles.model_specs import Model
 from begat.errors import BegatError
+from begat.execution.methods import Method
 from begat.execution.jobs import Job, Name, path_of
 from begat.execution.run_spec import RunSpec
 from begat.storage.digests import digest
@@ -26,6 +27,7 @@ class JobTable:
         spec: the run.
         params: its parameters.
         root: of the project.
+        methods: all scoring methods, by name.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class JobTable:
         spec: RunSpec,
         code: Mapping[str, Mapping[str, str]],
         declared: Callable[[str], dict[str, Any]],
+        methods: Mapping[str, Method],
     ) -> None:
         """An empty table.
 
@@ -40,9 +43,10 @@ class JobTable:
             spec: the run.
             code: digests of each stage's source files.
             declared: values of a stage that its keys depend on: its parameters, its methods.
+            methods: all scoring methods.
         """
         self.spec, self.params, self.root = spec, spec.params, spec.root
-        self._code, self._declared = code, declared
+        self._code, self._declared, self.methods = code, declared, methods
         self._jobs: dict[Name, Job] = {}
 
     def again(self) -> Self:
@@ -66,6 +70,12 @@ class JobTable:
     def jobs(self, stage: str | None = None) -> list[Job]:
         """Returns all jobs (of a stage), in an order in which they can be done."""
         return [job for job in self._jobs.values() if stage in (None, job.stage)]
+
+    def edges(self) -> list[tuple[str, str]]:
+        """Returns the pairs of stages of which the first reads the second."""
+        return list(
+            dict.fromkeys((job.stage, name[0]) for job in self.jobs() for name in job.inputs)
+        )
 
     def names(self, stage: str, *kinds: str) -> list[Name]:
         """Returns a stage's artifacts, those of certain kinds of model if any are given."""

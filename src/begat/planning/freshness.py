@@ -15,7 +15,7 @@ from begat.errors import few
 from begat.execution.contents import Contents
 from begat.execution.jobs import Job, path_of
 from begat.planning.plan import Plan
-from begat.planning.stages import STAGES
+from begat.stages import STAGES
 from begat.storage.artifacts import stored_attributes
 from begat.storage.cache import Store
 from begat.storage.manifests import Verified
@@ -35,7 +35,7 @@ class Freshness:
         if not main:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "parameters").write_text(plan.params["use"])
+        (folder / "parameters").write_text(plan.params.use)
         verified = Verified(plan.root)
         there = (job.path for job in plan.jobs() if (plan.root / job.path).is_dir())
         self.damaged = {path for path in there if not verified.whole(plan.root / path)}
@@ -43,7 +43,7 @@ class Freshness:
         os.utime(self.fresh, (OLDER, OLDER))
         # New content each time: a newer input is forgiven where its checksum is one seen before.
         stale = [job for job in plan.jobs() if not self._current(job)]
-        work = {str(job.path): 0 if stored(plan, job) else plan.work(job) for job in stale}
+        work = {str(job.path): 0 if stored(plan, job) else plan.evaluations(job) for job in stale}
         self.stale.write_text(json.dumps({"at": time.time_ns(), "work": work}))
         for stage in STAGES:  # DVC wants its outputs, even where a run has none of a kind
             (plan.root / path_of(stage, "")).parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ class Freshness:
 
 def stored(plan: Plan, job: Job) -> bool:
     """Whether the store has what a job would make, by the look of it: whole, or model by model."""
-    singly = job.stage == "models" and not plan.pipeline
+    singly = job.stage == "models" and not plan.spec.pipeline
     keys = [plan.model_keys[m.name] for m in job.models] if singly else [job.key]
     return all(map(Store(plan.root).holds, keys))
 

@@ -9,15 +9,16 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
 
-from begat.config.load import commented, documentation
+from begat.config.documentation import commented, documentation
 from begat.execution.jobs import path_of
 from begat.execution.records import RECORDS
 from begat.planning.code import Code
-from begat.planning.stages import STAGES
+from begat.planning.plan import read_sections
+from begat.stages import PARAMS, STAGES
 
 DVC_HEADER = """\
-# Written by `make generate` from src/begat/planning/stages.py (parameters, results) and from what each
-# script imports (code); edit those. One stage per stage of the method. Where a command runs is no
+# Written by `make generate` from src/begat/stages (parameters, inputs, and the code that each `run`
+# imports); edit those. One stage per stage of the method. Where a command runs is no
 # part of it: SNAKEMAKE_PROFILE=workflow/profiles/slurm dvc repro. Results persist while a stage
 # runs: keys and digests, not their absence, say what is made anew.
 """
@@ -35,8 +36,8 @@ def generated(root: Path) -> dict[str, str]:
     """
     return {
         "dvc.yaml": dvc(root),
-        "docs/parameters.md": documentation(),
-        **{name: commented((root / name).read_text()) for name in PARAMETER_FILES},
+        "docs/parameters.md": documentation(PARAMS),
+        **{name: commented((root / name).read_text(), PARAMS) for name in PARAMETER_FILES},
     }
 
 
@@ -49,15 +50,15 @@ def dvc(root: Path) -> str:
 
 
 def _stage(stage: str, code: list[str]) -> Iterator[str]:
-    known = STAGES[stage]
+    declared = STAGES[stage]
     yield f"  {stage}:"
     yield f"    cmd: begat run {stage} --only"
     yield "    deps:"
-    results = [_out(read) for read in STAGES if read in known.reads.split()]
-    yield from (f"      - {path}" for path in [*["data"] * known.data, *code, *results])
-    if known.parameters:
+    results = [_out(name) for name in STAGES if name in declared.inputs_among(STAGES)]
+    yield from (f"      - {path}" for path in [*["data"] * declared.data, *code, *results])
+    if names := read_sections(stage):
         yield from ("    params:", "      - ${use}:")
-        yield from (f"          - {name}" for name in known.parameters.split())
+        yield from (f"          - {name}" for name in names)
     yield "    outs:"
     for out in (_out(stage), *[RECORDS] * (stage == "report")):
         yield from (f"      - {out}:", "          persist: true")
@@ -72,7 +73,7 @@ def _out(stage: str) -> Path:
 def naming(use: str, text: str) -> str:
     """The text of ``params.yaml``, with the file to read the rest from."""
     value = use if re.fullmatch(r"[a-zA-Z][\w./-]*", use) else json.dumps(use, ensure_ascii=False)
-    return commented(re.sub(r"(?m)^use: .*", lambda _: f"use: {value}", text))
+    return commented(re.sub(r"(?m)^use: .*", lambda _: f"use: {value}", text), PARAMS)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,40 @@
+"""The training images: pixels, groups, digests, duplicates."""
+
+from collections.abc import Iterator
+
+from begat.execution.context import JobContext
+from begat.execution.job_table import JobTable
+from begat.execution.jobs import Job
+from begat.stages.declaration import Stage
+from begat.storage.artifacts import Block
+
+
+def jobs(table: JobTable) -> Iterator[Job]:
+    """Yields the only job."""
+    yield table.make("images", "all", data=table.spec.dataset.digest)
+
+
+def run(context: JobContext) -> None:
+    """Decode the dataset."""
+    context.materialise(_decoded, groups=list(context.spec.dataset.groups))
+
+
+def _decoded(context: JobContext) -> Iterator[Block]:
+    import numpy as np
+    from tqdm import tqdm
+
+    from begat.data.datasets import pixels
+    from begat.data.encoding import encode
+    from begat.storage.artifacts import digest_bytes, padded_text
+
+    dataset, params = context.spec.dataset, context.params.images
+    images = tqdm(pixels(dataset, params), "images", len(dataset.names))
+    yield from encode(images, dataset.membership, len(dataset.groups), params.near_duplicate_rms)
+    yield {
+        "name": padded_text(dataset.names),
+        "file_sha256": digest_bytes(dataset.digests),
+        "label": np.array(dataset.labels, np.int32),
+    }
+
+
+STAGE = Stage("images", "images", "", jobs, run, data=True)

@@ -1,0 +1,107 @@
+"""Agreement of scores with retraining, its noise ceiling, and confidence intervals."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from begat.config.fields import MAX_COUNT, param
+from begat.execution.context import JobContext
+from begat.execution.job_table import JobTable
+from begat.execution.jobs import Job, Name
+from begat.stages.declaration import SCORES, Stage
+from begat.storage.artifacts import Block
+
+if TYPE_CHECKING:
+    from begat.evaluation.agreement import Redrawn
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How scores are compared with retraining."""
+
+    resamples: int = param(
+        "resamples for each interval, permutations for each p-value", ge=20, le=MAX_COUNT
+    )
+
+
+def jobs(table: JobTable) -> Iterator[Job]:
+    """Yields the only job."""
+    kinds = ("subset", "group_subset")
+    inputs: list[Name] = [("images", "all"), *table.scores(), ("aggregated", "all")]
+    inputs += [*table.names("measurements", *kinds), *table.names("counterfactuals")]
+    yield table.make("metrics", "all", inputs, splits=table.spec.of_kind(*kinds))
+
+
+def run(context: JobContext) -> None:
+    """Compare all scores with retraining, and write the headline numbers for DVC."""
+    summary: dict[str, Any] = {}
+    methods: list[str] = []
+    files: dict[str, str] = {}
+    context.materialise(
+        lambda context: _tables(context, summary, methods, files),
+        files=files,
+        summary=summary,
+        methods=methods,
+    )
+
+
+def _tables(
+    context: JobContext, summary: dict[str, Any], methods: list[str], files: dict[str, str]
+) -> Iterator[Block]:
+    import json
+
+    import numpy as np
+
+    from begat.ensembles.exposure import groups_seen
+    from begat.evaluation.agreement import Truth, evaluate, headline
+    from begat.execution.results import additive_scores, first_seeds, losses, trains_on
+
+    images, aggregated = context.input("images"), context.input("aggregated")
+    truths = dict[str, Truth]()
+    if first := first_seeds(context, "subset"):
+        truths["lds"] = Truth(~trains_on(context, first), losses(context, "subset").mean(-1))
+    if first := first_seeds(context, "group_subset"):
+        removed = ~groups_seen(images["member_of"], trains_on(context, first)).T
+        truths["group_lds"] = Truth(removed, losses(context, "group_subset").mean(-1))
+    agreement, tables = evaluate(
+        additive_scores(context),
+        dict(zip(aggregated.attributes["methods"], aggregated["score"], strict=True)),
+        images["member_of"],
+        truths,
+        dict(_regenerated(context)),
+        images["pixels"] / 127.5 - 1,
+        seed=context.seed,
+        resamples=context.params.of(Metrics).resamples,
+    )
+    summary |= agreement
+    files["metrics.json"] = json.dumps(headline(agreement), indent=1) + "\n"
+    methods += dict.fromkeys(method for table in tables.values() for method in table)
+    missing = np.full(aggregated["score"].shape[1], np.nan)
+    for table in ("lds", "group_lds", "logo_spearman") if methods else ():
+        yield {table: np.stack([tables.get(table, {}).get(m, missing) for m in methods])}
+
+
+def _regenerated(context: JobContext) -> Iterator[tuple[str, "Redrawn"]]:
+    """The counterfactual images of each ensemble."""
+    from begat.evaluation.agreement import Redrawn
+    from begat.evaluation.removals import groups_of
+    from begat.execution.results import redrawn
+
+    images = context.input("images")
+    units = {"group_member-": groups_of(images["member_of"]), "member-": images["cluster"][:, None]}
+    for name, kind in (("groups_redrawn", "group_member-"), ("images_redrawn", "member-")):
+        if drawn := context.inputs("counterfactuals", kind):
+            slots = drawn[0].attributes["slots"] if kind == "member-" else []
+            helpful = sum(slot.startswith("helpful") for slot in slots)
+            arrays = redrawn(context, kind)
+            yield name, Redrawn(**arrays, units=units[kind], helpful=helpful)
+
+
+STAGE = Stage(
+    "metrics",
+    "seed",
+    f"images splits measurements counterfactuals {SCORES} aggregated",
+    jobs,
+    run,
+    section=Metrics,
+)

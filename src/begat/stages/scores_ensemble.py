@@ -1,0 +1,118 @@
+"""Scores of training images and of groups by ablating encoded ensembles."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from begat.config.fields import MAX_COUNT, param
+from begat.evaluation.measures import LOSS
+from begat.execution.context import JobContext
+from begat.execution.job_table import JobTable
+from begat.execution.jobs import Job, Name
+from begat.execution.methods import Method
+from begat.stages.declaration import Stage
+from begat.storage.artifacts import Block
+
+METHODS = {
+    "ensemble_matched": Method(
+        "ensemble, matched",
+        "members trained without the unit against random member sets of equal size",
+        LOSS,
+        headline=True,
+    ),
+    "ensemble_mirror": Method(
+        "ensemble, mirror",
+        "members trained without the unit against those trained with it, each side averaged as "
+        "one model",
+        LOSS,
+    ),
+    "ensemble_means": Method(
+        "ensemble, means",
+        "mean loss of single members trained without the unit minus of those trained with it",
+        LOSS,
+    ),
+    "ensemble_naive": Method(
+        "ensemble, naive",
+        "loss of the members trained without the unit minus loss of all members, as published; "
+        "fewer members average less, so every unit seems to help a little",
+        LOSS,
+    ),
+}
+LEVELS = {"image": ("member", "code"), "group": ("group_member", "group_code")}
+
+
+@dataclass(frozen=True)
+class ScoresEnsemble:
+    """Scores from encoded ensembles."""
+
+    null_samples: int = param(
+        "unused codes behind each p-value; hadamard codes have residuals instead",
+        ge=1,
+        le=MAX_COUNT,
+    )
+
+
+def jobs(table: JobTable) -> Iterator[Job]:
+    """Yields the only job."""
+    kinds = tuple(kind for kind, _ in LEVELS.values())
+    inputs: list[Name] = [("images", "all"), *table.names("measurements", *kinds)]
+    yield table.make("scores_ensemble", "all", inputs, splits=table.spec.of_kind(*kinds))
+
+
+def run(context: JobContext) -> None:
+    """Score all images and groups that an ensemble is coded by."""
+    from begat.ensembles.scores import NULLS
+
+    there = {level: bool(context.inputs("measurements", f"{k}-")) for level, (k, _) in LEVELS.items()}
+    codes = {level: getattr(context.params.splits, code) for level, (_, code) in LEVELS.items()}
+    context.materialise_scores(
+        _scores,
+        enabled=any(there.values()),
+        of_clusters=True,
+        null={level: NULLS[codes[level]] for level, measured in there.items() if measured},
+    )
+
+
+def _scores(context: JobContext) -> Iterator[Block]:
+    import numpy as np
+
+    from begat.ensembles.exposure import groups_seen
+    from begat.ensembles.scores import score
+    from begat.execution.results import concatenated, trains_on
+
+    images, splits = context.input("images"), context.params.splits
+    null_samples = context.params.of(ScoresEnsemble).null_samples
+    if context.inputs("measurements", "member-"):
+        cluster = np.unique(images["cluster"])
+        train_mask = trains_on(context, context.spec.of_kind("member"))
+        scores = score(
+            concatenated(context, "measurements", "gram", "member-"),
+            train_mask.T[cluster],
+            splits.code,
+            seed=context.seed,
+            level="image",
+            nulls=null_samples,
+        )
+        cluster_of = np.searchsorted(cluster, images["cluster"])
+        yield {name: values[:, :, cluster_of] for name, values in scores.items()}
+    if context.inputs("measurements", "group_member-"):
+        train_mask = trains_on(context, context.spec.of_kind("group_member"))
+        scores = score(
+            concatenated(context, "measurements", "gram", "group_member-"),
+            groups_seen(images["member_of"], train_mask),
+            splits.group_code,
+            seed=context.seed,
+            level="group",
+            nulls=null_samples,
+        )
+        yield {f"group_{name}": values for name, values in scores.items()}
+
+
+STAGE = Stage(
+    "scores_ensemble",
+    "seed splits.code splits.group_code",
+    "images splits measurements",
+    jobs,
+    run,
+    section=ScoresEnsemble,
+    methods=METHODS,
+)

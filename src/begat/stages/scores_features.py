@@ -1,0 +1,110 @@
+"""Similarity of training images to queries in a network's feature space."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from begat.config.consistency import check_draws, refuse
+from begat.config.fields import MAX_COUNT, param
+from begat.config.schema import Params
+from begat.data.listings import watched
+from begat.evaluation.measures import COSINE
+from begat.execution.context import JobContext
+from begat.execution.job_table import JobTable
+from begat.execution.jobs import Job
+from begat.execution.methods import Method
+from begat.stages.declaration import Stage
+from begat.storage.artifacts import Block
+from begat.storage.digests import file_digest
+
+NETWORKS = r"full|timm:[\w.-]+(:.+\.safetensors)?"  # no other hub, whose files may run code
+METHODS = {
+    "features_cosine": Method(
+        "same features",
+        "how similar the images are in the feature space of a network; not a loss, and without "
+        "its sign",
+        COSINE,
+        headline=True,
+    )
+}
+
+
+@dataclass(frozen=True)
+class ScoresFeatures:
+    """Similarity in the feature space of a network."""
+
+    network: str = param(
+        "full: the full model's own middle layer; timm:NAME; timm:NAME:data/FILE.safetensors"
+    )
+    draws: int = param(
+        "for full: draws of (timestep, noise) per image; even", ge=2, le=MAX_COUNT
+    )
+
+
+def _weights_file(params: Params, root: Path) -> Path | None:
+    """The weights of the vision network, if a file is given."""
+    _, _, name = params.of(ScoresFeatures).network.partition(":")
+    file = name.partition(":")[2]
+    return watched(file, root) if file else None
+
+
+def jobs(table: JobTable) -> Iterator[Job]:
+    """Yields the only job."""
+    full = table.params.of(ScoresFeatures).network == "full"
+    file = _weights_file(table.params, table.root)
+    more: dict[str, Any] = {"network": file_digest(file)} if file else {}
+    models = table.spec.of_kind("full")[: int(full)]
+    yield table.by_gradients("scores_features", models, **more)
+
+
+def check(params: Params) -> None:
+    """Raise BegatError for an unknown kind of network, or draws that do not divide."""
+    section = params.of(ScoresFeatures)
+    check_draws(params, "scores_features", section.draws, 2, mirrored=False)
+    if not re.fullmatch(NETWORKS, section.network):
+        expected = "full, timm:NAME or timm:NAME:PATH.safetensors"
+        refuse(params, "scores_features.network", expected, section.network)
+
+
+def run(context: JobContext) -> None:
+    """Score all images."""
+    external = context.params.of(ScoresFeatures).network != "full"
+    context.materialise_scores(_scores, enabled=bool(context.job.models) or external)
+
+
+def _scores(context: JobContext) -> Iterator[Block]:
+    from tqdm import tqdm
+
+    from begat.data.vision import named_network
+    from begat.execution.gradient_inputs import draws_of, query_sample, training_sample
+    from begat.execution.trained import denoiser_of, row_of
+    from begat.influence.features import foreign_features, own_features, similarity
+
+    params = context.params.of(ScoresFeatures)
+    with tqdm(desc=context.job.stage, total=len(context.spec.dataset.names)) as bar:
+        samples = query_sample(context), training_sample(context, None, bar)
+        if params.network == "full":
+            denoiser = denoiser_of(context, row_of(context, context.job.models[0]))
+            draws = draws_of(context, params.draws, mirrored=False)
+            features = [own_features(denoiser, sample, draws) for sample in samples]
+        else:
+            name, file = params.network.split(":")[1], _weights_file(context.params, context.root)
+            network = named_network(name, file, context.device)
+            features = [foreign_features(network, sample, context.device) for sample in samples]
+    yield {"score": similarity(*features)}
+
+
+STAGE = Stage(
+    "scores_features",
+    "seed unet.class_conditional images.size images.channels diffusion",
+    "images models queries",
+    jobs,
+    run,
+    section=ScoresFeatures,
+    check=check,
+    methods=METHODS,
+    data=True,
+    gpu=True,
+)

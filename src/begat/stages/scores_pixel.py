@@ -1,0 +1,46 @@
+"""Pixel similarity of training images to queries: the baseline that needs no model."""
+
+from collections.abc import Iterator
+
+from begat.evaluation.measures import COSINE, NEGATIVE_DISTANCE, SIMILARITY
+from begat.execution.context import JobContext
+from begat.execution.job_table import JobTable
+from begat.execution.jobs import Job
+from begat.execution.methods import Method
+from begat.stages.declaration import Stage
+from begat.storage.artifacts import Block
+
+METHODS = {
+    "pixel_rbf": Method(
+        "pixel kernel",
+        "how similar the images are as pixels; uses no model, so a method that does not beat it "
+        "says little",
+        SIMILARITY,
+        headline=True,
+    ),
+    "pixel_cosine": Method("pixel cosine", "the angle between the images as pixels", COSINE),
+    "pixel_nearest": Method(
+        "pixel distance", "minus the distance between the images as pixels", NEGATIVE_DISTANCE
+    ),
+}
+
+
+def jobs(table: JobTable) -> Iterator[Job]:
+    """Yields the only job."""
+    yield table.by_gradients("scores_pixel", ())
+
+
+def run(context: JobContext) -> None:
+    """Score all images."""
+    context.materialise_scores(_scores)
+
+
+def _scores(context: JobContext) -> Iterator[Block]:
+    from begat.evaluation.pixel_similarity import similarity
+    from begat.execution.results import concatenated
+
+    images, queries = context.input("images"), concatenated(context, "queries", "pixels")
+    yield {"score": similarity(queries, images["pixels"] / 127.5 - 1, images["copy_of"])}
+
+
+STAGE = Stage("scores_pixel", "", "images queries", jobs, run, methods=METHODS)

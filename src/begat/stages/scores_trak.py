@@ -1,0 +1,128 @@
+"""TRAK, D-TRAK and DAS scores of training images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from begat.config.consistency import check_draws, check_models
+from begat.config.fields import MAX_COUNT, param
+from begat.config.schema import Params
+from begat.evaluation.measures import KERNEL_WEIGHT, UNSIGNED_KERNEL_WEIGHT, WEIGHTED_LOSS
+from begat.execution.context import JobContext
+from begat.execution.job_table import JobTable
+from begat.execution.jobs import Job
+from begat.execution.methods import Method
+from begat.stages.declaration import Stage
+from begat.storage.artifacts import Block
+
+METHODS = {
+    "trak": Method(
+        "TRAK",
+        "weights of a regression on the gradients' own kernel: no loss",
+        KERNEL_WEIGHT,
+        headline=True,
+    ),
+    "dtrak": Method(
+        "D-TRAK",
+        "the same kernel of another function's gradients; only its ranks matter",
+        UNSIGNED_KERNEL_WEIGHT,
+        headline=True,
+    ),
+    "das": Method(
+        "DAS",
+        "squared kernel weights times the image's loss: magnitudes without a sign",
+        WEIGHTED_LOSS,
+    ),
+}
+PASSES = len(METHODS) + 1  # over the images: one for each method, one for the losses DAS divides by
+
+
+@dataclass(frozen=True)
+class ScoresTrak:
+    """Scores of the TRAK family: trak, dtrak, das."""
+
+    models: int = param(
+        "models to average over: full ones first, then members; 0 = none", ge=0, le=10_000
+    )
+    draws: int = param("draws of (timestep, noise) per gradient; even", ge=2, le=MAX_COUNT)
+    projection_dim: int = param(
+        "dimensions of the projected gradients; 0 = all, the exact kernel", ge=0, le=10_000_000
+    )
+    damping: float = param("multiple of the kernel's mean eigenvalue", ge=0)
+
+
+def jobs(table: JobTable) -> Iterator[Job]:
+    """Yields the only job."""
+    models = table.attributed_models(table.params.of(ScoresTrak).models)
+    yield table.by_gradients("scores_trak", models, splits=models)
+
+
+def evaluations(table: JobTable, job: Job) -> float:
+    """Returns forward passes; a gradient per example counts as five."""
+    draws = table.params.of(ScoresTrak).draws
+    return 5.0 * len(job.models) * len(table.spec.dataset.names) * draws
+
+
+def check(params: Params) -> None:
+    """Raise BegatError where draws do not divide, or there are fewer models."""
+    section = params.of(ScoresTrak)
+    check_draws(params, "scores_trak", section.draws, 2, mirrored=True)
+    check_models(params, "scores_trak.models", section.models)
+
+
+def run(context: JobContext) -> None:
+    """Score all images."""
+    context.materialise_scores(_scores, enabled=bool(context.job.models))
+
+
+def _scores(context: JobContext) -> Iterator[Block]:
+    import numpy as np
+    from tqdm import tqdm
+
+    from begat.ensembles.exposure import mean_over_trained
+    from begat.execution.gradient_inputs import draws_of, query_sample, training_sample
+    from begat.execution.machine import memory
+    from begat.execution.results import trains_on
+    from begat.execution.trained import denoiser_of, row_of
+    from begat.influence.trak import METHODS as ROWS
+    from begat.influence.trak import require_memory, score
+
+    params, models = context.params.of(ScoresTrak), context.job.models
+    train_mask = trains_on(context, models)
+    queries, draws = query_sample(context), draws_of(context, params.draws)
+    largest, first = int(train_mask.sum(1).max()), denoiser_of(context, row_of(context, models[0]))
+    require_memory(first, largest, params.projection_dim, memory())
+    scores = []
+    with tqdm(desc=context.job.stage, total=PASSES * int(train_mask.sum())) as bar:
+        for model, own in zip(models, train_mask, strict=True):
+            denoiser = denoiser_of(context, row_of(context, model))
+            images = training_sample(context, own, bar)
+            rows = [
+                score(
+                    denoiser,
+                    images,
+                    queries,
+                    draws,
+                    method,
+                    [params.damping],
+                    seed=context.seed,
+                    projection=params.projection_dim or None,
+                    share=own.mean(),
+                )[0]
+                for method in ROWS
+            ]
+            scores.append(np.stack(rows))
+    yield {"score": mean_over_trained(scores, train_mask)}
+
+
+STAGE = Stage(
+    "scores_trak",
+    "seed unet.class_conditional images.size images.channels diffusion models.random_flip",
+    "images splits models queries",
+    jobs,
+    run,
+    section=ScoresTrak,
+    check=check,
+    evaluations=evaluations,
+    methods=METHODS,
+    gpu=True,
+)

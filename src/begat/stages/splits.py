@@ -1,0 +1,47 @@
+"""The training set of every model, from its code, group or random subset."""
+
+from collections.abc import Iterator
+
+from begat.execution.context import JobContext
+from begat.execution.job_table import JobTable
+from begat.execution.jobs import Job
+from begat.stages.declaration import Stage
+from begat.storage.artifacts import Block
+
+
+def jobs(table: JobTable) -> Iterator[Job]:
+    """Yields the only job."""
+    yield table.make("splits", "all", [("images", "all")], rows=table.row_keys)
+
+
+def run(context: JobContext) -> None:
+    """Encode the splits of the dataset."""
+    from begat.ensembles.training_sets import encode
+    from begat.execution.contents import PARTS, part_digest
+
+    digests: dict[str, str] = {}
+    models = context.spec.models
+
+    def encoded(context: JobContext) -> Iterator[Block]:
+        images, splits = context.input("images"), context.params.splits
+        block = encode(
+            models,
+            images["member_of"],
+            images.attributes["groups"],
+            images["cluster"],
+            seed=context.seed,
+            members=splits.members,
+            code=splits.code,
+            group_members=splits.group_members,
+            group_code=splits.group_code,
+            fraction=splits.subset_fraction,
+        )
+        rows = zip(models, block["trains_on"], strict=True)
+        digests.update({m.name: part_digest({"trains_on": row}) for m, row in rows})
+        yield block
+
+    attributes = {"models": [model.attributes() for model in models], PARTS: digests}
+    context.materialise(encoded, **attributes)
+
+
+STAGE = Stage("splits", "seed splits", "images", jobs, run)

@@ -1,0 +1,171 @@
+"""Models from which one group each is unlearned, in packs of groups."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from begat.config.consistency import refuse
+from begat.config.fields import MAX_COUNT, param
+from begat.config.schema import Params
+from begat.errors import BegatError, brief
+from begat.execution.context import JobContext
+from begat.execution.job_table import JobTable
+from begat.execution.jobs import Job, Name
+from begat.stages.declaration import Stage
+from begat.storage.artifacts import Block
+from begat.unlearning.operators_tmp import OPERATORS, Operator, parse_operator
+
+
+@dataclass(frozen=True)
+class Unlearned:
+    """How each group is unlearned from the full model."""
+
+    operator: dict[str, Any] = param(
+        f"name ({', '.join(OPERATORS)}) and its own parameters, see docs/operators.md",
+        plans_only=True,
+    )
+    init: str = param(
+        "start from the full model, or a Newton step away from it",
+        choices=("full", "newton"),
+        plans_only=True,
+    )
+    retain_loss: str = param(
+        "on retained images: match the full model, or train on", choices=("distil", "denoise")
+    )
+    forget_weight: float = param("weight of the forget loss", ge=0)
+    loss_combination: str = param(
+        "retain + weight forget, or (1 - weight) retain + weight forget", choices=("sum", "convex")
+    )
+    error_space: str = param(
+        "of the forget loss: squared error of what", choices=("clean", "noise", "velocity")
+    )
+    stopping_rule: str = param(
+        "after all steps, or when the loss of each group has drifted or risen by the threshold",
+        choices=("steps", "drift", "rise"),
+    )
+    stopping_threshold: float = param(
+        "that drift or rise", unit="squared noise error per pixel", ge=0
+    )
+    steps_fraction: float = param(
+        "optimiser steps, at most", unit="fraction of models.max_train_steps", ge=0, le=1_000
+    )
+    batch_size: int = param("forget images, and retain images, per step", ge=1, le=MAX_COUNT)
+    learning_rate_fraction: float = param(
+        "AdamW's peak learning rate", unit="fraction of models.learning_rate", gt=0
+    )
+    max_grad_norm: float = param("largest gradient norm per model", gt=0)
+    groups_per_job: int = param(
+        "groups that are unlearned side by side in one job", ge=1, le=10_000, plans_only=True
+    )
+
+
+def operator_of(params: Params) -> Operator:
+    """Returns the operator with its parameters.
+
+    Raises:
+        BegatError: an unknown operator or parameter, with the file and the key.
+    """
+    try:
+        return parse_operator(params.of(Unlearned).operator)
+    except BegatError as error:
+        raise BegatError(f"{brief(params.use)}: unlearned.operator: {error}") from None
+
+
+def needs_curvature(params: Params) -> bool:
+    """Returns whether unlearning takes a Newton step."""
+    return operator_of(params).needs_curvature or params.of(Unlearned).init == "newton"
+
+
+def jobs(table: JobTable) -> Iterator[Job]:
+    """Yields a job for each pack of groups; none for an external pipeline."""
+    groups, section = table.spec.dataset.groups, table.params.of(Unlearned)
+    full = () if table.spec.pipeline else table.spec.of_kind("full")[:1]
+    inputs: list[Name] = [("images", "all")]
+    if needs_curvature(table.params):
+        inputs += table.names("factors")[:1]
+    method = {"operator": section.operator, "init": section.init}
+    size = section.groups_per_job
+    for i, start in enumerate(range(0, len(groups) if full else 0, size)):
+        names = list(groups[start : start + size])
+        yield table.make("unlearned", str(i), inputs, full, groups=names, **method)
+
+
+def evaluations(table: JobTable, job: Job) -> float:
+    """Returns forward passes: two images with a backward pass, and the teacher's."""
+    section, steps = table.params.of(Unlearned), table.params.models.max_train_steps
+    each = 8.0 * section.steps_fraction * steps * section.batch_size
+    return each * len(job.made_from["groups"])
+
+
+def check(params: Params) -> None:
+    """Raise BegatError for an operator that these models do not allow, or weights that do not."""
+    operator, section = operator_of(params), params.of(Unlearned)
+    if operator.needs_labels and not params.unet.class_conditional:
+        name = section.operator["name"]
+        refuse(params, "unlearned.operator", "another, as models are unconditional", name)
+    if section.loss_combination == "convex" and section.forget_weight > 1:
+        refuse(params, "unlearned.forget_weight", "at most 1 if convex", section.forget_weight)
+    if section.stopping_rule != "steps" and section.stopping_threshold <= 0:
+        expected = f"a positive {section.stopping_rule}"
+        refuse(params, "unlearned.stopping_threshold", expected, section.stopping_threshold)
+
+
+def run(context: JobContext) -> None:
+    """Unlearn the groups of a pack from the full model."""
+    context.materialise(_unlearned, groups=context.job.made_from["groups"])
+
+
+def _unlearned(context: JobContext) -> Iterator[Block]:
+    from tqdm import tqdm
+
+    from begat.execution import networks
+    from begat.execution.factor_arrays import preconditioner_of
+    from begat.execution.trained import row_of
+    from begat.storage.checkpoints import Checkpoint
+    from begat.storage.schema import schema_of
+    from begat.unlearning.operators import Forgetting
+    from begat.unlearning.unlearn import PASSES, newton_step, shortened, unlearn
+
+    images, section = context.input("images"), context.params.of(Unlearned)
+    names, training = images.attributes["groups"], context.params.models
+    groups = [names.index(name) for name in context.job.made_from["groups"]]
+    common: dict[str, Any] = dict(
+        pixels=images["pixels"],
+        label=networks.labels_of(context),
+        member_of=images["member_of"][groups],
+        names=[names[g] for g in groups],
+        streams=["unlearned"] * len(groups),
+        full=row_of(context, context.job.models[0]),
+        seed=context.seed,
+        config=networks.config_of(context.spec),
+        schedule=networks.schedule_of(context.spec),
+        prediction=context.params.diffusion.prediction_type,
+        device=context.device,
+        batch=section.batch_size,
+        flip=training.random_flip,
+    )
+    schedule = shortened({"steps":training.max_train_steps,"learning_rate":training.learning_rate,"warmup":training.warmup_steps}, section.steps_fraction, section.learning_rate_fraction, section.max_grad_norm)
+    key, inputs = context.job.key, context.contents.read_by(context.job)
+    checkpoint = Checkpoint(context.root, [key], context.params.compute.checkpoint_seconds, inputs)
+    states = unlearn(**common, how=Forgetting(operator=section.operator["name"],retain=section.retain_loss,balance=section.forget_weight), resume=checkpoint.load(), **schedule)
+    with tqdm(desc=context.job.name, total=schedule["steps"]) as bar:
+        for step, state in checkpoint.saving(states):  # noqa: B007
+            bar.update(step - bar.n)
+    arrays = state()
+    yield {name: arrays[name] for name in schema_of("unlearned")}
+    checkpoint.remove()
+
+
+STAGE = Stage(
+    "unlearned",
+    "seed unet.class_conditional diffusion models.random_flip models.max_train_steps "
+    "models.learning_rate models.warmup_steps",
+    "images models factors",
+    jobs,
+    run,
+    section=Unlearned,
+    check=check,
+    evaluations=evaluations,
+    each="pack",
+    gpu=True,
+)
