@@ -256,7 +256,7 @@ def ekfac(draws: int, dampings: list[float], *, shared: bool = True) -> Setting:
     """Scores by EK-FAC influence, summed over groups; of several dampings the halves' choice."""
 
     def score(case: Case) -> Scores:
-        wanted = [scores.Variant("ekfac", "relative", d) for d in dampings]
+        wanted = [scores.Variant("ekfac", "mean_eigenvalue", d) for d in dampings]
         shape, times = case.pixels.shape[1:], case.schedule.timesteps
         deal = common_draws if shared else own_draws
         drawn = deal(case.seed, "scores_influence", draws, times, shape)

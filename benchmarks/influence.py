@@ -105,7 +105,7 @@ def scores(images: int, rounds: int) -> None:
     member_of = np.arange(images) % 10 == np.arange(10)[:, None]
     few = sample.only(range(16))
     found = factors(denoiser, few, member_of[:, :16], seed=0, draws=2)
-    wanted = variants("relative", [1e-4, 1e-3, 1e-2, 1e-1])
+    wanted = variants("mean_eigenvalue", [1e-4, 1e-3, 1e-2, 1e-1])
     asked = denoiser, found, sample, few, draws, wanted
     for _ in range(rounds):
         least = seconds(lambda: plain(denoiser, sample, draws))
@@ -158,12 +158,12 @@ def storage(name: str, images: int) -> None:
     """How far scores move when the queries' gradients are kept in fewer bits."""
     denoiser, sample, draws = case(CONFIGS[name], images, 4)
     found = factors(denoiser, sample, no_groups(sample), seed=0, draws=2)
-    few, wanted = sample.only(range(QUERIES)), [Variant("ekfac", "relative", 0.1)]
-    scores, bits = {}, {"full": 32, "half": 16, "int8": 8}
+    few, wanted = sample.only(range(QUERIES)), [Variant("ekfac", "mean_eigenvalue", 0.1)]
+    scores, bits = {}, {"float32": 32, "float16": 16, "int8": 8}
     for kind in bits:
         asked = denoiser, found, sample, few, draws, wanted
         scores[kind] = score(*asked, centred=False, halves=False, storage=kind)["score"][0]  # type: ignore[arg-type]
-    whole = scores["full"]
+    whole = scores["float32"]
     for kind, size in bits.items():
         error = np.abs(scores[kind] - whole).max() / np.abs(whole).max()
         ranks = spearman(scores[kind], whole).min()
@@ -175,7 +175,7 @@ def stream(images: int) -> dict[str, float]:
     denoiser, sample, draws = case(CONFIGS["41 k"], QUERIES, 2)
     found = factors(denoiser, sample, no_groups(sample), seed=0, draws=2)
     many = Sample(Endless(images, sample.pixels.shape[1:]), None, range(images))  # type: ignore[arg-type]
-    asked = denoiser, found, many, sample, draws, [Variant("ekfac", "relative", 0.1)]
+    asked = denoiser, found, many, sample, draws, [Variant("ekfac", "mean_eigenvalue", 0.1)]
     spent = seconds(lambda: score(*asked, halves=False))  # type: ignore[arg-type]
     return {"seconds": spent, "peak": peak()}
 
@@ -188,7 +188,7 @@ def large(images: int, queries: int, number: int) -> dict[str, float]:
     how = dict(seed=0, draws=number, examples=2 * number)
     first = seconds(lambda: parts.append(factors(*given, **how)))  # type: ignore[arg-type]
     of_factors, few = peak(), sample.only(range(queries))
-    asked = denoiser, parts[0], sample, few, draws, [Variant("ekfac", "relative", 0.1)]
+    asked = denoiser, parts[0], sample, few, draws, [Variant("ekfac", "mean_eigenvalue", 0.1)]
     spent = seconds(lambda: score(*asked, halves=False, examples=2 * number))
     size = sum(p.numel() for p in denoiser.module.parameters())
     return {

@@ -252,7 +252,7 @@ def test_zero_damping_is_the_true_inverse():
         torch.testing.assert_close(inverse[:, block.place], expected, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize(("kind", "structure"), [("absolute", "ekfac"), ("relative", "kfac")])
+@pytest.mark.parametrize(("kind", "structure"), [("absolute", "ekfac"), ("mean_eigenvalue", "kfac")])
 def test_a_grid_of_dampings_is_each_damped_inverse(kind, structure):
     images, module = sample(5), nonlinear()
     layers, found = curvature(module, images, norms=True)
@@ -261,7 +261,7 @@ def test_a_grid_of_dampings_is_each_damped_inverse(kind, structure):
     all_ = preconditioned(blocks(layers, found, structure), rows, kind, grid)
     for block in blocks(layers, found, structure):
         for value, result in zip(grid, all_, strict=True):
-            damping = value * (matrix(block).diagonal().mean() if kind == "relative" else 1)
+            damping = value * (matrix(block).diagonal().mean() if kind == "mean_eigenvalue" else 1)
             dense = matrix(block) + damping * torch.eye(len(matrix(block))).double()
             expected = torch.linalg.solve(dense, rows[:, block.place].T).T
             torch.testing.assert_close(result[:, block.place], expected, rtol=1e-9, atol=1e-9)
@@ -275,7 +275,7 @@ def test_a_dead_layer_contributes_nothing_and_is_counted():
     parts = blocks(layers, found, "ekfac")
     assert dead_blocks(parts) == ["0.weight", "0.bias"]
     rows = torch.ones(1, layers[-1].stop).double()
-    for kind in ("absolute", "relative"):
+    for kind in ("absolute", "mean_eigenvalue"):
         (result,) = preconditioned(parts, rows, kind, [1e-3])
         assert (result[:, parts[0].place] == 0).all()
         assert (result[:, parts[-1].place] != 0).all()

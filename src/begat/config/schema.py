@@ -149,7 +149,9 @@ class Compute:
 
     device: str = param("auto takes a GPU where there is one", choices=("auto", "cpu", "cuda"))
     threads: int = param("CPU threads per job", ge=1, le=4096)
-    checkpoint_seconds: int = param("how often a training saves its state", unit="s", ge=1, le=MAX_COUNT)
+    checkpoint_seconds: int = param(
+        "how often a training saves its state", unit="s", ge=1, le=MAX_COUNT
+    )
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,9 @@ def encode(
         check_exposure(codes["group_member_code"], membership, group_names)
 
     subsets = {
-        kind: _subsets(seed, kind, sum(m.kind == kind and not m.seed for m in models), size, fraction)
+        kind: _subsets(
+            seed, kind, sum(m.kind == kind and not m.seed for m in models), size, fraction
+        )
         for kind, size in (("subset", units), ("group_subset", groups))
     }
 

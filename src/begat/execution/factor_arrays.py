@@ -80,7 +80,7 @@ def preconditioner_of(
         inside = torch.zeros(len(rows), layers[-1].stop, device=rows.device)
         inside[:, place[covered]] = rows[:, covered]
         found = blocks(layers, curvature, "ekfac")
-        (moved,) = preconditioned(found, inside, "relative", [damping])
+        (moved,) = preconditioned(found, inside, "mean_eigenvalue", [damping])
         result = torch.zeros_like(rows)
         result[:, covered] = moved[:, place[covered]]
         return result

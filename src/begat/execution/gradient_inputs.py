@@ -33,7 +33,9 @@ class Watched(Sample):
         return Watched(few.pixels, few.label, few.number, self.bar)
 
 
-def training_sample(context: JobContext, own: Bool[np.ndarray, " image"] | None, bar: tqdm) -> Sample:
+def training_sample(
+    context: JobContext, own: Bool[np.ndarray, " image"] | None, bar: tqdm
+) -> Sample:
     """All training images, or those that ``own`` marks; numbers are places among all.
 
     ``bar`` counts how many have been taken, in all passes over them.
@@ -53,7 +55,9 @@ def query_sample(context: JobContext) -> Sample:
     return Sample(pixels, label, range(first, first + len(pixels)))
 
 
-def draws_of(context: JobContext, draws: int, *, shared: bool = True, mirrored: bool = True) -> DrawsOf:
+def draws_of(
+    context: JobContext, draws: int, *, shared: bool = True, mirrored: bool = True
+) -> DrawsOf:
     """The draws under which this job looks at images, ``mirrored`` as they were in training.
 
     For queries see ``diffusion.image_draws.unmirrored``.

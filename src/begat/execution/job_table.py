@@ -153,4 +153,6 @@ class JobTable:
         pipeline = self.spec.pipeline
         common |= {"pipeline": pipeline_digest(pipeline)} if pipeline else {}
         common["images"] = self.job("images", "all").key
-        return {m.name: digest({**common, "split": self.row_keys[m.name]}) for m in self.spec.models}
+        return {
+            m.name: digest({**common, "split": self.row_keys[m.name]}) for m in self.spec.models
+        }

@@ -51,9 +51,7 @@ def schedule_of(spec: RunSpec) -> Schedule:
     return SCHEDULES[diffusion.beta_schedule](diffusion.num_train_timesteps)
 
 
-def elbo_weights_of(
-    spec: RunSpec, variance: str, clipped: str
-) -> Float[np.ndarray, " timestep"]:
+def elbo_weights_of(spec: RunSpec, variance: str, clipped: str) -> Float[np.ndarray, " timestep"]:
     """Returns the weights of the ELBO over time."""
     return elbo_weights(schedule_of(spec), variance, clipped).numpy()  # type: ignore[arg-type]
 

@@ -11,7 +11,9 @@ from begat.execution.context import JobContext
 from begat.storage.artifacts import text_of
 
 
-def concatenated(context: JobContext, stage: str, array: str, prefix: str = "", axis: int = 0) -> np.ndarray:
+def concatenated(
+    context: JobContext, stage: str, array: str, prefix: str = "", axis: int = 0
+) -> np.ndarray:
     """One array of several artifacts, end to end along ``axis``."""
     return np.concatenate([a[array] for a in context.inputs(stage, prefix)], axis)
 
@@ -65,7 +67,9 @@ def additive_scores(context: JobContext) -> dict[str, np.ndarray]:
     return found
 
 
-def group_parts(context: JobContext) -> Iterator[tuple[list[str], list[str], dict[str, np.ndarray]]]:
+def group_parts(
+    context: JobContext,
+) -> Iterator[tuple[list[str], list[str], dict[str, np.ndarray]]]:
     """Of every artifact of scores: its methods for images, for groups, and what groups need of it.
 
     Image scores are as they may be summed (``additive_scores``).

@@ -20,7 +20,9 @@ def weights_array(context: JobContext) -> str:
 def row_of(context: JobContext, model: Model) -> Float[np.ndarray, " parameter"]:
     """The weights with which one model answers questions."""
     pack = context.input("models", model.pack)
-    return pack.rows(weights_array(context), np.array([pack.attributes["models"].index(model.name)]))[0]
+    return pack.rows(
+        weights_array(context), np.array([pack.attributes["models"].index(model.name)])
+    )[0]
 
 
 def predictor_of(context: JobContext) -> Predictor:
@@ -36,7 +38,9 @@ def predictor_of(context: JobContext) -> Predictor:
     asked = [m.name for m in context.job.models] or list(rows)
     prediction, schedule = context.params.diffusion.prediction_type, schedule_of(context.spec)
     if context.spec.pipeline:
-        return DenoiserPredictor(denoiser_of(context, rows[asked[0]]), config_of(context.spec), context.device)
+        return DenoiserPredictor(
+            denoiser_of(context, rows[asked[0]]), config_of(context.spec), context.device
+        )
     weights = torch.stack([torch.from_numpy(rows[name]) for name in asked])
     return Predictor(weights, config_of(context.spec), schedule, prediction, context.device)
 

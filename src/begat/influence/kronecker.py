@@ -105,12 +105,15 @@ def absolute(block: Block, value: float) -> float:
     return value
 
 
-def relative(block: Block, value: float) -> float:
+def mean_eigenvalue(block: Block, value: float) -> float:
     """d = value times the block's mean eigenvalue."""
     return value * float(block.eigenvalues.mean())
 
 
-DAMPINGS: dict[str, Callable[[Block, float], float]] = {"absolute": absolute, "relative": relative}
+DAMPINGS: dict[str, Callable[[Block, float], float]] = {
+    "absolute": absolute,
+    "mean_eigenvalue": mean_eigenvalue,
+}
 
 
 def damped(block: Block, kind: str, value: float) -> Float[Tensor, "output input"]:

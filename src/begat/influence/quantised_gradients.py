@@ -15,9 +15,12 @@ from torch import Tensor
 from begat.influence.gradients import pieces
 from begat.influence.layers import Layer, Tape
 
-Storage = Literal["full", "half", "int8"]
+Storage = Literal["float32", "float16", "int8"]
 HELD = 2**22  # numbers of gradients made at a time
-LARGEST = {"half": 1.0, "int8": 127.0}  # halves are scaled as well: tiny gradients would underflow
+LARGEST = {
+    "float16": 1.0,
+    "int8": 127.0,
+}  # halves are scaled as well: tiny gradients would underflow
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,10 @@ def stored(
     for layer, part in zip(layers, rows, strict=True):
         scale = part.new_ones(len(part))
         parts = [v.movedim(0, -1).flatten(0, -2).contiguous() for v in layer.split(part)]
-        if storage != "full":
+        if storage != "float32":
             scale = part.abs().amax(1).clamp(min=torch.finfo(part.dtype).tiny) / LARGEST[storage]
             parts = [p / scale for p in parts]
-            kind = {"half": torch.float16, "int8": torch.int8}[storage]
+            kind = {"float16": torch.float16, "int8": torch.int8}[storage]
             parts = [(p.round() if storage == "int8" else p).to(kind) for p in parts]
         codes.append(parts)
         scales.append(scale)

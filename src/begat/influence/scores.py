@@ -50,7 +50,7 @@ class Variant:
     """A curvature and a damping; ``gradient_dot`` has neither."""
 
     structure: Literal["ekfac", "kfac", "gradient_dot"]
-    kind: str = "relative"
+    kind: str = "mean_eigenvalue"
     damping: float = 0.0
 
     @property
@@ -73,7 +73,7 @@ def score(
     norms: bool = True,
     centred: bool = True,
     halves: bool = True,
-    storage: Storage = "full",
+    storage: Storage = "float32",
     share: float = 1.0,
     examples: int = EXAMPLES,
 ) -> dict[str, np.ndarray]:

@@ -27,9 +27,7 @@ class Factors:
         le=10_000,
         plans_only=True,
     )
-    draws: int = param(
-        "draws of (timestep, noise) per image and pass; even", ge=2, le=MAX_COUNT
-    )
+    draws: int = param("draws of (timestep, noise) per image and pass; even", ge=2, le=MAX_COUNT)
     weight_sharing: str = param(
         "positions that share a weight: each by itself, or their sum", choices=("expand", "reduce")
     )

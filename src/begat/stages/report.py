@@ -70,9 +70,7 @@ def _page(context: JobContext, files: dict[str, str]) -> Iterator[Block]:
         group_p=results.group_p_values(context),
         unlearned_classes=[groups[g] for g in alone],
         redrawn={kind: results.redrawn(context, f"{kind}-") for kind in kinds},
-        slots={
-            k: context.inputs("counterfactuals", f"{k}-")[0].attributes["slots"] for k in kinds
-        },
+        slots={k: context.inputs("counterfactuals", f"{k}-")[0].attributes["slots"] for k in kinds},
         summary=context.input("metrics").attributes["summary"],
         curves={kind: np.stack(rows) for kind, rows in curves.items()},
         packs=results.kinds_of_packs(context),
@@ -81,7 +79,9 @@ def _page(context: JobContext, files: dict[str, str]) -> Iterator[Block]:
         edges=context.table.edges(),
         within=guda["within"] if "within" in guda else None,  # noqa: SIM401
         weight_profile=guda.attributes["weight_profile"],
-        left_out={f.attributes["name"]: f.attributes["left_out"] for f in context.inputs("factors")},
+        left_out={
+            f.attributes["name"]: f.attributes["left_out"] for f in context.inputs("factors")
+        },
     )
     section = context.params.of(Report)
     files["index.html"] = page(evidence, queries=section.queries, top=section.top)

@@ -62,7 +62,9 @@ def run(context: JobContext) -> None:
     """Score all images and groups that an ensemble is coded by."""
     from begat.ensembles.scores import NULLS
 
-    there = {level: bool(context.inputs("measurements", f"{k}-")) for level, (k, _) in LEVELS.items()}
+    there = {
+        level: bool(context.inputs("measurements", f"{k}-")) for level, (k, _) in LEVELS.items()
+    }
     codes = {level: getattr(context.params.splits, code) for level, (_, code) in LEVELS.items()}
     context.materialise_scores(
         _scores,

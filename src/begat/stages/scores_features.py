@@ -38,9 +38,7 @@ class ScoresFeatures:
     network: str = param(
         "full: the full model's own middle layer; timm:NAME; timm:NAME:data/FILE.safetensors"
     )
-    draws: int = param(
-        "for full: draws of (timestep, noise) per image; even", ge=2, le=MAX_COUNT
-    )
+    draws: int = param("for full: draws of (timestep, noise) per image; even", ge=2, le=MAX_COUNT)
 
 
 def _weights_file(params: Params, root: Path) -> Path | None:

@@ -144,10 +144,28 @@ def _unlearned(context: JobContext) -> Iterator[Block]:
         batch=section.batch_size,
         flip=training.random_flip,
     )
-    schedule = shortened({"steps":training.max_train_steps,"learning_rate":training.learning_rate,"warmup":training.warmup_steps}, section.steps_fraction, section.learning_rate_fraction, section.max_grad_norm)
+    schedule = shortened(
+        {
+            "steps": training.max_train_steps,
+            "learning_rate": training.learning_rate,
+            "warmup": training.warmup_steps,
+        },
+        section.steps_fraction,
+        section.learning_rate_fraction,
+        section.max_grad_norm,
+    )
     key, inputs = context.job.key, context.contents.read_by(context.job)
     checkpoint = Checkpoint(context.root, [key], context.params.compute.checkpoint_seconds, inputs)
-    states = unlearn(**common, how=Forgetting(operator=section.operator["name"],retain=section.retain_loss,balance=section.forget_weight), resume=checkpoint.load(), **schedule)
+    states = unlearn(
+        **common,
+        how=Forgetting(
+            operator=section.operator["name"],
+            retain=section.retain_loss,
+            balance=section.forget_weight,
+        ),
+        resume=checkpoint.load(),
+        **schedule,
+    )
     with tqdm(desc=context.job.name, total=schedule["steps"]) as bar:
         for step, state in checkpoint.saving(states):  # noqa: B007
             bar.update(step - bar.n)

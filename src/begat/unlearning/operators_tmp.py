@@ -1,10 +1,18 @@
 from dataclasses import dataclass
 from typing import Any
-OPERATORS = {n: None for n in "posterior_mean retrack anchor esd swap noise ascent siss salun ewc retain_only newton".split()}
+
+OPERATORS = {
+    n: None
+    for n in "posterior_mean retrack anchor esd swap noise ascent siss salun ewc retain_only newton".split()
+}
+
+
 @dataclass
 class Operator:
     name: str
     needs_curvature: bool
     needs_labels: bool
+
+
 def parse_operator(m: dict[str, Any]) -> Operator:
-    return Operator(m["name"], m["name"]=="newton", m["name"] in ("anchor","esd"))
+    return Operator(m["name"], m["name"] == "newton", m["name"] in ("anchor", "esd"))
