@@ -35,7 +35,7 @@ from begat.evaluation.pixel_similarity import similarity
 from begat.evaluation.ranking_metrics import top1
 from begat.evaluation.statistics import lds, removed_sum, spearman
 from begat.execution.networks import config_of, schedule_of
-from begat.execution.run_spec import Request
+from begat.planning.plan import specify
 from begat.influence import scores, trak
 from begat.influence.factors import factors
 from begat.influence.gradients import Sample
@@ -66,7 +66,7 @@ class Case:
     seed: int
 
     def __post_init__(self) -> None:
-        self.request = Request(ROOT, self.file)
+        self.request = specify(ROOT, self.file)
         self.params, dataset = self.request.params, self.request.dataset
         self.pixels = np.stack(list(datasets.pixels(dataset, self.params["images"])))
         groups = range(len(dataset.groups))
@@ -76,7 +76,7 @@ class Case:
             seed=self.seed,
             config=self.config,
             schedule=self.schedule,
-            prediction=self.params["diffusion"]["prediction"],
+            prediction=self.params["diffusion"]["prediction_type"],
             device=CPU,
         )
 
@@ -136,7 +136,7 @@ class Case:
         return {"full": weights[0], "queries": queries, "loss": self.losses(weights, queries)}
 
     def predictor(self, rows: np.ndarray) -> Predictor:
-        prediction = self.params["diffusion"]["prediction"]
+        prediction = self.params["diffusion"]["prediction_type"]
         return Predictor(torch.from_numpy(rows), self.config, self.schedule, prediction, CPU)
 
     def losses(self, rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -209,8 +209,8 @@ def unlearned(steps: float, learning_rate: float, **how: Any) -> Setting:
             Forgetting(**how),
             **case.network,
             **shortened(case.params["models"], steps, learning_rate, clip=1.0),
-            batch=case.params["unlearned"]["batch"],
-            flip=case.params["models"]["flip"],
+            batch=case.params["unlearned"]["batch_size"],
+            flip=case.params["models"]["random_flip"],
         )
         for _, state in states:  # noqa: B007
             pass

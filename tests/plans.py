@@ -6,7 +6,7 @@ import yaml
 from small import ROOT
 
 from begat.planning.plan import Plan
-from begat.planning.stages import STAGES
+from begat.stages import STAGES
 
 
 def copied(target):

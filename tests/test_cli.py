@@ -13,7 +13,7 @@ from begat.errors import BegatError
 from begat.evaluation.measures import LOSS
 from begat.execution.contents import Contents
 from begat.planning.freshness import Freshness
-from begat.planning.stages import STAGES
+from begat.stages import STAGES
 from begat.storage.artifacts import padded_text, write
 
 TINY = "params/tiny.yaml"

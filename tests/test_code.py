@@ -11,7 +11,7 @@ from small import ROOT
 from begat.errors import BegatError
 from begat.planning import code
 from begat.planning.code import NEUTRAL, Code
-from begat.planning.stages import STAGES
+from begat.stages import STAGES
 
 FILES = sorted(set().union(*(Code(ROOT).digests(stage) for stage in STAGES)))
 MODULES = grimp.build_graph("begat").modules

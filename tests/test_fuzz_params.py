@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small import ROOT
 
 from begat.config.schema import SECTIONS, fields_of
-from begat.execution.run_spec import Request
+from begat.planning.plan import specify
 
 pytestmark = pytest.mark.fuzz
 
@@ -57,7 +57,7 @@ VALUES = st.recursive(
 def planned_or_refused(text):
     with TemporaryDirectory() as folder, refused_in_one_line():
         (Path(folder) / "params.yaml").write_bytes(text)
-        request = Request(Path(folder))
+        request = specify(Path(folder))
         assert len(request.models) * len(request.blocks) <= 1_000_000
 
 

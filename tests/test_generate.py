@@ -10,7 +10,7 @@ from begat.cli import _rules
 from begat.config.load import commented
 from begat.config.schema import SECTIONS, fields_of
 from begat.planning.generate import PARAMETER_FILES, generated
-from begat.planning.stages import STAGES
+from begat.stages import STAGES
 
 TEXTS = generated(ROOT)
 

@@ -76,7 +76,7 @@ def test_scripts_are_thin(script):
 
 
 def test_every_stage_has_its_script_rule_and_dvc_stage():
-    from begat.planning.stages import STAGES
+    from begat.stages import STAGES
 
     rules = "".join(p.read_text() for p in (ROOT / "workflow" / "rules").glob("*.smk"))
     dvc = (ROOT / "dvc.yaml").read_text()

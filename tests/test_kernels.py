@@ -104,7 +104,7 @@ def test_gradients_that_do_not_fit_into_memory_are_refused_with_how_many_would()
     parameters, number = width(covered_layers(denoiser.module)), denoiser.like.element_size()
     for kept, projection in ((parameters, 0), (9, 9)):
         require_memory(denoiser, 1000, projection, 1000 * kept * number)
-        few = rf"scores_trak.projection: expected at most {kept - 1} numbers of each of 1000 "
+        few = rf"scores_trak.projection_dim: expected at most {kept - 1} numbers of each of 1000 "
         with pytest.raises(BegatError, match=few + rf".* found {projection}\b"):
             require_memory(denoiser, 1000, projection, 1000 * kept * number - 1)
 

@@ -10,7 +10,7 @@ import torch
 from small import ROOT
 
 from begat.diffusion import noise_predictors
-from begat.execution.context import Run
+from begat.execution.context import JobContext
 from begat.execution.machine import allows_tf32, fingerprint, memory
 from begat.execution.records import provenance, record
 from begat.influence import gradients
@@ -43,7 +43,7 @@ def in_a_new_process(code, **environment):
 
 def test_a_record_names_machine_pack_and_blocks(tmp_path):
     job = PLAN.job("measurements", "member-0")
-    pack = Run(PLAN, job).pack
+    pack = JobContext(PLAN, job).together
     record(tmp_path, job, started=0.0, computing=1.5, device="cpu", pack=pack, content="c")
     (path,) = (tmp_path / "results" / "records").iterdir()
     found = json.loads(path.read_text())
@@ -60,8 +60,8 @@ def test_a_record_names_machine_pack_and_blocks(tmp_path):
 
 def test_models_that_are_trained_or_forget_side_by_side_are_named():
     for job in PLAN.jobs("models"):
-        assert Run(PLAN, job).pack == [model.name for model in job.models]
-    forgotten = [group for job in PLAN.jobs("unlearned") for group in Run(PLAN, job).pack]
+        assert JobContext(PLAN, job).together == [model.name for model in job.models]
+    forgotten = [group for job in PLAN.jobs("unlearned") for group in JobContext(PLAN, job).together]
     assert forgotten == list(PLAN.dataset.groups)
 
 
@@ -108,7 +108,7 @@ def tf32():
 
 def test_a_device_computes_without_tf32(tf32):
     assert allows_tf32(torch)
-    assert Run(PLAN, PLAN.job("queries", "0")).device.type in ("cpu", "cuda")
+    assert JobContext(PLAN, PLAN.job("queries", "0")).device.type in ("cpu", "cuda")
     assert not allows_tf32(torch)
     assert torch.get_float32_matmul_precision() == "highest"
 

@@ -50,8 +50,8 @@ def test_all_yaml_readers_read_the_same():
 
 
 def test_use_names_the_file_that_is_read():
-    assert load.load(ROOT, "params/tiny.yaml")["models"]["steps"] == 10
-    assert load.load(ROOT)["models"]["steps"] == 800
+    assert load.load(ROOT, "params/tiny.yaml")["models"]["max_train_steps"] == 10
+    assert load.load(ROOT)["models"]["max_train_steps"] == 800
 
 
 def test_a_params_file_that_uses_another_gets_that_one(tmp_path):
@@ -65,25 +65,25 @@ def test_a_params_file_that_uses_another_gets_that_one(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(models=dict(steps=-3)), "models.steps: expected at least 1, found -3"),
+        (dict(models=dict(steps=-3)), "models.max_train_steps: expected at least 1, found -3"),
         (dict(models=dict(stesp=3)), "models.stesp: unknown parameter; did you mean steps?"),
         (dict(modelz=dict(a=1)), "modelz: unknown parameter; did you mean models?"),
-        (dict(models=dict(steps="abc")), "models.steps: expected a whole number, found 'abc'"),
-        (dict(models=dict(steps=3.5)), "models.steps: expected a whole number, found 3.5"),
-        (dict(models=dict(steps=None)), "models.steps: expected a whole number, found None"),
-        (dict(models=dict(steps=True)), "models.steps: expected a whole number, found True"),
+        (dict(models=dict(steps="abc")), "models.max_train_steps: expected a whole number, found 'abc'"),
+        (dict(models=dict(steps=3.5)), "models.max_train_steps: expected a whole number, found 3.5"),
+        (dict(models=dict(steps=None)), "models.max_train_steps: expected a whole number, found None"),
+        (dict(models=dict(steps=True)), "models.max_train_steps: expected a whole number, found True"),
         (dict(models=dict(learning_rate="1e-3")), r"write 1.0e-3, not 1e-3\), found '1e-3'"),
         (
             dict(models=dict(learning_rate=float("nan"))),
             r"expected a finite number .*, found '\.nan'",
         ),
-        (dict(models=dict(flip="yes")), "models.flip: expected true or false, found 'yes'"),
+        (dict(models=dict(flip="yes")), "models.random_flip: expected true or false, found 'yes'"),
         (dict(images=dict(source="cifar")), "expected one of digits, folder, found 'cifar'"),
         (dict(images=dict(path="${x}")), "expected text .*without interpolation"),
         (dict(unet=dict(attention=[1, 2])), "expected a list of true and false"),
         (dict(unet=dict(block_out_channels=[8, 0])), "expected at least 1, found 0"),
         (dict(measurements=dict(draws=5)), "measurements.draws: expected an even number"),
-        (dict(queries=dict(steps=2000)), "queries.steps: expected at most .*1000, found 2000"),
+        (dict(queries=dict(steps=2000)), "queries.num_inference_steps: expected at most .*1000, found 2000"),
         (dict(queries=dict(drawn_by="member"), splits=dict(members=0)), "of which it asks 0"),
         (
             dict(diffusion=dict(schedule="linear", timesteps=400)),
@@ -91,7 +91,7 @@ def test_a_params_file_that_uses_another_gets_that_one(tmp_path):
         ),
         (
             dict(queries=dict(source="folder"), counterfactuals=dict(strength=0.039)),
-            "counterfactuals.strength: expected more than 0.039, the lowest of queries.steps=25",
+            "counterfactuals.strength: expected more than 0.039, the lowest of queries.num_inference_steps=25",
         ),
         (
             dict(models=dict(flip=True), scores_trak=dict(draws=10)),
@@ -101,12 +101,12 @@ def test_a_params_file_that_uses_another_gets_that_one(tmp_path):
             dict(
                 models=dict(flip=True), scores_trak=dict(draws=12), scores_influence=dict(draws=12)
             ),
-            "scores_influence.draws: expected a multiple of 8 with models.flip, .* found 12",
+            "scores_influence.draws: expected a multiple of 8 with models.random_flip, .* found 12",
         ),
         (dict(images=dict(channels=3)), "images.channels: expected 1, as digits are grey"),
-        (dict(models=dict(clip=float("inf"))), r"models.clip: expected a finite number .*'\.inf'"),
-        (dict(models=dict(clip=10**400)), "models.clip: expected a finite number .*, found 10000"),
-        (dict(models=dict(clip="x" * 5000)), r"models.clip: .*, found 'xxx.*xxx\.\.\.$"),
+        (dict(models=dict(clip=float("inf"))), r"models.max_grad_norm: expected a finite number .*'\.inf'"),
+        (dict(models=dict(clip=10**400)), "models.max_grad_norm: expected a finite number .*, found 10000"),
+        (dict(models=dict(clip="x" * 5000)), r"models.max_grad_norm: .*, found 'xxx.*xxx\.\.\.$"),
         (dict(models=dict(pipeline="a\nb")), r"models.pipeline: expected text .*'a\\nb'$"),
         (dict(images=dict(source="a\nb")), r"images.source: expected text .*'a\\nb'$"),
         (dict(splits=dict(members=2**63)), "splits.members: expected at most 10000, found 9223"),
@@ -129,7 +129,7 @@ def test_impossible_values_are_refused_with_key_expectation_and_finding(tmp_path
 
 def test_mirrored_training_runs_with_draws_that_can_be_halved(tmp_path):
     draws = dict(scores_trak=dict(draws=12), scores_features=dict(draws=2))
-    assert load.load(written(tmp_path, models=dict(flip=True), **draws))["models"]["flip"]
+    assert load.load(written(tmp_path, models=dict(flip=True), **draws))["models"]["random_flip"]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -162,9 +162,9 @@ def test_words_that_yaml_readers_disagree_on_are_refused(tmp_path, word):
 
 def test_a_missing_key_is_named(tmp_path):
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    del raw["models"]["steps"]
+    del raw["models"]["max_train_steps"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
-    with pytest.raises(BegatError, match="models.steps: missing; expected a value"):
+    with pytest.raises(BegatError, match="models.max_train_steps: missing; expected a value"):
         load.load(tmp_path)
 
 
@@ -237,9 +237,9 @@ def test_counts_are_exactly_what_decides_which_jobs_there_are():
     }
     assert counts == {
         *(f"splits.{k}" for k in ("full", "members", "group_members", "logo", "halves")),
-        *("splits.group_halves", "splits.half_seeds", "models.pack", "unlearned.pack"),
-        *("queries.count", "queries.block"),
-        *("unlearned.operator", "unlearned.start", "scores_influence.models"),
+        *("splits.group_subsets", "splits.seeds_per_subset", "models.models_per_job", "unlearned.groups_per_job"),
+        *("queries.count", "queries.queries_per_job"),
+        *("unlearned.operator", "unlearned.init", "factors.models"),
     }
 
 

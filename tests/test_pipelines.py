@@ -56,10 +56,10 @@ def test_its_digest_follows_its_weights_and_its_scheduler(pipeline):
     [
         ("images", "size", 16, "images.size: expected 8, as in the pipeline .*; found 16"),
         ("images", "channels", 1, "images.channels: expected 3"),
-        ("diffusion", "timesteps", 1000, "diffusion.timesteps: expected 50"),
-        ("diffusion", "prediction", "v_prediction", "diffusion.prediction: expected epsilon"),
-        ("diffusion", "schedule", "cosine", "diffusion.schedule: expected linear"),
-        ("unet", "conditional", True, "unet.conditional: expected False"),
+        ("diffusion", "num_train_timesteps", 1000, "diffusion.num_train_timesteps: expected 50"),
+        ("diffusion", "prediction_type", "v_prediction", "diffusion.prediction_type: expected epsilon"),
+        ("diffusion", "beta_schedule", "cosine", "diffusion.beta_schedule: expected linear"),
+        ("unet", "class_conditional", True, "unet.class_conditional: expected False"),
     ],
 )
 def test_parameters_that_say_otherwise_are_refused(pipeline, section, key, value, message):

@@ -14,7 +14,7 @@ from begat.errors import BegatError
 from begat.execution.contents import Contents
 from begat.planning.freshness import why
 from begat.planning.plan import Plan
-from begat.planning.stages import STAGES
+from begat.stages import STAGES
 from begat.storage.digests import digest
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -27,7 +27,7 @@ def root(tmp_path):
 
 PIPELINE = {
     **{f"splits__{kind}": 0 for kind in ("members", "group_members", "logo", "halves")},
-    "splits__group_halves": 0,
+    "splits__group_subsets": 0,
     "scores_tracin__models": 0,
 }
 
@@ -36,30 +36,30 @@ PIPELINE = {
     ("name", "value", "stages"),
     [
         ("seed", 1, DOWN["splits"]),
-        ("images__near_duplicate", 0.1, DOWN["images"]),
-        ("splits__kept", 0.6, {"splits", "models", "measurements", "metrics", "report"}),
-        ("models__steps", 11, DOWN["models"]),
+        ("images__near_duplicate_rms", 0.1, DOWN["images"]),
+        ("splits__subset_fraction", 0.6, {"splits", "models", "measurements", "metrics", "report"}),
+        ("models__max_train_steps", 11, DOWN["models"]),
         ("models__learning_rate", 0.1, DOWN["models"]),
         ("unet__layers_per_block", 2, DOWN["models"]),
-        ("diffusion__weights", "raw", DOWN["queries"] | {"factors", "unlearned"}),
-        ("queries__steps", 5, DOWN["queries"]),
+        ("diffusion__use_ema", "raw", DOWN["queries"] | {"factors", "unlearned"}),
+        ("queries__num_inference_steps", 5, DOWN["queries"]),
         ("factors__draws", 4, DOWN["factors"]),
-        ("unlearned__steps", 0.5, DOWN["unlearned"]),
+        ("unlearned__steps_fraction", 0.5, DOWN["unlearned"]),
         ("unlearned__operator", "swap", DOWN["unlearned"]),
-        ("scores_influence__models", 2, DOWN["scores_influence"]),
+        ("factors__models", 2, DOWN["scores_influence"]),
         ("scores_influence__draws", 8, DOWN["scores_influence"]),
         ("scores_trak__damping", 0.2, DOWN["scores_trak"]),
         ("scores_tracin__draws", 4, DOWN["scores_tracin"]),
         ("scores_features__draws", 4, DOWN["scores_features"]),
-        ("scores_guda__clipped", "cap", DOWN["scores_guda"] | DOWN["scores_logo"]),
+        ("measurements__elbo_clipped", "cap", DOWN["scores_guda"] | DOWN["scores_logo"]),
         ("measurements__draws", 6, DOWN["measurements"]),
         ("counterfactuals__top", 2, DOWN["counterfactuals"]),
-        ("scores_ensemble__nulls", 50, DOWN["scores_ensemble"]),
+        ("scores_ensemble__null_samples", 50, DOWN["scores_ensemble"]),
         ("metrics__resamples", 30, DOWN["metrics"]),
         ("report__top", 4, DOWN["report"]),
         ("compute__device", "cpu", set()),
         ("compute__threads", 2, set()),
-        ("compute__checkpoint", 1, set()),
+        ("compute__checkpoint_seconds", 1, set()),
     ],
 )
 def test_a_parameter_changes_exactly_the_stages_that_depend_on_it(root, name, value, stages):
@@ -75,14 +75,14 @@ def test_touching_a_file_changes_nothing(root):
 
 def test_more_members_or_halves_leave_every_trained_model_as_it_was(root):
     before = keys(root)
-    after = keys(root, splits__members=16, splits__halves=6, splits__half_seeds=3)
+    after = keys(root, splits__members=16, splits__subsets=6, splits__seeds_per_subset=3)
     models = {n for n in before if n.startswith("model ")}
     assert all(after[n] == before[n] for n in models)
     assert len([n for n in after if n.startswith("model ")]) == len(models) + 2 + 10 + 4
 
 
 def test_packing_otherwise_changes_no_models_key(root):
-    before, after = keys(root), keys(root, models__pack=5)
+    before, after = keys(root), keys(root, models__models_per_job=5)
     assert all(after[n] == k for n, k in before.items() if not n.startswith("models/"))
 
 
@@ -178,7 +178,7 @@ def test_the_classes_of_a_persons_own_queries_are_in_their_key(root):
     picture.parent.mkdir(parents=True)
     Image.new("L", (8, 8)).save(picture)
     own = {"queries__source": "folder", "queries__path": "data/mine"}
-    plain, conditional = planned(root, **own), planned(root, **own, unet__conditional=True)
+    plain, conditional = planned(root, **own), planned(root, **own, unet__class_conditional=True)
     labels = [plan.job("queries", "0").made_from["label"] for plan in (plain, conditional)]
     assert labels == [[-1], [3]]
     assert plain.job("queries", "0").key != conditional.job("queries", "0").key
@@ -187,11 +187,11 @@ def test_the_classes_of_a_persons_own_queries_are_in_their_key(root):
 @pytest.mark.parametrize(
     ("changes", "stage"),
     [
-        ({"scores_influence__models": 2}, "factors"),
-        ({"scores_influence__models": 0}, "factors"),
-        ({"unlearned__pack": 1}, "unlearned"),
+        ({"factors__models": 2}, "factors"),
+        ({"factors__models": 0}, "factors"),
+        ({"unlearned__groups_per_job": 1}, "unlearned"),
         ({"splits__members": 16}, "models"),
-        ({"queries__count": 6, "queries__block": 2}, "measurements"),
+        ({"queries__count": 6, "queries__queries_per_job": 2}, "measurements"),
         ({"splits__logo": 0}, "measurements"),
     ],
 )
@@ -214,13 +214,13 @@ def test_dvc_notices_whatever_changes_the_jobs_of_a_stage(root, changes, stage):
 
 def test_a_newton_step_reads_the_full_models_factors_asked_for_or_not(root):
     for asked, how in product((0, 1), ("operator", "start")):
-        plan = planned(root, **{f"unlearned__{how}": "newton"}, scores_influence__models=asked)
+        plan = planned(root, **{f"unlearned__{how}": "newton"}, factors__models=asked)
         assert [job.name for job in plan.jobs("factors")] == ["full-0-0"]
         assert all(("factors", "full-0-0") in job.inputs for job in plan.jobs("unlearned"))
 
 
 def test_what_looks_into_a_member_reads_which_images_it_was_trained_on(root):
-    plan = planned(root, scores_influence__models=2, scores_trak__models=2)
+    plan = planned(root, factors__models=2, scores_trak__models=2)
     for stage in ("factors", "scores_influence", "scores_trak"):
         assert all(("splits", "all") in job.inputs for job in plan.jobs(stage))
 

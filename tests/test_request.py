@@ -7,7 +7,7 @@ from PIL import Image
 from small import ROOT
 
 from begat.errors import BegatError
-from begat.execution.run_spec import Request
+from begat.planning.plan import specify
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def requested(root, columns, queries=None, **changes):
         section, _, key = name.partition("__")
         raw[section][key] = value
     (root / "params.yaml").write_text(yaml.safe_dump(raw))
-    return Request(root)
+    return specify(root)
 
 
 def artist(i):
@@ -49,7 +49,7 @@ def species(i):
     return "cat" if i % 3 else "ant"
 
 
-CONDITIONAL = {"unet__conditional": True}
+CONDITIONAL = {"unet__class_conditional": True}
 
 
 def test_nested_kinds_of_groups_are_refused_for_group_coded_members_alone(root):
@@ -67,25 +67,25 @@ def test_errors_of_a_request_name_the_parameter_file(root):
 
 
 def test_fewer_than_two_groups_leave_no_member_to_draw_queries(root):
-    changes = dict(splits__group_members=12, queries__drawn_by="group_member")
+    changes = dict(splits__group_members=12, queries__generated_by="group_member")
     assert requested(root, {"artist": artist}, **changes)
-    with pytest.raises(BegatError, match="queries.drawn_by: expected models that splits asks for"):
+    with pytest.raises(BegatError, match="queries.generated_by: expected models that splits asks for"):
         requested(root, {}, **changes)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(queries__count=5_000, queries__block=4), "at least 5, so that 5000 .* 1000 blocks"),
+        (dict(queries__count=5_000, queries__queries_per_job=4), "at least 5, so that 5000 .* 1000 blocks"),
         (
-            dict(queries__count=1_000, queries__block=1, splits__members=9_960),
+            dict(queries__count=1_000, queries__queries_per_job=1, splits__members=9_960),
             "at least 10, so that 1000 queries make at most 100 blocks, found 1",
         ),
     ],
 )
 def test_so_many_blocks_that_a_plan_takes_minutes_are_refused(root, changes, message):
     request = requested(root, {"artist": artist}, **changes)
-    with pytest.raises(BegatError, match=f"params.yaml: queries.block: expected {message}"):
+    with pytest.raises(BegatError, match=f"params.yaml: queries.queries_per_job: expected {message}"):
         request.blocks  # noqa: B018
 
 

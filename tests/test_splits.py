@@ -105,7 +105,7 @@ def test_no_two_halves_are_alike_even_if_all_there_are_are_drawn():
 
 
 def test_near_duplicates_may_leave_too_few_halves_that_differ():
-    with pytest.raises(BegatError, match="splits.halves: expected at most 6, .* 2 of 4 units"):
+    with pytest.raises(BegatError, match="splits.subsets: expected at most 6, .* 2 of 4 units"):
         encoded(cluster=(np.arange(IMAGES) // 10).astype(np.int32), members=0, halves=7)
 
 

@@ -286,9 +286,9 @@ def test_the_most_touched_weights_are_chosen_for_each_group_apart():
     ("wrong", "said"),
     [
         (dict(operator="forget"), "unlearned.operator: expected one of posterior_mean, "),
-        (dict(weighting="loud"), "unlearned.weighting: expected one of noise, "),
-        (dict(balance=2.0, mixing="shared"), r"unlearned.balance: expected 0..1"),
-        (dict(stop="rise"), "unlearned.goal: expected a positive rise, found 0"),
+        (dict(weighting="loud"), "unlearned.error_space: expected one of noise, "),
+        (dict(balance=2.0, mixing="shared"), r"unlearned.forget_weight: expected 0..1"),
+        (dict(stop="rise"), "unlearned.stopping_threshold: expected a positive rise, found 0"),
         (dict(neighbours=0), "unlearned.neighbours: expected at least 1"),
     ],
 )

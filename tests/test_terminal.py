@@ -204,7 +204,7 @@ def test_the_schedulers_note_comes_before_the_jobs_progress_bar(
 
 def test_what_an_earlier_run_left_in_the_log_is_not_this_jobs_error(handler, capsys, tmp_path):
     log = tmp_path / "log"
-    log.write_text("50%|## |\nbegat: models.steps: an old message\n")
+    log.write_text("50%|## |\nbegat: models.max_train_steps: an old message\n")
     os.utime(log, (0, time.time() - 2 * SKEW))
     say(handler, LogEvent.RUN_INFO, stats={"total": 2})
     started(handler, 1, "results/models/full-0.zarr", log)
@@ -216,9 +216,9 @@ def test_what_an_earlier_run_left_in_the_log_is_not_this_jobs_error(handler, cap
 
 
 def test_an_error_in_the_parameters_is_its_own_line_only(handler, capsys):
-    text = 'WorkflowError in file "common.smk", line 3:\nbegat: params.yaml: models.steps: no\n'
+    text = 'WorkflowError in file "common.smk", line 3:\nbegat: params.yaml: models.max_train_steps: no\n'
     say(handler, LogEvent.ERROR, text, logging.ERROR, exception="WorkflowError")
-    assert capsys.readouterr().err == "begat: params.yaml: models.steps: no\n"
+    assert capsys.readouterr().err == "begat: params.yaml: models.max_train_steps: no\n"
 
 
 def test_only_lines_meant_for_a_person_are_told():

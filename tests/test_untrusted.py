@@ -17,7 +17,7 @@ from begat.data.datasets import index, pixels
 from begat.data.pipelines import check_pipeline, pipeline_digest, pipeline_row
 from begat.data.safetensors_files import read_weights
 from begat.errors import BegatError
-from begat.execution.run_spec import Request
+from begat.planning.plan import specify
 
 CPU = torch.device("cpu")
 FOLDER = dict(source="folder", path="data/images", size=4, channels=1, resize="refuse")
@@ -189,4 +189,4 @@ def test_no_tag_of_a_parameter_file(tag, mark, tmp_path):
     value = tag.format(mark=mark)
     (tmp_path / "params.yaml").write_text(text.replace("network: full", f"network: {value}"))
     with pytest.raises(BegatError, match="params.yaml"):
-        Request(tmp_path, "params.yaml")
+        specify(tmp_path, "params.yaml")

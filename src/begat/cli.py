@@ -21,8 +21,8 @@ from begat.execution.contents import Contents
 from begat.execution.jobs import Job, path_of
 from begat.planning.freshness import last_used, why
 from begat.planning.plan import Plan
-from begat.stages import STAGES
 from begat.planning.tidy import damaged, repair, tidy
+from begat.stages import STAGES
 from begat.storage.cache import Store, only_run
 
 commands = typer.Typer(

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from begat.planning.plan import Plan
-from begat.planning.stages import STAGES
+from begat.stages import STAGES
 from begat.storage.artifacts import Artifact, stored_attributes
 from begat.storage.manifests import file_digests
 from engines.workspace import ENVIRONMENT, Workspace
@@ -228,8 +228,8 @@ def test_two_more_members_train_two_more_models(project, engine):
 def test_killed_in_the_middle_of_training_leaves_nothing_half_and_resumes_to_the_same_bits(
     project, tmp_path
 ):
-    project.change("models", "steps", 400)
-    project.change("compute", "checkpoint", 1)
+    project.change("models", "max_train_steps", 400)
+    project.change("compute", "checkpoint_seconds", 1)
     whole = project.copy(tmp_path / "whole")
     target = "results/models/full-0.zarr"
     command = ["snakemake", "--cores", "2", target]
@@ -339,13 +339,13 @@ def test_results_that_cannot_be_written_stop_the_run_in_one_line(tmp_path):
 
 def test_an_impossible_parameter_stops_both_engines_in_one_line_and_changes_nothing(project):
     before = outputs(project)
-    project.change("models", "steps", -5)
+    project.change("models", "max_train_steps", -5)
     for said in (project.snakemake(fails=True), project.begat("status", fails=True)):
-        assert "begat: params/tiny.yaml: models.steps: expected at least 1, found -5" in said
+        assert "begat: params/tiny.yaml: models.max_train_steps: expected at least 1, found -5" in said
         assert "Traceback" not in said
     said = project.dvc("repro", fails=True)
-    assert "models.steps: expected at least 1, found -5" in said
-    project.change("models", "steps", 10)
+    assert "models.max_train_steps: expected at least 1, found -5" in said
+    project.change("models", "max_train_steps", 10)
     project.dvc("checkout", "--force")
     assert outputs(project) == before
 

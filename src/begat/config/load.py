@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path

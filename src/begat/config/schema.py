@@ -6,7 +6,7 @@ A stage's own section stands in its declaration (``begat.stages``).
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from begat.config.fields import MAX_COUNT, param
 
@@ -189,12 +189,12 @@ def with_sections(own: Mapping[str, type]) -> type[Params]:
 
 def sections(params: type[Params]) -> dict[str, type]:
     """Returns the sections of a parameter file in their order, compute last."""
-    factories = {
-        field.name: field.default_factory
+    owners = {
+        field.name: cast(type, field.default_factory)
         for field in dataclasses.fields(params)
-        if not field.metadata
+        if not field.metadata and field.name != "compute"
     }
-    return {**{n: f for n, f in factories.items() if n != "compute"}, "compute": Compute}  # type: ignore[dict-item]
+    return {**owners, "compute": Compute}
 
 
 def fields_of(owner: type) -> dict[str, dataclasses.Field[Any]]:

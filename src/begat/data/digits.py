@@ -2,15 +2,14 @@
 
 import gzip
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from begat.data.image_files import Pixels
 from begat.config.schema import Images
+from begat.data.image_files import Pixels
 from begat.errors import BegatError
 
 PREFIX = "digit-"  # of a name; then its number among all

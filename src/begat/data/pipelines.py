@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from begat.data.safetensors_files import read_weights
 from begat.config.schema import Params
+from begat.data.safetensors_files import read_weights
 from begat.errors import BegatError, brief
 from begat.storage.digests import digest, file_digest
 

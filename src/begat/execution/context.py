@@ -4,16 +4,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from begat.errors import BegatError
 from begat.execution.contents import Contents
+from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job, path_of
 from begat.execution.machine import forbid_tf32
-from begat.execution.records import record
-from begat.execution.job_table import JobTable
 from begat.execution.methods import Method
+from begat.execution.records import record
 from begat.storage.artifacts import Artifact, Block, write
 from begat.storage.cache import Store, locked
 from begat.storage.manifests import Verified

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from begat.config.schema import Diffusion
 from begat.diffusion.parameter_rows import unflatten
 from begat.diffusion.unet import UNetConfig
 from begat.errors import BegatError
 from begat.execution.jobs import path_of
-from begat.config.schema import Diffusion
 from begat.execution.run_spec import RunSpec
 from begat.storage.artifacts import Artifact, publish
 

@@ -8,13 +8,13 @@ own training set, not the table of all of them, so more members never retrain th
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 from begat.data.pipelines import pipeline_digest
 from begat.ensembles.model_specs import Model
 from begat.errors import BegatError
-from begat.execution.methods import Method
 from begat.execution.jobs import Job, Name, path_of
+from begat.execution.methods import Method
 from begat.execution.run_spec import RunSpec
 from begat.storage.digests import digest
 from begat.storage.schema import VERSION
@@ -49,7 +49,7 @@ class JobTable:
         self._code, self._declared, self.methods = code, declared, methods
         self._jobs: dict[Name, Job] = {}
 
-    def again(self) -> Self:
+    def again(self) -> "JobTable":
         """Returns the table as files and parameters stand now."""
         raise NotImplementedError
 

@@ -11,9 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.execution.machine import fingerprint
-from begat.execution.job_table import JobTable
 from begat.storage.manifests import put_text
 
 RECORDS = Path("results") / "records"  # beside the results, so that they travel together

@@ -4,7 +4,7 @@ Neither Snakemake, DVC nor the age of a file has a part in it.
 """
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from begat.config import consistency
 from begat.config.load import load
@@ -18,6 +18,19 @@ from begat.stages import METHODS, PARAMS, STAGES
 STARTING = 10_000  # starting a process takes about as long as so many small evaluations
 
 
+def specify(root: Path, use: str | None = None) -> RunSpec:
+    """Returns the run that a parameter file describes (see ``config.load``).
+
+    Raises:
+        BegatError: parameters or data that allow no such run.
+    """
+    spec = RunSpec(root, load(root, use, PARAMS))
+    consistency.check(spec.params)
+    for stage in STAGES.values():
+        stage.check(spec.params)
+    return spec
+
+
 class Plan(JobTable):
     """All jobs of a run.
 
@@ -27,19 +40,14 @@ class Plan(JobTable):
 
     def __init__(self, root: Path, use: str | None = None) -> None:
         """Read the parameter file that ``use`` names (see ``config.load``), and list the jobs."""
-        params = load(root, use, PARAMS)
-        spec = RunSpec(root, params)
-        consistency.check(spec.params)
-        for stage in STAGES.values():
-            stage.check(spec.params)
         code = Code(root)
         digests = {stage: code.digests(stage) for stage in STAGES}
-        super().__init__(spec, digests, self.declared, METHODS)
+        super().__init__(specify(root, use), digests, self.declared, METHODS)
         for stage in STAGES.values():
             for job in stage.jobs(self):
                 self.add(job)
 
-    def again(self) -> Self:
+    def again(self) -> "Plan":
         """Returns the plan as files and parameters stand now."""
         return type(self)(self.root, self.params.use)
 

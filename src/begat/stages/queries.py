@@ -59,10 +59,10 @@ def _images(context: JobContext) -> Iterator[Block]:
         yield {**images, **names_of_generated(numbers, images["label"], classes)}
         return
     dataset, label = supplied.only(numbers), np.array(context.job.made_from["label"])
-    images = np.stack(list(pixels(dataset, context.params.images)))
+    supplied_pixels = np.stack(list(pixels(dataset, context.params.images)))
     timesteps = context.params.diffusion.num_train_timesteps
     yield {
-        **own(images, label, numbers, timesteps=timesteps, **how),
+        **own(supplied_pixels, label, numbers, timesteps=timesteps, **how),
         **names_of_own(dataset, label, classes),
     }
 

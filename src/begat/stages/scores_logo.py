@@ -50,7 +50,7 @@ def run(context: JobContext) -> None:
     context.materialise_scores(
         _scores,
         enabled=bool(context.inputs("measurements")),
-        only=methods(context.params.splits.logo),
+        only=list(methods(context.params.splits.logo)),
     )
 
 

@@ -1,6 +1,7 @@
 """The training set of every model, from its code, group or random subset."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from begat.execution.context import JobContext
 from begat.execution.job_table import JobTable
@@ -40,8 +41,8 @@ def run(context: JobContext) -> None:
         digests.update({m.name: part_digest({"trains_on": row}) for m, row in rows})
         yield block
 
-    attributes = {"models": [model.attributes() for model in models], PARTS: digests}
-    context.materialise(encoded, **attributes)
+    attributes: dict[str, Any] = {PARTS: digests}
+    context.materialise(encoded, models=[model.attributes() for model in models], **attributes)
 
 
 STAGE = Stage("splits", "seed splits", "images", jobs, run)

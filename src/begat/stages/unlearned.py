@@ -83,7 +83,7 @@ def jobs(table: JobTable) -> Iterator[Job]:
     inputs: list[Name] = [("images", "all")]
     if needs_curvature(table.params):
         inputs += table.names("factors")[:1]
-    method = {"operator": section.operator, "init": section.init}
+    method: dict[str, Any] = {"operator": section.operator, "init": section.init}
     size = section.groups_per_job
     for i, start in enumerate(range(0, len(groups) if full else 0, size)):
         names = list(groups[start : start + size])
@@ -119,12 +119,11 @@ def _unlearned(context: JobContext) -> Iterator[Block]:
     from tqdm import tqdm
 
     from begat.execution import networks
-    from begat.execution.factor_arrays import preconditioner_of
     from begat.execution.trained import row_of
     from begat.storage.checkpoints import Checkpoint
     from begat.storage.schema import schema_of
     from begat.unlearning.operators import Forgetting
-    from begat.unlearning.unlearn import PASSES, newton_step, shortened, unlearn
+    from begat.unlearning.unlearn import shortened, unlearn
 
     images, section = context.input("images"), context.params.of(Unlearned)
     names, training = images.attributes["groups"], context.params.models

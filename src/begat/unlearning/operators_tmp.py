@@ -1,10 +1,22 @@
 from dataclasses import dataclass
 from typing import Any
 
-OPERATORS = {
-    n: None
-    for n in "posterior_mean retrack anchor esd swap noise ascent siss salun ewc retain_only newton".split()
-}
+OPERATORS = dict.fromkeys(
+    [
+        "posterior_mean",
+        "retrack",
+        "anchor",
+        "esd",
+        "swap",
+        "noise",
+        "ascent",
+        "siss",
+        "salun",
+        "ewc",
+        "retain_only",
+        "newton",
+    ]
+)
 
 
 @dataclass
