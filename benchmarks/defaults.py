@@ -35,10 +35,10 @@ from begat.evaluation.pixel_similarity import similarity
 from begat.evaluation.ranking_metrics import top1
 from begat.evaluation.statistics import lds, removed_sum, spearman
 from begat.execution.networks import config_of, schedule_of
-from begat.planning.plan import specify
 from begat.influence import scores, trak
 from begat.influence.factors import factors
 from begat.influence.gradients import Sample
+from begat.planning.plan import specify
 from begat.unlearning.operators import Forgetting
 from begat.unlearning.unlearn import shortened, unlearn
 

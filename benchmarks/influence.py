@@ -30,9 +30,10 @@ from begat.diffusion.parameter_rows import flatten, stack
 from begat.diffusion.schedules import cosine_schedule
 from begat.diffusion.unet import UNetConfig, initial_weights
 from begat.evaluation.statistics import spearman
+from begat.influence.blocks import blocks_of
 from begat.influence.curvature import covariances, eigenbases, eigenvalues, fake_gradients
 from begat.influence.factors import factors
-from begat.influence.gradients import Sample, blocks_of, image_gradients
+from begat.influence.gradients import Sample, image_gradients
 from begat.influence.layers import covered_layers
 from begat.influence.scores import Variant, score, variants
 

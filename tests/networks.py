@@ -62,11 +62,12 @@ def for_every_pixel(draws_of):
     return of
 
 
-def every_pixel(images, dealt, found):
+def every_pixel(block, found):
     """sqrt(2/D) eta with eta = sqrt(D) e_k, k over all dimensions: mean of eta eta^T = 1."""
     n = found.dimensions
     unit = torch.eye(n, dtype=found.output.dtype) * 2**0.5
-    return unit.repeat(len(found.output) // n, 1).view_as(found.output)
+    of_image = unit[torch.arange(block.run.start, block.run.stop) % n]
+    return of_image.repeat(len(block.names), 1).view_as(found.output)
 
 
 class Flat(nn.Module):

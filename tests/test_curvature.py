@@ -17,6 +17,7 @@ from networks import (
 from torch import nn
 
 from begat.errors import BegatError
+from begat.influence.blocks import Block
 from begat.influence.curvature import (
     covariances,
     eigenbases,
@@ -24,9 +25,9 @@ from begat.influence.curvature import (
     fake_gradients,
     passes,
 )
-from begat.influence.gradients import part_gradients
 from begat.influence.kronecker import blocks, dead_blocks, preconditioned, without
 from begat.influence.layers import covered_layers
+from begat.influence.tape_gradients import part_gradients
 
 pytestmark = pytest.mark.numerics
 
@@ -106,8 +107,8 @@ def test_fake_gradients_pulled_back_are_the_gauss_newton_matrix():
     layers = covered_layers(module, norms=True)
     asked = denoiser(module), layers, images, for_every_pixel(draws(2)), [every_pixel]
     total = 0
-    for some, _, tape in passes(*asked):
-        n = 2 * 4 * (some.stop - some.start)
+    for block, tape in passes(*asked):
+        n = 2 * 4 * len(block.names)
         rows = part_gradients(tape, n, 1)[0]
         total = total + rows.T @ rows
     torch.testing.assert_close(
@@ -122,10 +123,11 @@ def test_fake_gradients_have_the_variance_of_the_loss_and_belong_to_an_image():
     from begat.diffusion.denoisers import answer
 
     found = answer(denoiser(module), images.images(slice(0, 2)), None, dealt)
-    both = fake([5, 9], dealt, found)
+    both = fake(Block(slice(0, 2), [5, 9], dealt, slice(0, 2000)), found)
     assert both.var().item() == pytest.approx(2 / 4, rel=0.05)
-    one = answer(denoiser(module), images.images(slice(1, 2)), None, draws(2000)([1]))
-    assert torch.equal(both[2000:], fake([9], draws(2000)([1]), one))
+    block = Block(slice(1, 2), [9], draws(2000)([1]), slice(500, 600))
+    one = answer(denoiser(module), images.images(slice(1, 2)), None, block.draws)
+    assert torch.equal(both[2500:2600], fake(block, one))
 
 
 @pytest.mark.parametrize("structure", ["kfac", "ekfac"])
@@ -214,7 +216,7 @@ def test_neither_blocks_of_images_nor_their_order_change_the_curvature(monkeypat
     asked = denoiser(module), layers, images, draws(4), fake_gradients(0, "test")
     bases = eigenbases(covariances(*asked), LIKE)
     whole = found(images)
-    monkeypatch.setattr("begat.influence.layers.HELD", 20)
+    monkeypatch.setattr("begat.influence.tapes.CACHE_NUMBERS", 20)
     monkeypatch.setattr("begat.influence.convolutions.TILE", 4)
     for other in (found(images, examples=4), found(images.only([3, 1, 0, 4, 2]), examples=8)):
         for one, two in zip(whole, other, strict=True):
@@ -252,7 +254,9 @@ def test_zero_damping_is_the_true_inverse():
         torch.testing.assert_close(inverse[:, block.place], expected, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize(("kind", "structure"), [("absolute", "ekfac"), ("mean_eigenvalue", "kfac")])
+@pytest.mark.parametrize(
+    ("kind", "structure"), [("absolute", "ekfac"), ("mean_eigenvalue", "kfac")]
+)
 def test_a_grid_of_dampings_is_each_damped_inverse(kind, structure):
     images, module = sample(5), nonlinear()
     layers, found = curvature(module, images, norms=True)

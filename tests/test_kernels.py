@@ -9,8 +9,8 @@ from begat.diffusion.denoisers import unet_denoiser
 from begat.diffusion.image_draws import common_draws
 from begat.diffusion.schedules import cosine_schedule
 from begat.errors import BegatError
-from begat.influence.gradients import Sample, image_gradients, image_losses, width
-from begat.influence.layers import covered_layers
+from begat.influence.gradients import Sample, image_gradients, image_losses
+from begat.influence.layers import covered_layers, width
 from begat.influence.trak import require_memory, score
 from begat.influence.trak_kernels import das, feature_form, kernel_form, weights
 

@@ -7,8 +7,9 @@ from small import TINY, random_rows
 from torch import nn
 
 from begat.errors import BegatError
-from begat.influence.gradients import layer_gradients
-from begat.influence.layers import covered_layers, recorded, require_coverage, uncovered
+from begat.influence.layers import covered_layers, require_coverage, uncovered
+from begat.influence.tape_gradients import layer_gradients
+from begat.influence.tapes import recorded
 
 pytestmark = pytest.mark.numerics
 

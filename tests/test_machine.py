@@ -13,7 +13,7 @@ from begat.diffusion import noise_predictors
 from begat.execution.context import JobContext
 from begat.execution.machine import allows_tf32, fingerprint, memory
 from begat.execution.records import provenance, record
-from begat.influence import gradients
+from begat.influence import blocks
 from begat.planning.plan import Plan
 
 PLAN = Plan(ROOT, "params/tiny.yaml")
@@ -51,7 +51,8 @@ def test_a_record_names_machine_pack_and_blocks(tmp_path):
     assert found["blocks"] == {
         "queries": job.queries[1],
         "network": noise_predictors.BATCH,
-        "gradient": gradients.EXAMPLES,
+        "gradient": blocks.MAX_EXAMPLES,
+        "tape_numbers": blocks.MAX_TAPE_NUMBERS,
     }
     assert found["fingerprint"] == fingerprint("cpu")
     assert found["device"] == "cpu"
@@ -61,7 +62,9 @@ def test_a_record_names_machine_pack_and_blocks(tmp_path):
 def test_models_that_are_trained_or_forget_side_by_side_are_named():
     for job in PLAN.jobs("models"):
         assert JobContext(PLAN, job).together == [model.name for model in job.models]
-    forgotten = [group for job in PLAN.jobs("unlearned") for group in JobContext(PLAN, job).together]
+    forgotten = [
+        group for job in PLAN.jobs("unlearned") for group in JobContext(PLAN, job).together
+    ]
     assert forgotten == list(PLAN.dataset.groups)
 
 

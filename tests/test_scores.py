@@ -27,7 +27,7 @@ from begat.influence import features as scores_features
 from begat.influence import scores as scores_influence
 from begat.influence import tracin as scores_tracin
 from begat.influence import trak as scores_trak
-from begat.influence.gradients import blocks_of
+from begat.influence.blocks import blocks_of
 from begat.reporting.method_names import remark, words
 from begat.storage.artifacts import padded_text
 from begat.unlearning import leave_one_out as scores_logo

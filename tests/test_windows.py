@@ -110,8 +110,8 @@ def test_tiles_change_no_eigenvalue(monkeypatch):
     groups = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 1, 1]])
     found = []
     monkeypatch.setattr("begat.influence.winograd.THIN", 1)
-    monkeypatch.setattr("begat.influence.curvature.TILES", 12)
-    monkeypatch.setattr("begat.influence.curvature.NEAR", 60)
+    monkeypatch.setattr("begat.influence.curvature.MAX_TILES", 12)
+    monkeypatch.setattr("begat.influence.curvature.L2_CACHE_NUMBERS", 60)
     for gain in (1e9, 0):
         monkeypatch.setattr("begat.influence.winograd.GAIN", gain)
         found.append(eigenvalues(*case, bases, groups=groups))

@@ -140,7 +140,7 @@ def test_kronfluence_finds_the_same_scores(biases, agreement, tmp_path):
     layers, dealt = covered_layers(denoiser.module), draws(1, SHAPE)
     generator = torch.Generator().manual_seed(0)
     fakes = torch.randn(24, *SHAPE, generator=generator).double() * (2 / 16) ** 0.5
-    asked = denoiser, layers, images, dealt, lambda numbers, d, found: fakes[list(numbers)]
+    asked = denoiser, layers, images, dealt, lambda block, found: fakes[list(block.names)]
     bases = eigenbases(covariances(*asked), LIKE)
     (values,) = eigenvalues(*asked, bases)
     curvature = {n: {k: v.numpy() for k, v in (bases[n] | values[n]).items()} for n in bases}

@@ -32,6 +32,10 @@ class Draws:
         """Draws per image."""
         return self.timestep.shape[1]
 
+    def run(self, some: slice) -> "Draws":
+        """Some of every image's draws."""
+        return Draws(self.timestep[:, some], self.noise[:, some], self.flip[:, some])
+
     def in_parts(self, parts: int) -> "Draws":
         """The same draws, ordered so that equal runs of them are ``parts`` independent lists.
 

@@ -20,7 +20,8 @@ RECORDS = Path("results") / "records"  # beside the results, so that they travel
 PACKAGES = ("begat", "torch", "diffusers", "zarr", "numpy", "snakemake", "dvc")
 BLOCKS = {
     "network": ("diffusion.noise_predictors", "BATCH"),
-    "gradient": ("influence.gradients", "EXAMPLES"),
+    "gradient": ("influence.blocks", "MAX_EXAMPLES"),
+    "tape_numbers": ("influence.blocks", "MAX_TAPE_NUMBERS"),
 }
 
 
@@ -84,7 +85,7 @@ def recorded(root: Path, job: Job) -> dict[str, Any]:
 
 
 def _blocks(job: Job) -> dict[str, int]:
-    """How many queries the job has, and how many images a network call of each kind at most."""
+    """How many queries the job has, and the bounds on what a network call of each kind takes."""
     modules = {kind: (sys.modules.get(f"begat.{m}"), name) for kind, (m, name) in BLOCKS.items()}
     sizes = {kind: getattr(m, name) for kind, (m, name) in modules.items() if m is not None}
     return {"queries": job.queries[1] - job.queries[0], **sizes}

@@ -23,36 +23,35 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from begat.diffusion.denoisers import Answer, Denoiser
-from begat.diffusion.image_draws import Draws, DrawsOf
+from begat.diffusion.image_draws import DrawsOf
 from begat.influence import winograd
+from begat.influence.blocks import MAX_EXAMPLES, Block
 from begat.influence.convolutions import gram, inputs_gram
 from begat.influence.gradients import (
-    CACHED,
-    EXAMPLES,
     Back,
     Sample,
-    layer_gradients,
     passes,
-    pieces,
 )
 from begat.influence.kronecker import Curvature
 from begat.influence.layer_inputs import outputs_of
-from begat.influence.layers import Layer, Tape
+from begat.influence.layers import Layer
+from begat.influence.tape_gradients import layer_gradients, pieces
+from begat.influence.tapes import CACHE_NUMBERS, Tape
 from begat.rng.torch_generators import torch_generator
 
 Weight = Literal["expand", "reduce"]
-TILES = 128  # at a time: for fewer, all filters have to be read too often
-NEAR = 2**18  # numbers that stay in the cache nearest to a processor but one
+MAX_TILES = 128  # tiles at a time: for fewer, all filters have to be read too often
+L2_CACHE_NUMBERS = 2**18  # numbers that stay in the second-level cache
 
 
 def fake_gradients(seed: int, stage: str) -> Back:
     """Gives output gradients eta sqrt(2/D), which belong to (root seed, stage, image)."""
 
-    def of(images: Sequence[int], draws: Draws, found: Answer) -> Tensor:
-        shape = (draws.number, *found.output.shape[1:])
+    def of(block: Block, found: Answer) -> Tensor:
+        shape = (block.all_draws.number, *found.output.shape[1:])
         eta = [
-            torch.randn(shape, generator=torch_generator(seed, stage, "fake", int(i)))
-            for i in images
+            torch.randn(shape, generator=torch_generator(seed, stage, "fake", int(i)))[block.run]
+            for i in block.names
         ]
         return torch.cat(eta).to(found.output) * (2 / found.dimensions) ** 0.5
 
@@ -67,12 +66,12 @@ def covariances(
     fake: Back,
     *,
     sharing: Weight = "expand",
-    examples: int = EXAMPLES,
+    examples: int = MAX_EXAMPLES,
 ) -> dict[str, dict[str, Tensor]]:
     """The factors A and B of every layer, of a norm layer the whole curvature, in float64."""
     totals = {layer.name: _zeros(denoiser, layer) for layer in layers}
     seen = len(sample) * draws(sample.number[:1]).number
-    for _, _, tape in passes(denoiser, layers, sample, draws, [fake], examples):
+    for _, tape in passes(denoiser, layers, sample, draws, [fake], examples):
         for layer in layers:
             for name, value in products(tape, layer, sharing):
                 totals[layer.name][name] += value
@@ -130,7 +129,7 @@ def eigenvalues(
     bases: Curvature,
     *,
     groups: Float[Tensor, "group image"] | None = None,
-    examples: int = EXAMPLES,
+    examples: int = MAX_EXAMPLES,
 ) -> list[dict[str, dict[str, Tensor]]]:
     """EK-FAC's eigenvalues in the given bases: over all images, or one entry for each group.
 
@@ -140,14 +139,14 @@ def eigenvalues(
         bases: what ``eigenbases`` returned.
         groups: how much each image counts in each group; without it all count once. Eigenvalues of
             a group without images are 0.
-        examples: noisy images per network call.
+        examples: noisy images per network call, at most.
     """
     number = draws(sample.number[:1]).number
     counts = torch.ones(1, len(sample)) if groups is None else groups
     counts = counts.to(denoiser.like)
     totals = [{layer.name: _no_values(denoiser, layer) for layer in layers} for _ in counts]
-    for some, _, tape in passes(denoiser, layers, sample, draws, [fake], examples):
-        count = counts[:, some].repeat_interleave(number, 1)
+    for block, tape in passes(denoiser, layers, sample, draws, [fake], examples):
+        count = counts[:, block.images].repeat_interleave(block.draws.number, 1)
         for layer in layers:
             for values in squares(tape, layer, bases[layer.name], count):
                 for total, value in zip(totals, values, strict=True):
@@ -202,13 +201,13 @@ def _weight_squares(
     if not more and winograd.pays(module, seen, back):
         assert isinstance(module, nn.Conv2d)
         number, weights = winograd.number(back), winograd.filters(basis_in, seen.shape[1])
-        for some in tape.slices(layer, number, held=TILES):
+        for some in tape.slices(layer, number, held=MAX_TILES):
             given = seen[some], back[some], basis_out, weights
             yield some, _squares(*winograd.rotated_factors(module, *given), count[:, some])
         return
     many = back[0].numel() >= 2 * layer.outputs**2  # positions beside outputs
     if many and isinstance(module, nn.Conv2d) and module.kernel_size[1] > 1:
-        for some, found in pieces(tape, layer, len(back), CACHED):
+        for some, found in pieces(tape, layer, len(back), CACHE_NUMBERS):
             gradient = back.new_empty(len(back[some]), layer.outputs, layer.inputs)
             for view, part in zip(gradient.chunk(module.kernel_size[0], 2), found, strict=False):
                 view.copy_(part)
@@ -241,7 +240,7 @@ def _squares(
 ) -> Float[Tensor, "group output input"]:
     """The squares of left @ right, summed; products are made, squared and added within a cache."""
     size = left.shape[1], right.shape[2]
-    few = max(1, NEAR // (size[0] * size[1]))
+    few = max(1, L2_CACHE_NUMBERS // (size[0] * size[1]))
     room, total = left.new_empty(few, *size), left.new_zeros(len(count), size[0] * size[1])
     parts = zip(left.split(few), right.split(few), count.split(few, 1), strict=True)
     for of_left, of_right, counted in parts:

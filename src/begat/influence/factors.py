@@ -9,6 +9,7 @@ from jaxtyping import Bool
 from begat.diffusion.denoisers import Denoiser
 from begat.diffusion.image_draws import DrawsOf, Shape, own_draws
 from begat.errors import BegatError
+from begat.influence.blocks import MAX_EXAMPLES
 from begat.influence.curvature import (
     Weight,
     covariances,
@@ -16,7 +17,7 @@ from begat.influence.curvature import (
     eigenvalues,
     fake_gradients,
 )
-from begat.influence.gradients import EXAMPLES, Sample
+from begat.influence.gradients import Sample
 from begat.influence.kronecker import blocks, dead_blocks
 from begat.influence.layers import covered_layers, uncovered
 
@@ -33,7 +34,7 @@ def factors(
     norms: bool = True,
     sharing: Weight = "expand",
     flip: bool = False,
-    examples: int = EXAMPLES,
+    examples: int = MAX_EXAMPLES,
 ) -> Arrays:
     """The curvature's eigenvectors and eigenvalues, as arrays by layer.
 
@@ -54,7 +55,7 @@ def factors(
         norms: cover normalisation layers too, as dense blocks.
         sharing: how positions that share a weight count, see ``influence.curvature``.
         flip: the model was trained on mirrored images as well.
-        examples: noisy images per network call, for speed only.
+        examples: noisy images per network call, at most; for speed only.
 
     Raises:
         BegatError: no layer can be covered.

@@ -12,7 +12,8 @@ from begat.diffusion.image_draws import DrawsOf
 from begat.errors import BegatError
 from begat.evaluation.distances import cosine_to_all
 from begat.evaluation.measures import COSINE
-from begat.influence.gradients import Sample, blocks_of
+from begat.influence.blocks import blocks_of
+from begat.influence.gradients import Sample
 
 METHODS = {"features_cosine": COSINE}
 BATCH = 256  # images per network call; a matter of speed and rounding only

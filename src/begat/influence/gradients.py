@@ -1,31 +1,26 @@
 """Gradients of measurements by single images, each the mean over the image's draws.
 
-All positions of all draws of an image go through one matrix product per layer,
-G = sum_{draw, p} b_p a_p^T, so that a gradient per image costs about as much as the ordinary
-gradient of the batch.
+Examples go through the network in blocks whose memory is bounded (``influence.blocks``).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from begat.diffusion.denoisers import MEASUREMENTS, Answer, Denoiser, answer
-from begat.diffusion.image_draws import Draws, DrawsOf
+from begat.diffusion.image_draws import DrawsOf
 from begat.errors import BegatError
-from begat.influence.convolutions import convolution_gradients
-from begat.influence.layer_inputs import inputs_of, outputs_of
-from begat.influence.layers import Layer, Tape, recorded
+from begat.influence.blocks import MAX_EXAMPLES, Block, blocks_of, runs_of, within_bounds
+from begat.influence.layers import Layer, covered_layers, width
+from begat.influence.tape_gradients import Rows, part_gradients
+from begat.influence.tapes import Tape, recorded
 
-EXAMPLES = 256  # noisy images per network call; a matter of speed, memory and rounding only
-HELD = 2**24  # numbers of gradients by image held at a time
-CACHED = 2**19  # so many of them stay in a processor's cache
-Back = Callable[[Sequence[int], Draws, Answer], Tensor]
-Rows = Float[Tensor, "part image parameter"]
+MAX_GRADIENT_NUMBERS = 2**24  # numbers of gradients by image held at a time: 64 MiB of float32
+Back = Callable[[Block, Answer], Tensor]
 
 
 @dataclass(frozen=True)
@@ -59,50 +54,39 @@ class Sample:
         return Sample(pixels, label, [self.number[i] for i in chosen])
 
 
-def blocks_of(sample: Sample, draws: int, examples: int = EXAMPLES) -> Iterator[slice]:
-    """Consecutive images, so many that a network call sees about ``examples`` noisy ones."""
-    several = max(1, examples // draws)
-    for start in range(0, len(sample), several):
-        yield slice(start, min(start + several, len(sample)))
-
-
-def width(layers: Sequence[Layer]) -> int:
-    """The length of a row of gradients."""
-    return layers[-1].stop if layers else 0
-
-
 def passes(
     denoiser: Denoiser,
     layers: Sequence[Layer],
     sample: Sample,
     draws: DrawsOf,
     backs: Sequence[Back],
-    examples: int = EXAMPLES,
-) -> Iterator[tuple[slice, Draws, Tape]]:
-    """Blocks of images, each with a tape that holds a backward pass: one for each of ``backs``.
+    examples: int = MAX_EXAMPLES,
+    parts: int = 1,
+) -> Iterator[tuple[Block, Tape]]:
+    """Blocks of examples, each with a tape that holds a backward pass: one for each of ``backs``.
 
-    These give the gradient in the network's output, from the images' names, their draws and what
-    the network answered. One forward pass serves them all.
+    These give the gradient in the network's output, from the block and what the network answered.
+    One forward pass serves them all. A block has at most ``examples`` examples, fewer where
+    ``influence.blocks.within_bounds`` says so. The draws are split into ``parts`` independent lists.
     """
+    one = draws(sample.number[:1])
     with recorded(denoiser.module, layers) as tape:
-        for some in blocks_of(sample, draws(sample.number[:1]).number, examples):
+        examples = within_bounds(examples, tape, denoiser, one, sample.labels(slice(0, 1)))
+        for some in blocks_of(sample, one.number, examples):
             names = sample.number[some]
-            dealt = draws(names)
-            tape.clear()
-            found = answer(denoiser, sample.images(some), sample.labels(some), dealt)
-            for i, back in enumerate(backs, 1):
-                tape.backward(found.output, back(names, dealt, found), again=i < len(backs))
-                yield some, dealt, tape
+            dealt, images, labels = draws(names), sample.images(some), sample.labels(some)
+            for run in runs_of(one.number, parts, examples):
+                block = Block(some, names, dealt.in_parts(parts), run, parts)
+                tape.clear()
+                found = answer(denoiser, images, labels, block.draws)
+                for i, back in enumerate(backs, 1):
+                    tape.backward(found.output, back(block, found), again=i < len(backs))
+                    yield block, tape
 
 
 def backs_of(measurements: Sequence[str]) -> list[Back]:
     """For ``passes``: the gradients of measurements named in ``diffusion.denoisers.MEASUREMENTS``."""
-    return [lambda _, __, found, m=m: MEASUREMENTS[m](found) for m in measurements]  # type: ignore[misc]
-
-
-def in_parts(draws: DrawsOf, parts: int) -> DrawsOf:
-    """The same draws, split into so many independent lists."""
-    return lambda names: draws(names).in_parts(parts)
+    return [lambda _, found, m=m: MEASUREMENTS[m](found) for m in measurements]  # type: ignore[misc]
 
 
 def image_gradients(
@@ -114,7 +98,7 @@ def image_gradients(
     *,
     parts: int = 1,
     each_draw: bool = False,
-    examples: int = EXAMPLES,
+    examples: int = MAX_EXAMPLES,
 ) -> Iterator[tuple[slice, tuple[Rows, ...]]]:
     """Blocks of images with their gradients, ``[part, image, parameter]`` for each measurement.
 
@@ -127,92 +111,51 @@ def image_gradients(
         parts: split the draws into so many independent lists, a gradient for each; their mean is
             the gradient by all draws.
         each_draw: every draw is a part.
-        examples: see ``blocks_of``.
+        examples: noisy images per network call, at most.
 
     Raises:
         BegatError: a gradient is not finite, with the image and the draw.
     """
     number = draws(sample.number[:1]).number
     parts = number if each_draw else parts
-    most = max(1, HELD // (width(layers) * parts * len(measurements)))
-    how = backs_of(measurements), min(examples, most * number)
-    rows: list[Rows] = []
-    for some, dealt, tape in passes(denoiser, layers, sample, in_parts(draws, parts), *how):
-        names = sample.number[some]
-        rows.append(part_gradients(tape, len(names), parts))
-        check_finite(rows[-1], tape, names, dealt)
-        if len(rows) == len(measurements):
-            yield some, tuple(rows)
-            rows = []
+    kinds = len(measurements)
+    most = max(1, MAX_GRADIENT_NUMBERS // (width(layers) * parts * kinds))
+    how = backs_of(measurements), min(examples, most * number), parts
+    totals: list[Rows] = []
+    for turn, (block, tape) in enumerate(passes(denoiser, layers, sample, draws, *how)):
+        rows = block_gradients(tape, block)
+        if block.is_first and block.is_last:
+            totals.append(rows)
+        else:
+            if block.is_first:
+                totals.append(rows.new_zeros(parts, *rows.shape[1:]))
+            totals[turn % kinds][block.parts_held] += rows * block.share
+        if block.is_last and turn % kinds == kinds - 1:
+            yield block.images, tuple(totals)
+            totals = []
 
 
-def part_gradients(tape: Tape, images: int, parts: int) -> Rows:
-    """The gradients a tape holds after a backward pass, averaged over the draws of each part."""
-    groups = images * parts
-    like = tape.uses(tape.layers[0])[0][1]
-    rows = like.new_empty(groups, width(tape.layers))
-    for layer in tape.layers:
-        for some, found in pieces(tape, layer, groups, CACHED):
-            for view, piece in zip(layer.split(rows[some, layer.place]), found, strict=True):
-                view.copy_(piece)
-    return rows.unflatten(0, (images, parts)).transpose(0, 1)
+def block_gradients(tape: Tape, block: Block) -> Rows:
+    """The means over the draws that a block has of its parts.
 
-
-def pieces(
-    tape: Tape, layer: Layer, groups: int, held: int
-) -> Iterator[tuple[slice, Iterator[Float[Tensor, "group ..."]]]]:
-    """A layer's gradients of some groups after others, cut as ``Layer.split`` cuts rows.
-
-    A group is the mean over equally many successive examples of the tape. About ``held`` numbers
-    are made at a time; each part is there until the next is asked for.
+    Raises:
+        BegatError: one is not finite, with the image and the draw.
     """
-    uses = tape.uses(layer)
-    draws = len(uses[0][0]) // groups
-    taps = layer.module.kernel_size[1] if isinstance(layer.module, nn.Conv2d) else 1
-    numbers = max(taps * uses[0][0][0].numel(), layer.outputs * layer.inputs // draws)
-    for some in tape.slices(layer, numbers, draws, held):
-        found = [_products(layer, seen[some], back[some] / draws, draws) for seen, back in uses]
-        yield (
-            slice(some.start // draws, some.stop // draws),
-            (reduce(torch.add, several) for several in zip(*found, strict=True)),
-        )
-
-
-def _products(layer: Layer, seen: Tensor, back: Tensor, draws: int) -> Iterator[Tensor]:
-    """What one use of a layer gives to each group of several draws."""
-    if isinstance(layer.module, nn.Conv2d):
-        yield from convolution_gradients(layer.module, seen, back, draws)
-        bias = back.sum((2, 3)).unflatten(0, (-1, draws)).sum(1)
-    else:
-        a, b = inputs_of(layer.module, seen), outputs_of(layer.module, back)
-        a, b = (v.reshape(len(v) // draws, -1, v.shape[2]) for v in (a, b))
-        yield _weight(layer, a, b)
-        bias = b.sum(1)
-    if layer.bias:
-        yield bias
-
-
-def _weight(layer: Layer, a: Tensor, b: Tensor) -> Tensor:
-    return torch.bmm(b.transpose(1, 2), a) if layer.inputs else (a * b).sum(1)
-
-
-def layer_gradients(
-    layer: Layer,
-    a: Float[Tensor, "example position feature_in"],
-    b: Float[Tensor, "example position feature_out"],
-) -> Float[Tensor, "example parameter"]:
-    """A layer's part of every example's row, its positions summed."""
-    weight = _weight(layer, a, b).flatten(1)
-    return torch.cat([weight, b.sum(1)], 1) if layer.bias else weight
+    images = len(block.names)
+    rows = part_gradients(tape, images, block.groups // images)
+    check_finite(rows, tape, block)
+    return rows
 
 
 @torch.no_grad()
 def image_losses(
-    denoiser: Denoiser, sample: Sample, draws: DrawsOf, *, examples: int = EXAMPLES
+    denoiser: Denoiser, sample: Sample, draws: DrawsOf, *, examples: int = MAX_EXAMPLES
 ) -> Float[Tensor, " image"]:
     """Every image's squared error of the predicted noise, mean over its draws and pixels."""
-    found = []
-    for some in blocks_of(sample, draws(sample.number[:1]).number, examples):
+    found, one = [], draws(sample.number[:1])
+    with recorded(denoiser.module, covered_layers(denoiser.module, norms=True)) as tape:
+        examples = within_bounds(examples, tape, denoiser, one, sample.labels(slice(0, 1)))
+    for some in blocks_of(sample, one.number, examples):
         dealt = draws(sample.number[some])
         got = answer(denoiser, sample.images(some), sample.labels(some), dealt)
         error = (got.predicted - got.noise).square().flatten(1).mean(1)
@@ -228,7 +171,7 @@ def mean_gradient(
     measurement: str,
     *,
     parts: int = 1,
-    examples: int = EXAMPLES,
+    examples: int = MAX_EXAMPLES,
 ) -> Float[Tensor, "part 1 parameter"]:
     """The mean of the images' gradients."""
     total = torch.zeros(parts, 1, width(layers), dtype=torch.float64, device=denoiser.like.device)
@@ -240,7 +183,7 @@ def mean_gradient(
     return (total / len(sample)).to(denoiser.like)
 
 
-def check_finite(rows: Rows, tape: Tape, names: Sequence[int], draws: Draws) -> None:
+def check_finite(rows: Rows, tape: Tape, block: Block) -> None:
     """Nothing, where all gradients are numbers.
 
     Raises:
@@ -248,7 +191,7 @@ def check_finite(rows: Rows, tape: Tape, names: Sequence[int], draws: Draws) -> 
     """
     if rows.sum(2).isfinite().all() or rows.isfinite().all():  # a sum is cheaper to look at
         return
-    wrong = (~rows.isfinite()).any(2).any(0).nonzero()
+    wrong, draws = (~rows.isfinite()).any(2).any(0).nonzero(), block.draws
     image = int(wrong[0])
     of_image = slice(image * draws.number, (image + 1) * draws.number)
     sick = torch.zeros(draws.number, dtype=torch.bool)
@@ -257,6 +200,7 @@ def check_finite(rows: Rows, tape: Tape, names: Sequence[int], draws: Draws) -> 
             sick |= ~values[of_image].isfinite().flatten(1).all(1).cpu()
     draw = int(sick.int().argmax())
     raise BegatError(
-        f"the gradient of image {names[image]} is not finite in draw {draw} "
+        f"the gradient of image {block.names[image]} is not finite in draw "
+        f"{block.run.start + draw} "
         f"(timestep {int(draws.timestep[image, draw])}): did the model diverge?"
     )

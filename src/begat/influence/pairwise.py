@@ -10,23 +10,20 @@ from torch import Tensor
 from begat.diffusion.denoisers import Denoiser
 from begat.diffusion.image_draws import DrawsOf, unmirrored
 from begat.evaluation.statistics import correlation
+from begat.influence.blocks import MAX_EXAMPLES
 from begat.influence.gradients import (
-    EXAMPLES,
     Sample,
     backs_of,
-    check_finite,
+    block_gradients,
     image_gradients,
-    in_parts,
     mean_gradient,
-    part_gradients,
     passes,
-    width,
 )
 from begat.influence.kronecker import Block, preconditioned
-from begat.influence.layers import Layer
+from begat.influence.layers import Layer, width
 from begat.influence.quantised_gradients import StoredRows, products
 
-CENTRE = 512  # images whose mean gradient stands for that of all: see ``query_gradients``
+MAX_CENTRE_IMAGES = 512  # whose mean gradient stands for that of all: see ``query_gradients``
 Scores = Float[np.ndarray, "*variant query image"]
 
 
@@ -39,15 +36,15 @@ def query_gradients(
     *,
     parts: int = 1,
     centre: Sample | None = None,
-    examples: int = EXAMPLES,
+    examples: int = MAX_EXAMPLES,
 ) -> Float[Tensor, "part row parameter"]:
     """The queries' gradients, a row each; with ``centre`` one more row, the mean over its images.
 
     Queries are measured as they are, so nothing is mirrored here. A score less that of the last row
     says how much more an image does for a query than for the average image: what the shared draws
     do to all images alike is gone, and so is the sign's meaning. The mean is taken over at most
-    ``CENTRE`` images spread evenly over ``centre``: all of them would cost another pass, and the
-    variance of the mean is 1/512 of that between images.
+    ``MAX_CENTRE_IMAGES`` images spread evenly over ``centre``: all of them would cost another pass,
+    and the variance of the mean is 1/512 of that between images.
     """
     like, plain = denoiser.like, unmirrored(draws)
     gradients = like.new_empty(parts, len(queries) + (centre is not None), width(layers))
@@ -55,7 +52,8 @@ def query_gradients(
     for some, (rows,) in image_gradients(*asked, parts=parts, examples=examples):
         gradients[:, some] = rows
     if centre is not None:
-        spread = np.unique(np.linspace(0, len(centre) - 1, min(CENTRE, len(centre))).round())
+        number = min(MAX_CENTRE_IMAGES, len(centre))
+        spread = np.unique(np.linspace(0, len(centre) - 1, number).round())
         few = centre.only([int(i) for i in spread])
         of_mean = denoiser, layers, few, plain, measurement
         gradients[:, len(queries) :] = mean_gradient(*of_mean, parts=parts, examples=examples)
@@ -71,7 +69,7 @@ def products_with_all(
     queries: Sequence[StoredRows],
     member_of: Bool[np.ndarray, "group image"],
     *,
-    examples: int = EXAMPLES,
+    examples: int = MAX_EXAMPLES,
 ) -> tuple[
     Float[np.ndarray, "query_part image_part row image"],
     Float[Tensor, "image_part group parameter"],
@@ -91,18 +89,17 @@ def products_with_all(
     found = torch.zeros(shape, dtype=like.dtype).numpy()
     sums = like.new_zeros(parts, len(member_of), width(layers), dtype=torch.float64)
     members = torch.from_numpy(member_of).to(like)
-    dealt_in = in_parts(draws, parts)
-    backs = backs_of([measurement])
-    for some, dealt, tape in passes(denoiser, layers, images, dealt_in, backs, examples):
-        names = images.number[some]
+    how = backs_of([measurement]), examples, parts
+    for block, tape in passes(denoiser, layers, images, draws, *how):
         # an image's parts stand side by side on the tape; those of a sum are apart
-        counts = torch.einsum("gi,pq->pgiq", members[:, some], torch.eye(parts).to(like))
+        of_parts = torch.eye(parts)[:, block.parts_held].to(like) * block.share
+        counts = torch.einsum("gi,pq->pgiq", members[:, block.images], of_parts)
         told = counts.flatten(0, 1).flatten(1), sums.flatten(0, 1)
         for i, product in enumerate(products(tape, queries, *told)):
             if not product.isfinite().all():
-                check_finite(part_gradients(tape, len(names), parts), tape, names, dealt)
-            of_parts = product.unflatten(0, (-1, parts)).permute(1, 2, 0)
-            found[i, :, :, some] = of_parts.cpu().numpy()
+                block_gradients(tape, block)  # raises, with the image and the draw
+            by_part = product.unflatten(0, (len(block.names), -1)).permute(1, 2, 0)
+            found[i, block.parts_held, :, block.images] += by_part.cpu().numpy() * block.share
     sizes = members.sum(1, keepdim=True).clamp(min=1)
     return found, (sums / sizes).to(like)
 

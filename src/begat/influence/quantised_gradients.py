@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from begat.influence.gradients import pieces
-from begat.influence.layers import Layer, Tape
+from begat.influence.layers import Layer
+from begat.influence.tape_gradients import pieces
+from begat.influence.tapes import Tape
 
 Storage = Literal["float32", "float16", "int8"]
 HELD = 2**22  # numbers of gradients made at a time
@@ -75,8 +76,9 @@ def products(
     """The inner product of the gradient of every group on a tape with every stored row.
 
     The gradients are made layer by layer and never put together: putting whole rows into memory
-    and reading them again takes longer than making them. Groups as in ``influence.gradients.pieces``.
-    Each of ``sums`` grows by as much of every group's gradient as ``counts`` says.
+    and reading them again takes longer than making them. Groups as in
+    ``influence.tape_gradients.pieces``. Each of ``sums`` grows by as much of every group's gradient as
+    ``counts`` says.
     """
     like = tape.uses(tape.layers[0])[0][1]
     groups = counts.shape[1]

@@ -24,7 +24,8 @@ from begat.diffusion.denoisers import Denoiser
 from begat.diffusion.image_draws import DrawsOf
 from begat.errors import BegatError
 from begat.evaluation.measures import FIRST_ORDER, GRADIENT_PRODUCT
-from begat.influence.gradients import EXAMPLES, Sample
+from begat.influence.blocks import MAX_EXAMPLES
+from begat.influence.gradients import Sample
 from begat.influence.kronecker import Block, blocks, divided, without
 from begat.influence.layers import Layer, covered_layers
 from begat.influence.pairwise import (
@@ -75,7 +76,7 @@ def score(
     halves: bool = True,
     storage: Storage = "float32",
     share: float = 1.0,
-    examples: int = EXAMPLES,
+    examples: int = MAX_EXAMPLES,
 ) -> dict[str, np.ndarray]:
     """``score[variant, query, image]``, with ``centred`` also ``score_centred``, of the same shape.
 
@@ -99,7 +100,7 @@ def score(
         storage: how the queries' rows are kept.
         share: these images' share of all those in question. Scores are brought to the size of the
             whole, so that models trained on more or fewer images can be averaged.
-        examples: noisy images per network call, for speed only.
+        examples: noisy images per network call, at most; for speed only.
 
     Raises:
         BegatError: a gradient is not finite, a curvature cannot be inverted, or the curvature is

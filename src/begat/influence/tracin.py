@@ -15,7 +15,8 @@ from begat.diffusion.denoisers import Denoiser
 from begat.diffusion.image_draws import DrawsOf
 from begat.errors import BegatError
 from begat.evaluation.measures import NORMALISED_PRODUCT, STEP_PRODUCT
-from begat.influence.gradients import EXAMPLES, Sample, image_gradients
+from begat.influence.blocks import MAX_EXAMPLES
+from begat.influence.gradients import Sample, image_gradients
 from begat.influence.layers import covered_layers
 from begat.influence.pairwise import query_gradients
 
@@ -30,7 +31,7 @@ def score(
     draws: DrawsOf,
     *,
     norms: bool = True,
-    examples: int = EXAMPLES,
+    examples: int = MAX_EXAMPLES,
 ) -> Float[np.ndarray, "method query image"]:
     """``score[method, query, image]``: steps times products of gradients, summed, over N.
 
@@ -41,7 +42,7 @@ def score(
         queries: the images asked about.
         draws: of images and queries alike, the latter without mirroring.
         norms: differentiate in normalisation layers too.
-        examples: noisy images per network call, for speed only.
+        examples: noisy images per network call, at most; for speed only.
 
     Raises:
         BegatError: there are not as many learning rates as checkpoints.

@@ -11,11 +11,13 @@ from begat.diffusion.denoisers import Denoiser
 from begat.diffusion.image_draws import DrawsOf, unmirrored
 from begat.errors import BegatError
 from begat.evaluation.measures import KERNEL_WEIGHT, UNSIGNED_KERNEL_WEIGHT, WEIGHTED_LOSS
-from begat.influence.gradients import EXAMPLES, Sample, image_gradients, image_losses, width
-from begat.influence.layers import Layer, covered_layers
+from begat.influence.blocks import MAX_EXAMPLES
+from begat.influence.gradients import Sample, image_gradients, image_losses
+from begat.influence.layers import Layer, covered_layers, width
 from begat.influence.projections import Projection
 from begat.influence.trak_kernels import das, weights
 
+MAX_WAITING_NUMBERS = 2**26  # numbers of gradients projected at a time: 256 MiB of float32
 Method = Literal["trak", "dtrak", "das"]
 METHODS = {  # see influence.trak_kernels
     "trak": KERNEL_WEIGHT,
@@ -38,7 +40,7 @@ def score(
     projection: int | None = None,
     norms: bool = False,
     share: float = 1.0,
-    examples: int = EXAMPLES,
+    examples: int = MAX_EXAMPLES,
 ) -> Float[np.ndarray, "variant query image"]:
     """``score[variant, query, image]``, a variant for each damping; see ``influence.trak_kernels`` for signs.
 
@@ -59,7 +61,7 @@ def score(
         norms: differentiate in normalisation layers too.
         share: these images' share of all those in question; weights are brought to the size of the
             whole, so that models trained on more or fewer images can be averaged.
-        examples: noisy images per network call, for speed only.
+        examples: noisy images per network call, at most; for speed only.
 
     Raises:
         BegatError: a gradient is not finite, or the projection is wider than the gradient.
@@ -126,6 +128,7 @@ def _features(
         len(sample), project.width if project else width(layers), dtype=denoiser.like.dtype
     )
     waiting: list[torch.Tensor] = []
+    most = min(examples, MAX_WAITING_NUMBERS // width(layers))
     stream = image_gradients(
         denoiser, layers, sample, draws, (function,), each_draw=method == "das", examples=examples
     )
@@ -133,7 +136,7 @@ def _features(
         if method == "das":
             rows = torch.nn.functional.normalize(rows, dim=2)
         waiting.append(rows.mean(0))
-        if project is None or sum(map(len, waiting)) >= examples or some.stop == len(sample):
+        if project is None or sum(map(len, waiting)) >= most or some.stop == len(sample):
             row = torch.cat(waiting)
             kept[some.stop - len(row) : some.stop] = project(row) if project else row
             waiting = []
