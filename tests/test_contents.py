@@ -152,20 +152,3 @@ def test_all_damage_is_found_at_once_and_repaired_where_the_store_can(plan, scor
     assert not repair(plan, scored)
     assert not (plan.root / scored.path).exists()
     assert damaged(plan) == []
-
-
-def test_a_result_with_another_content_than_its_record_is_damaged(plan, scored):
-    from begat.execution.records import record
-
-    record(plan.root, scored, 0.0, 0.0, "cpu", [], "another")
-    assert [files for _, files in damaged(plan)] == [["another content digest than its record"]]
-
-
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff", b"3", b"[" * 100_000])
-def test_a_damaged_record_is_as_good_as_none(plan, scored, text):
-    from begat.execution.records import RECORDS, provenance
-
-    (plan.root / RECORDS).mkdir(parents=True)
-    (plan.root / RECORDS / f"{scored.key}.json").write_bytes(text)
-    assert all(row["started"] is None for row in provenance(plan))
-    assert damaged(plan) == []

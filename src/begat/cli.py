@@ -18,12 +18,14 @@ from rich.text import Text
 from begat import top as tops
 from begat.errors import BegatError, brief, few
 from begat.execution.contents import Contents
-from begat.execution.jobs import Job, path_of
+from begat.execution.jobs import path_of
+from begat.execution.records import forget_copies, mend, record_path
 from begat.planning.freshness import last_used, why
 from begat.planning.plan import Plan
-from begat.planning.tidy import damaged, repair, tidy
+from begat.planning.tidy import damaged, repair, tidy, unrecorded
 from begat.stages import STAGES
 from begat.storage.cache import Store, only_run
+from begat.storage.manifests import content_digest
 
 commands = typer.Typer(
     no_args_is_help=True,
@@ -160,14 +162,11 @@ def status(
     console.print(Text(f"{brief(plan.params.use)}: {len(plan.spec.models)} models"))
     console.print(table)
     if strict:
-        if spoiled := damaged(plan):
-            raise BegatError(_damage(spoiled) + "; run `begat verify`")
+        spoiled = [f"{job.path} ({files[0]})" for job, files in damaged(plan)]
+        spoiled += [f"{record_path(job.key)} ({reason})" for job, reason in unrecorded(plan)]
+        if spoiled:
+            raise BegatError(f"damaged: {few(spoiled)}; run `begat verify`")
         _require_current([path for path, reason in reasons.items() if reason])
-
-
-def _damage(found: Sequence[tuple[Job, list[str]]]) -> str:
-    """What is damaged, in one line."""
-    return "damaged: " + few([f"{job.path} ({files[0]})" for job, files in found])
 
 
 def _require_current(outdated: Sequence[Path]) -> None:
@@ -183,15 +182,19 @@ def verify(use: Use = None) -> None:
     """Compare every file of the results with what was written, and repair what can be.
 
     What the store still holds is put back. What it does not is removed, so that the next run makes
-    it anew; this and what is missing or stale makes the command fail.
+    it anew; this and what is missing or stale makes the command fail. In place of a record that is
+    nowhere else there will be one which says that nothing is known.
     """
     plan = planned(use)
     with only_run(plan.root):
-        found = damaged(plan)
-        repaired = [repair(plan, job) for job, _ in found]
-    for (job, files), back in zip(found, repaired, strict=True):
-        state = "damaged, put back from the store" if back else "damaged, removed"
-        print(f"{job.path}: {state} ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})")
+        for job, files in damaged(plan):
+            state = "put back from the store" if repair(plan, job) else "removed"
+            more = ", ..." if len(files) > 3 else ""
+            print(f"{job.path}: damaged, {state} ({', '.join(files[:3])}{more})")
+        for job, reason in unrecorded(plan):
+            back = mend(plan.root, job, content_digest(plan.root / job.path))
+            state = "put back from its copy" if back else "replaced by one that says: unknown"
+            print(f"{record_path(job.key)}: {reason}, {state}")
     contents = Contents(plan.root)
     _require_current([job.path for job in plan.jobs() if why(plan, job, contents)])
     print(f"{len(plan.jobs())} artifacts are what was written")
@@ -222,6 +225,8 @@ def clean(
     gone = {key: size for key, size in store.entries().items() if key not in wanted}
     for key in [] if dry_run else gone:
         store.forget(key)
+    if not dry_run:
+        forget_copies(plan.root, wanted)
     verb = "would go" if dry_run else "gone"
     print(f"{len(gone)} results {verb}, {sum(gone.values()) / 2**20:.1f} MiB")
 

@@ -59,7 +59,11 @@ def two_runs(scene: Scene, dice: random.Random) -> str:
             time.sleep(0.1)
         code, text = scene.call("snakemake", "--cores", "2")
         wrong = one_line(text) if code else "the second run was let in"
-        return wrong if first.wait(600) == 0 and wrong else wrong or scene.wrong()
+        ended = first.wait(600)
+    text = (scene.folder / "said").read_text(errors="replace")
+    if ended:
+        wrong = wrong or f"the first run returned {ended}: {text[-500:]}"
+    return wrong or ugly(text) or scene.wrong()
 
 
 def signals(scene: Scene, dice: random.Random) -> str:

@@ -21,10 +21,11 @@ KINDS = {  # every kind of file, by how it is found below the root
     "attributes": "results/*/*.zarr/zarr.json",
     "manifest": "results/*/*.zarr/manifest.json",
     "record": "results/records/*.json",
+    "copy": ".begat/records/*.json",
     "stored": ".begat/store/*/**/*",
     "digests": ".begat/digests.json",
     "page": "results/report/*",
-    "metrics": "results/metrics.json",
+    "metrics": "results/metrics/all.zarr/metrics.json",
 }
 
 
@@ -99,20 +100,25 @@ def owner(name: Path) -> Path:
     return Path(*name.parts[: 2 if name.parts[1] == "report" else 3])
 
 
-def mistreat(scene: Scene, dice: random.Random) -> tuple[str, str]:
-    """Damage something drawn at random: the kind of file, and what was done to which."""
-    while True:
-        kind = dice.choice([*KINDS, "swap"])
-        if kind == "swap":
-            one, other = dice.sample(artifacts(scene.project), 2)
-            swap(one, other)
-            return kind, f"{one.name} and {other.name}"
-        files = sorted(p for p in scene.project.glob(KINDS[kind]) if p.is_file())
-        if files:
-            path, how, linked = dice.choice(files), dice.choice([*DAMAGES]), dice.random() < 0.5
-            if damage(path, how, dice, linked):
-                where = path.relative_to(scene.project)
-                return kind, f"{how}: {where}{' and its links' * linked}"
+def mistreat(scene: Scene, dice: random.Random, turn: int) -> tuple[str, str]:
+    """Damage a file drawn at random: its kind, and what was done to which.
+
+    Kinds of files and of damage go by turns, so that a short campaign has them all.
+    """
+    kinds, hows = [*KINDS, "swap"], [*DAMAGES]
+    kind = kinds[turn % len(kinds)]
+    how = hows[(turn + turn // len(kinds)) % len(hows)]
+    if kind == "swap":
+        one, other = dice.sample(artifacts(scene.project), 2)
+        swap(one, other)
+        return kind, f"{one.name} and {other.name}"
+    files = sorted(p for p in scene.project.glob(KINDS[kind]) if p.is_file() and p.stat().st_size)
+    while files:
+        path, linked = dice.choice(files), dice.random() < 0.5
+        if damage(path, how, dice, linked):
+            where = path.relative_to(scene.project)
+            return kind, f"{how}: {where}{' and its links' * linked}"
+    raise LookupError(f"no file is of the kind {kind}: {KINDS[kind]}")
 
 
 def harm(root: Path, sound: Mapping[str, str]) -> str:
@@ -136,11 +142,10 @@ def harm(root: Path, sound: Mapping[str, str]) -> str:
 
 
 def _damaged(root: Path, sound: Mapping[str, str]) -> list[Path]:
-    """Artifacts that are not sound; no record is among them, as nobody else knows its numbers."""
+    """Artifacts and records that are not sound."""
     found = file_digests(root, "results")
     names = [name for name in {*sound, *found} if sound.get(name) != found.get(name)]
-    parts = sorted({owner(Path(name)) for name in names})
-    return [part for part in parts if part.parts[1] != "records"]
+    return sorted({owner(Path(name)) for name in names})
 
 
 def flips(scene: Scene, dice: random.Random, count: int) -> Iterator[Trial]:
@@ -148,7 +153,7 @@ def flips(scene: Scene, dice: random.Random, count: int) -> Iterator[Trial]:
     sound = file_digests(scene.finished, "results")
     for i in range(count):
         scene.restore()
-        kind, what = mistreat(scene, dice)
+        kind, what = mistreat(scene, dice, i)
         if i % RUNS < RUNS - 1:
             yield Trial(f"damage: {kind}", what, harm(scene.project, sound))
         else:

@@ -15,6 +15,7 @@ from faults.scene import Scene, Trial, started, ugly, ugly_logs
 
 HOOK = Path(__file__).parent / "hook"
 ROUND = 20  # kills at most, until a run is left to finish
+IDLE = 5  # whole runs in a row that no kill hits, until the campaign is given up
 LONGEST = 600  # that a run may take [s]
 LATEST = 0.25  # of the moments drawn, since the start [share of an undisturbed run]
 CHANCE = 0.002  # that a job is killed at one of its writes
@@ -86,6 +87,7 @@ def _killed(scene: Scene, dice: random.Random, kind: str) -> tuple[int, bool, st
             code = run.wait(LONGEST)
         except subprocess.TimeoutExpired:
             os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
             return run.pid, killed, f"snakemake still at work after {LONGEST} s"
     killed |= code == -signal.SIGKILL
     text = log.read_text(errors="replace")
@@ -97,12 +99,12 @@ def _killed(scene: Scene, dice: random.Random, kind: str) -> tuple[int, bool, st
 
 def kills(scene: Scene, dice: random.Random, count: int) -> Iterator[Trial]:
     """Rounds of kills; after each a run is left to finish, and all its kills share the outcome."""
-    done = 0
+    done = idle = 0
     while done < count:
         scene.restore(computed=False)
         kinds, groups, wrong, killed = list[str](), list[int](), "", True
         while killed and not wrong and len(kinds) < min(ROUND, count - done):
-            kind = dice.choice(list(KILLS))
+            kind = list(KILLS)[(done + len(kinds)) % len(KILLS)]  # by turns; if missed, once more
             group, killed, wrong = _killed(scene, dice, kind)
             kinds += [kind] * killed
             groups.append(group)
@@ -110,5 +112,9 @@ def kills(scene: Scene, dice: random.Random, count: int) -> Iterator[Trial]:
             _gone(group)
         wrong = wrong or scene.run() or scene.wrong()
         done += len(kinds)
+        idle = 0 if kinds else idle + 1
+        if idle == IDLE:
+            yield Trial(f"kill -9: {kind}", f"{idle} whole runs", "no kill came in time")
+            return
         for i, kind in enumerate(kinds or ["none"] * bool(wrong)):
             yield Trial(f"kill -9: {kind}", f"kill {i + 1} of {len(kinds)} in a row", wrong)

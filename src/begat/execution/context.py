@@ -12,10 +12,10 @@ from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job, path_of
 from begat.execution.machine import forbid_tf32
 from begat.execution.methods import Method
-from begat.execution.records import record
+from begat.execution.records import mend, record, unsound
 from begat.storage.artifacts import Artifact, Block, write
 from begat.storage.cache import Store, locked
-from begat.storage.manifests import Verified
+from begat.storage.manifests import Verified, content_digest
 
 if TYPE_CHECKING:
     import torch
@@ -108,6 +108,8 @@ class JobContext:
         path, key = self.root / self.job.path, self.job.key
         with locked(self.root / ".begat" / "locks" / key, "another process is at this; waiting"):
             if self.cache.restore(key, path, self._read()):
+                if unsound(self.root, key):
+                    mend(self.root, self.job, content_digest(path))
                 print(f"{self.job.path}: taken from the store")
             else:
                 started, spent = time.time(), time.process_time()

@@ -1,12 +1,17 @@
-"""What varies between two equal runs: when, where, how long, by which versions, in what shapes."""
+"""What varies between two equal runs: when, where, how long, by which versions, in what shapes.
+
+A record ends with its ``digest``, the sha256 of the rest, so that nobody changes a number in it
+unseen. A copy lies in ``.begat/records``: bytes of its own, as a hard link would change with it.
+"""
 
 import json
+import os
 import platform
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,9 +19,12 @@ from typing import Any
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.execution.machine import fingerprint
+from begat.storage.artifacts import remove
+from begat.storage.digests import digest
 from begat.storage.manifests import put_text
 
 RECORDS = Path("results") / "records"  # beside the results, so that they travel together
+COPIES = Path(".begat") / "records"
 PACKAGES = ("begat", "torch", "diffusers", "zarr", "numpy", "snakemake", "dvc")
 BLOCKS = {
     "network": ("diffusion.noise_predictors", "BATCH"),
@@ -25,8 +33,29 @@ BLOCKS = {
 }
 
 
-def _path(root: Path, job: Job) -> Path:
-    return root / RECORDS / f"{job.key}.json"
+def record_path(key: str) -> Path:
+    """Where the record of the artifact with this key lies, below the root."""
+    return RECORDS / f"{key}.json"
+
+
+def _copy(root: Path, key: str) -> Path:
+    return root / COPIES / f"{key}.json"
+
+
+def _sealed(found: Mapping[str, Any]) -> str:
+    """The text of a record."""
+    return json.dumps({**found, "digest": digest(found)}, indent=1) + "\n"
+
+
+def _read(path: Path, key: str) -> dict[str, Any] | None:
+    """A record of this key without its digest; None unless every byte is what was written."""
+    try:
+        text = path.read_bytes().decode()
+        found = json.loads(text)
+        rest = {field: value for field, value in found.items() if field != "digest"}
+        return rest if rest["key"] == key and text == _sealed(rest) else None
+    except (OSError, ValueError, KeyError, AttributeError, RecursionError):
+        return None
 
 
 def record(
@@ -54,6 +83,7 @@ def record(
     cuda = sys.modules["torch"].cuda if "torch" in sys.modules else None
     used = resource.getrusage(resource.RUSAGE_SELF)
     found = {
+        "key": job.key,
         "stage": job.stage,
         "name": job.name,
         "content": content,
@@ -72,16 +102,59 @@ def record(
         "peak_memory": used.ru_maxrss * 1024,
         "peak_device_memory": cuda.max_memory_allocated() if cuda and cuda.is_available() else 0,
     }
-    put_text(_path(root, job), json.dumps(found, indent=1) + "\n")
+    for path in (_copy(root, job.key), root / record_path(job.key)):
+        _put(path, found)
 
 
 def recorded(root: Path, job: Job) -> dict[str, Any]:
     """What is recorded of a job; nothing where there is no record, or a damaged one."""
-    try:
-        found = json.loads(_path(root, job).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return _read(root / record_path(job.key), job.key) or {}
+
+
+def unsound(root: Path, key: str) -> str:
+    """What is wrong with the record of this key; nothing where it is sound."""
+    path = root / record_path(key)
+    if not os.path.lexists(path):
+        return "lost"
+    return "" if _read(path, key) else "not what was written"
+
+
+def put_back(root: Path, key: str, content: str | None) -> bool:
+    """Put a record back from its copy, if that is of this content; whether it could be."""
+    copy = _read(_copy(root, key), key)
+    if copy is None or copy.get("content") != content:
+        return False
+    _put(root / record_path(key), copy)
+    return True
+
+
+def mend(root: Path, job: Job, content: str | None) -> bool:
+    """Put a record back, or write one which says that nothing is known; whether it was put back."""
+    if put_back(root, job.key, content):
+        return True
+    unknown = {"key": job.key, "stage": job.stage, "name": job.name, "content": content}
+    _put(root / record_path(job.key), {**unknown, "unknown": "the record was lost or damaged"})
+    return False
+
+
+def _put(path: Path, found: Mapping[str, Any]) -> None:
+    if path.is_dir():
+        remove(path)
+    put_text(path, _sealed(found))
+
+
+def keep_copy(root: Path, key: str) -> None:
+    """Take a record that came from elsewhere into the copies, where there is none."""
+    copy = _copy(root, key)
+    if not copy.exists() and (found := _read(root / record_path(key), key)):
+        _put(copy, found)
+
+
+def forget_copies(root: Path, wanted: Collection[str]) -> None:
+    """Remove the copies of records with other keys than these."""
+    for path in (root / COPIES).glob("*.json"):
+        if path.stem not in wanted:
+            path.unlink()
 
 
 def _blocks(job: Job) -> dict[str, int]:

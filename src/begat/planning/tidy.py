@@ -1,5 +1,6 @@
 """Results that came from elsewhere, that are damaged, or that nobody asks for any more."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 
 from begat.execution.contents import Contents
 from begat.execution.jobs import Job
-from begat.execution.records import recorded
+from begat.execution.records import COPIES, RECORDS, keep_copy, put_back, recorded, unsound
 from begat.planning.plan import Plan
 from begat.storage.artifacts import Artifact, remove, stored_attributes, write
 from begat.storage.cache import Store
@@ -22,6 +23,7 @@ def tidy(plan: Plan) -> None:
     What was pulled, copied or checked out is then at hand like what was computed here. Only a
     process that holds the lock of a run may call this.
     """
+    _sweep(plan.root)
     store, verified = Store(plan.root), Verified(plan.root)
     wanted = {job.path for job in plan.jobs()}
     for path in _artifacts(plan.root):
@@ -33,8 +35,27 @@ def tidy(plan: Plan) -> None:
                 continue  # as damaged it is made anew
             _adopt(store, path, attributes)
             verified.note(path)
+        _settle(plan.root, attributes["key"], path)
         if path.relative_to(plan.root) not in wanted:
             remove(path)
+
+
+def _sweep(root: Path) -> None:
+    """Remove what killed processes left: texts half written, and what they were to remove."""
+    for place in (RECORDS, COPIES, Path(".begat"), Path(".begat") / "verified"):
+        for left in (root / place).glob("*.tmp"):
+            left.unlink(missing_ok=True)
+    for pattern in ("results/*.old.tmp", "results/*/*.old.tmp", ".begat/*/*.old.tmp"):
+        for left in root.glob(pattern):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _settle(root: Path, key: str, path: Path) -> None:
+    """Let an artifact have its record, and the record its copy, where one of both is there."""
+    if unsound(root, key):
+        put_back(root, key, content_digest(path))
+    else:
+        keep_copy(root, key)
 
 
 def _artifacts(root: Path) -> Iterator[Path]:
@@ -94,6 +115,16 @@ def _unlike_record(plan: Plan, job: Job) -> list[str]:
     if stored.get("key") != job.key or content in (None, content_digest(plan.root / job.path)):
         return []
     return ["another content digest than its record"]
+
+
+def unrecorded(plan: Plan) -> list[tuple[Job, str]]:
+    """Jobs whose artifacts carry the keys expected, but not their records: what is wrong there."""
+    found = []
+    for job in plan.jobs():
+        attributes = stored_attributes(plan.root / job.path) or {}
+        if attributes.get("key") == job.key and (reason := unsound(plan.root, job.key)):
+            found.append((job, reason))
+    return found
 
 
 def repair(plan: Plan, job: Job) -> bool:

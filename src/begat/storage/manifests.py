@@ -7,8 +7,10 @@ artifact's folder goes.
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
+from begat.errors import BegatError
 from begat.storage.digests import digest, file_digest
 
 MANIFEST = "manifest.json"
@@ -93,12 +95,22 @@ def sync_one(path: Path) -> None:
 
 
 def put_text(path: Path, text: str) -> None:
-    """Write a whole text file in one step, on the disk before it has its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a whole text file in one step, on the disk before it has its name.
+
+    Raises:
+        BegatError: the disk refused; nothing has changed then.
+    """
     scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    scratch.write_text(text)
-    sync_one(scratch)
-    scratch.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_text(text)
+        sync_one(scratch)
+        scratch.replace(path)
+    except OSError as error:
+        raise BegatError(f"{path}: could not be written ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):
+            scratch.unlink()
 
 
 class Verified:
@@ -108,8 +120,9 @@ class Verified:
         self._root, self._folder = root, root / ".begat" / "verified"
 
     def note(self, path: Path) -> None:
-        """Remember an artifact as it lies there now."""
-        put_text(self._memory(path), stamp(path))
+        """Remember an artifact as it lies there now; where the disk refuses, nothing."""
+        with suppress(BegatError):
+            put_text(self._memory(path), stamp(path))
 
     def whole(self, path: Path) -> bool:
         """Whether an artifact is what was written; read only if touched since it was last seen."""
