@@ -13,10 +13,13 @@ import torch
 from sklearn.datasets import load_digits
 
 from begat.diffusion.measurement import measure
-from begat.diffusion.model_training import train
+from begat.diffusion.model_training import ModelRun, train
+from begat.diffusion.packed_network import PackedNetwork
 from begat.diffusion.noise_predictors import Predictor
 from begat.diffusion.parameter_rows import flatten, stack
 from begat.diffusion.schedules import cosine_schedule
+from begat.diffusion.training_batches import TrainingImages
+from begat.diffusion.training_config import OptimiserConfig, TrainingConfig
 from begat.diffusion.unet import UNetConfig, initial_weights
 from begat.unlearning.operators import Forgetting
 from begat.unlearning.unlearn import unlearn

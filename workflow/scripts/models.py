@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from begat.data.pipelines import pipeline_row
-from begat.diffusion.model_training import train
+from begat.diffusion.model_training import ModelRun, train
+from begat.diffusion.packed_network import PackedNetwork
+from begat.diffusion.training_batches import TrainingImages
+from begat.diffusion.training_config import OptimiserConfig, TrainingConfig
 from begat.execution import networks
 from begat.execution.contents import PARTS, part_digest
 from begat.execution.context import Run, main
@@ -28,19 +31,24 @@ def compute(run: Run, digests: dict[str, str]) -> Iterator[Block]:
     read = run.contents.read_for(together)
     checkpoint = Checkpoint(run.root, keys, run.params["compute"]["checkpoint"], read)
     if missing:
+        p = run.params["models"]
+        names = "steps", "learning_rate", "warmup", "clip", "weight_decay", "ema"
+        masks = trains_on(run, missing)
         states = train(
-            run.read("images")["pixels"],
-            networks.labels_of(run),
-            trains_on(run, missing),
-            [model.name for model in missing],
-            [model.stream for model in missing],
+            TrainingImages(run.read("images")["pixels"], networks.labels_of(run), p["flip"]),
+            [ModelRun(m.name, m.stream, mask) for m, mask in zip(missing, masks, strict=True)],
+            PackedNetwork(
+                networks.config_of(run.plan),
+                networks.schedule_of(run.plan),
+                run.params["diffusion"]["prediction"],
+                run.device,
+            ),
+            TrainingConfig(
+                OptimiserConfig(*(p[name] for name in names)),
+                *(p[name] for name in ("batch", "dropout", "snapshots")),
+            ),
             seed=run.seed,
-            config=networks.config_of(run.plan),
-            schedule=networks.schedule_of(run.plan),
-            prediction=run.params["diffusion"]["prediction"],
-            device=run.device,
             resume=checkpoint.load(),
-            **run.section("models", "pack", "pipeline"),
         )
         with tqdm(desc=run.job.name, total=run.params["models"]["steps"]) as bar:
             for step, state in checkpoint.saving(states):  # noqa: B007
