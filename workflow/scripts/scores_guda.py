@@ -10,7 +10,7 @@ from begat.execution.elbo_weights import elbo_weights_of
 from begat.execution.networks import schedule_of
 from begat.execution.results import joined, losses
 from begat.storage.artifacts import Block
-from begat.unlearning.scores import METHODS, gather, images_within, score
+from begat.unlearning.scores import METHODS, gather, posterior_weights, score
 
 
 def body(run: Run) -> None:
@@ -37,7 +37,7 @@ def body(run: Run) -> None:
         members = images["member_of"][named]
         queries = joined(run, "queries", "pixels")
         how = dict(seed=run.seed, draws=draws)
-        within = images_within(queries, images["pixels"], members, schedule, **how)
+        within = posterior_weights(queries, images["pixels"], members, schedule, **how)
         yield {**found, "within": within}
 
     run.finish_scores(

@@ -51,8 +51,8 @@ def train(
     per model, and so have ``snapshots``, the weights in the middle of equal intervals of the
     training (``diffusion.training.snapshot_steps``), if ``num_snapshots`` is positive. Any state
     can be passed as ``resume`` with its number of steps; on the same machine the training then ends
-    with the same bits as the uninterrupted one. Another pack or machine changes rounding only; that
-    grows in the course of a training, as Adam makes whole steps of gradients that are mere rounding.
+    with the same bits as the uninterrupted one. Another pack or machine changes rounding only;
+    that grows in the course of a training, as Adam makes whole steps of gradients at rounding level.
 
     Args:
         data: all images.

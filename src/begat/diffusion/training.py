@@ -56,7 +56,7 @@ class PackOptimiser:
     def update(
         self, gradient: Rows, frozen: Bool[Tensor, "model #parameter"] | None = None
     ) -> None:
-        """Take one step along ``gradient``; weights and averages that are frozen keep their bits."""
+        """Take one step along ``gradient``; frozen weights and their averages keep their bits."""
         before = None if frozen is None else (self.weights.clone(), self.average.clone())
         self.weights.grad = clip_gradient_norms(gradient, self.config.max_grad_norm)
         self.adamw.param_groups[0]["lr"] = learning_rate_at(
