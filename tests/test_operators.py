@@ -3,7 +3,7 @@
 import dataclasses
 import subprocess
 import sys
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import pytest
 
@@ -11,7 +11,7 @@ from begat.config.fields import REQUIRED, param
 from begat.diffusion.training_config import OptimiserConfig
 from begat.errors import BegatError
 from begat.unlearning import operators
-from begat.unlearning.config import CHOICES, ErrorSpace, RetainLoss, UnlearningConfig
+from begat.unlearning.config import CHOICES, UnlearningConfig
 from begat.unlearning.operator_base import Operator
 from begat.unlearning.operators import OPERATORS, Newton, RetainOnly, Salun, parse_operator
 from begat.unlearning.terms import ERROR_WEIGHTS, RETAIN_LOSSES, Terms
@@ -50,8 +50,8 @@ def test_parameters_are_parsed_in_their_declared_type():
         ({"name": "forget"}, r"operator\.name: expected one of .*, found 'forget'"),
         ({"name": ["salun"]}, r"operator\.name: expected one of .*, found \['salun'\]"),
         (
-            {"name": "salun", "mask_share": 0.5},
-            r"operator\.mask_share: expected a parameter of salun "
+            {"name": "salun", "mask_fractoin": 0.5},
+            r"operator\.mask_fractoin: expected a parameter of salun "
             r"\(min_noise_variance, mask_fraction\); did you mean mask_fraction\?",
         ),
         (
@@ -119,8 +119,8 @@ def test_impossible_settings_are_refused(changes, message):
 
 
 def test_every_choice_of_a_loss_has_its_function():
-    assert set(CHOICES["retain_loss"]) == set(get_args(RetainLoss)) == set(RETAIN_LOSSES)
-    assert set(CHOICES["error_space"]) == set(get_args(ErrorSpace)) == set(ERROR_WEIGHTS)
+    assert set(CHOICES["retain_loss"]) == set(RETAIN_LOSSES)
+    assert set(CHOICES["error_space"]) == set(ERROR_WEIGHTS)
 
 
 def test_curvature_is_needed_for_a_newton_step_only():

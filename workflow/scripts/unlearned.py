@@ -20,7 +20,6 @@ from begat.unlearning.config import UnlearningConfig
 from begat.unlearning.operators import OPERATORS, parse_operator
 from begat.unlearning.unlearn import fine_tuning, unlearn
 
-
 # Keys of this section that are an operator's own parameter.
 OWN = {
     "min_noise_variance": "above",

@@ -52,7 +52,7 @@ def train(
     training (``diffusion.training.snapshot_steps``), if ``num_snapshots`` is positive. Any state
     can be passed as ``resume`` with its number of steps; on the same machine the training then ends
     with the same bits as the uninterrupted one. Another pack or machine changes rounding only;
-    that grows in the course of a training, as Adam makes whole steps of gradients at rounding level.
+    that grows in the course of a training, as Adam makes whole steps of rounding errors.
 
     Args:
         data: all images.

@@ -1,24 +1,18 @@
 """Settings of unlearning that all operators share."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 from begat.diffusion.training_config import OptimiserConfig
 from begat.errors import BegatError
 from begat.unlearning.operator_base import Operator
 from begat.unlearning.operators import RetainOnly
 
-RetainLoss = Literal["distil", "denoise"]
-LossCombination = Literal["sum", "convex"]
-ErrorSpace = Literal["clean", "noise", "velocity"]
-StoppingRule = Literal["steps", "drift", "rise"]
-Init = Literal["full", "newton"]
 CHOICES: dict[str, tuple[str, ...]] = {
-    "retain_loss": get_args(RetainLoss),
-    "loss_combination": get_args(LossCombination),
-    "error_space": get_args(ErrorSpace),
-    "stopping_rule": get_args(StoppingRule),
-    "init": get_args(Init),
+    "retain_loss": ("distil", "denoise"),
+    "loss_combination": ("sum", "convex"),
+    "error_space": ("clean", "noise", "velocity"),
+    "stopping_rule": ("steps", "drift", "rise"),
+    "init": ("full", "newton"),
 }
 
 
@@ -47,13 +41,13 @@ class UnlearningConfig:
     optimiser: OptimiserConfig
     batch_size: int
     operator: Operator = field(default_factory=RetainOnly)
-    retain_loss: RetainLoss = "denoise"
+    retain_loss: str = "denoise"
     forget_weight: float = 1.0
-    loss_combination: LossCombination = "sum"
-    error_space: ErrorSpace = "clean"
-    stopping_rule: StoppingRule = "steps"
+    loss_combination: str = "sum"
+    error_space: str = "clean"
+    stopping_rule: str = "steps"
     stopping_threshold: float = 0.0
-    init: Init = "full"
+    init: str = "full"
     init_damping: float = 100.0
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ import difflib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from begat.config.fields import param, violated_bound
 from begat.errors import BegatError, brief
@@ -40,7 +40,7 @@ class Operator:
                 raise BegatError(f"{declared.name}: expected {expected}, found {value}")
 
     @classmethod
-    def parse(cls, parameters: Mapping[Any, Any]) -> Self:
+    def parse(cls, parameters: Mapping[Any, Any]) -> "Operator":
         """The operator with these parameters, and its defaults for all others.
 
         Raises:
