@@ -17,9 +17,11 @@ from collections.abc import Callable
 import torch
 from diffusers import UNet2DModel
 
+from begat.diffusion.packed_network import NoisedBatch, PackedNetwork
 from begat.diffusion.parameter_rows import flatten, stack, unflatten
 from begat.diffusion.schedules import cosine_schedule, diffuse, training_target
 from begat.diffusion.training import PackTraining
+from begat.diffusion.training_config import OptimiserConfig
 from begat.diffusion.unet import UNetConfig, initial_weights
 
 SCHEDULE = cosine_schedule(1000)
@@ -35,22 +37,20 @@ def data(config: UNetConfig, models: int, batch: int) -> tuple[torch.Tensor, ...
 
 
 def packed_step(config: UNetConfig, rows: torch.Tensor, batch: int) -> Callable[[], None]:
-    training = PackTraining(
-        config,
-        SCHEDULE,
-        rows.to(DEVICE),
-        prediction="v_prediction",
-        steps=1000,
+    optimiser = OptimiserConfig(
+        num_steps=1000,
         learning_rate=1e-3,
-        warmup=1,
+        warmup_steps=1,
+        max_grad_norm=1.0,
         weight_decay=0.01,
-        clip=1.0,
-        ema=0.99,
+        ema_decay=0.99,
     )
-    inputs = data(config, len(rows), batch)
+    network = PackedNetwork(config, SCHEDULE, "v_prediction", DEVICE)
+    training = PackTraining(network, rows.to(DEVICE), optimiser)
+    inputs = NoisedBatch(*data(config, len(rows), batch))
 
     def step() -> None:
-        training.step(*inputs)
+        training.step(inputs)
 
     return step
 

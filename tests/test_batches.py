@@ -1,9 +1,14 @@
-"""What a model sees at each step: stateless, fair, and paired between models of one stream."""
+"""Training batches: stateless, fair, and paired between models of one stream."""
 
+import numpy as np
 import pytest
 import torch
+from small import TINY
 
-from begat.diffusion.training_batches import batch_at
+from begat.diffusion.packed_network import PackedNetwork
+from begat.diffusion.pixels import to_model_range
+from begat.diffusion.schedules import cosine_schedule
+from begat.diffusion.training_batches import BatchSampler, TrainingImages
 
 pytestmark = pytest.mark.numerics
 
@@ -12,7 +17,9 @@ ALL = torch.ones(IMAGES, dtype=torch.bool)
 
 
 def batch(stream, step, on=ALL, flip=True, size=8):
-    return batch_at(3, stream, step, on, size, 100, (1, 4, 4), flip)
+    data = TrainingImages(np.zeros((IMAGES, 1, 4, 4), np.uint8), None, flip)
+    network = PackedNetwork(TINY, cosine_schedule(100), "v_prediction")
+    return BatchSampler(data, network, 3, size).draw(stream, step, on)
 
 
 def test_a_model_that_sees_all_images_sees_each_once_per_epoch():
@@ -60,3 +67,11 @@ def test_nothing_is_mirrored_unless_asked():
 def test_a_batch_larger_than_the_dataset_walks_through_several_epochs():
     image = batch("a", 0, size=2 * IMAGES).image
     assert torch.equal(image.bincount(minlength=IMAGES), torch.full((IMAGES,), 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pixels_are_scaled_alike_by_numpy_and_torch(dtype):
+    pixels = np.arange(256, dtype=np.uint8)
+    scaled = to_model_range(torch.from_numpy(pixels).to(dtype))
+    np.testing.assert_array_equal(scaled, to_model_range(pixels.astype(scaled.numpy().dtype)))
+    assert (scaled[0], scaled[-1]) == (-1, 1)

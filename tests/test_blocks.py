@@ -29,7 +29,7 @@ GROUPS = np.array([[True, False], [False, True]])
 
 def case(config=TINY):
     row = random_rows(config, 1)[0].double()
-    denoiser = unet_denoiser(row, config, cosine_schedule(50), "v", torch.device("cpu"))
+    denoiser = unet_denoiser(row, config, cosine_schedule(50), "v_prediction", torch.device("cpu"))
     label = np.arange(IMAGES) if config.classes else None
     sample = Sample(random_images(IMAGES, config), label, range(IMAGES))
     shape = (config.image_channels, config.sample_size, config.sample_size)

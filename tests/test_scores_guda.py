@@ -1,4 +1,4 @@
-"""Scores from models that forgot: zero where nothing was forgotten, the truth where all was."""
+"""Scores from unlearned models: zero without unlearning, the ground truth for retrained weights."""
 
 import numpy as np
 import pytest
@@ -8,10 +8,11 @@ from small import TINY, random_images, random_predictor, random_rows
 from begat.diffusion.elbo import elbo_weights
 from begat.diffusion.measurement import measure
 from begat.diffusion.noise_predictors import Predictor
+from begat.diffusion.pixels import to_model_range
 from begat.diffusion.schedules import cosine_schedule
 from begat.errors import BegatError
 from begat.unlearning import leave_one_out
-from begat.unlearning.scores import METHODS, gather, images_within, score
+from begat.unlearning.scores import METHODS, gather, posterior_weights, score
 
 pytestmark = pytest.mark.numerics
 
@@ -88,7 +89,7 @@ def test_packs_are_gathered_by_name_and_no_group_is_silently_zero():
     losses = np.arange(12.0).reshape(3, 2, 2)
     packs = [(["b"], losses[1:2]), (["c", "a"], losses[[2, 0]])]
     np.testing.assert_array_equal(gather(packs, ["a", "b", "c"]), losses)
-    with pytest.raises(BegatError, match="expected a model without 'b', found none"):
+    with pytest.raises(BegatError, match="expected one without 'b', found none"):
         gather(packs[1:], ["a", "b", "c"])
     with pytest.raises(BegatError, match="'b' comes twice"):
         gather([*packs, packs[0]], ["a", "b", "c"])
@@ -103,14 +104,16 @@ def test_a_loss_that_is_not_a_number_is_refused():
         score(loss[0], loss[1:], np.ones((3, 6), int), WEIGHTS, PIXELS)
 
 
-def test_within_a_group_the_query_itself_speaks_loudest_and_strangers_not_at_all():
+def test_the_query_itself_has_the_largest_posterior_weight_and_other_groups_have_none():
     pixels = random_images(8, TINY)
-    queries = pixels[[1, 5]].astype(np.float32) / 127.5 - 1
+    queries = to_model_range(pixels[[1, 5]].astype(np.float32))
     members = np.zeros((2, 8), bool)
     members[0, :4] = members[1, 4:] = True
-    share = images_within(queries, pixels, members, cosine_schedule(50), seed=0, draws=8)
-    np.testing.assert_allclose(share.sum(1), 1)
-    assert share.argmax(1).tolist() == [1, 5]
-    assert (share[~members] == 0).all()
-    alone = images_within(queries[:1], pixels, members[:1], cosine_schedule(50), seed=0, draws=8)
-    np.testing.assert_allclose(alone[0], share[0], rtol=1e-9)
+    weights = posterior_weights(queries, pixels, members, cosine_schedule(50), seed=0, draws=8)
+    np.testing.assert_allclose(weights.sum(1), 1)
+    assert weights.argmax(1).tolist() == [1, 5]
+    assert (weights[~members] == 0).all()
+    alone = posterior_weights(
+        queries[:1], pixels, members[:1], cosine_schedule(50), seed=0, draws=8
+    )
+    np.testing.assert_allclose(alone[0], weights[0], rtol=1e-9)

@@ -8,46 +8,37 @@ import torch
 from reference import diffusers_models
 from small import CONDITIONAL, TINY, random_images, random_rows, roundings
 
-from begat.diffusion.model_training import train
+from begat.diffusion.model_training import ModelRun, train
+from begat.diffusion.packed_network import NoisedBatch, PackedNetwork
 from begat.diffusion.parameter_rows import unflatten
 from begat.diffusion.schedules import cosine_schedule, diffuse, training_target
 from begat.diffusion.training import (
     PackTraining,
-    clipped,
+    clip_gradient_norms,
     ema_decay_at,
     learning_rate_at,
     snapshot_steps,
 )
+from begat.diffusion.training_batches import TrainingImages
+from begat.diffusion.training_config import OptimiserConfig, TrainingConfig
 from begat.errors import BegatError
 
-HOW = dict(
-    steps=12,
-    batch=3,
+OPTIMISER = dict(
+    num_steps=12,
     learning_rate=5e-3,
-    warmup=2,
+    warmup_steps=2,
     weight_decay=0.1,
-    clip=0.5,
-    ema=0.9,
-    dropout=0.0,
-    flip=False,
+    max_grad_norm=0.5,
+    ema_decay=0.9,
 )
 EXACT = {"dtype": torch.float64}
 SCHEDULE = cosine_schedule(50)
 
 
 def packed_training(config, rows, prediction, steps=4):
-    return PackTraining(
-        config,
-        SCHEDULE,
-        rows,
-        prediction=prediction,
-        steps=steps,
-        learning_rate=0.01,
-        warmup=2,
-        weight_decay=0.1,
-        clip=0.5,
-        ema=0.9,
-    )
+    network = PackedNetwork(config, SCHEDULE, prediction)
+    optimiser = OptimiserConfig(**{**OPTIMISER, "num_steps": steps, "learning_rate": 0.01})
+    return PackTraining(network, rows, optimiser)
 
 
 def step_data(config, models, step, dtype=torch.float64):
@@ -64,7 +55,7 @@ def step_data(config, models, step, dtype=torch.float64):
 def test_training_steps_are_those_of_separate_diffusers_models(config, prediction):
     rows = random_rows(config, 3).double()
     training = packed_training(config, rows, prediction)
-    packed_losses = [training.step(*step_data(config, 3, step)) for step in range(4)]
+    packed_losses = [training.step(NoisedBatch(*step_data(config, 3, step))) for step in range(4)]
     trained = training.state()
     for k, model in enumerate(diffusers_models(config, rows)):
         optimiser = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
@@ -95,9 +86,9 @@ def test_training_steps_are_those_of_separate_diffusers_models(config, predictio
 @pytest.mark.numerics
 def test_clipping_limits_each_models_own_norm():
     gradient = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]], dtype=torch.float64)
-    found = clipped(gradient, 1.0).norm(dim=1)
-    shortened = [5 / (5 + 1e-6), 0.5, 0.0]  # as clip_grad_norm_ does
-    np.testing.assert_allclose(found, shortened, rtol=1e-9)
+    norms = clip_gradient_norms(gradient, 1.0).norm(dim=1)
+    expected = [5 / (5 + 1e-6), 0.5, 0.0]  # as clip_grad_norm_ does
+    np.testing.assert_allclose(norms, expected, rtol=1e-9)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero_as_a_cosine():
@@ -108,21 +99,18 @@ def test_the_learning_rate_warms_up_and_falls_to_zero_as_a_cosine():
 
 
 def run(config, models, *, on=None, label=None, resume=None, until=None, **changes):
-    pixels = random_images(20, config)
-    trains_on = np.ones((len(models), 20), bool) if on is None else on
+    masks = np.ones((len(models), 20), bool) if on is None else on
+    data = TrainingImages(random_images(20, config), label, changes.pop("random_flip", False))
+    dtype = changes.pop("dtype", torch.float32)
+    network = PackedNetwork(config, SCHEDULE, "v_prediction", dtype=dtype)
+    optimiser = {key: changes.pop(key, value) for key, value in OPTIMISER.items()}
     states = train(
-        pixels,
-        label,
-        trains_on,
-        models,
-        models,
+        data,
+        [ModelRun(name, name, mask) for name, mask in zip(models, masks, strict=True)],
+        network,
+        TrainingConfig(OptimiserConfig(**optimiser), **{"batch_size": 3, **changes}),
         seed=7,
-        config=config,
-        schedule=SCHEDULE,
-        prediction="v_prediction",
-        device=torch.device("cpu"),
         resume=resume,
-        **{**HOW, **changes},
     )
     for step, state in states:
         if until is not None and step >= until:
@@ -133,12 +121,12 @@ def run(config, models, *, on=None, label=None, resume=None, until=None, **chang
 @pytest.mark.numerics
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_killed_training_that_resumes_ends_with_the_same_bits(dropout, monkeypatch):
-    monkeypatch.setattr("begat.diffusion.model_training.STRETCH", 5)
-    _, whole = run(TINY, ["a", "b"], dropout=dropout, snapshots=3)
-    halted = run(TINY, ["a", "b"], until=5, dropout=dropout, snapshots=3)
+    monkeypatch.setattr("begat.diffusion.model_training.YIELD_INTERVAL", 5)
+    _, whole = run(TINY, ["a", "b"], dropout=dropout, num_snapshots=3)
+    halted = run(TINY, ["a", "b"], until=5, dropout=dropout, num_snapshots=3)
     assert halted[0] == 5
-    step, resumed = run(TINY, ["a", "b"], resume=halted, dropout=dropout, snapshots=3)
-    assert step == HOW["steps"]
+    step, resumed = run(TINY, ["a", "b"], resume=halted, dropout=dropout, num_snapshots=3)
+    assert step == OPTIMISER["num_steps"]
     assert whole["snapshots"].shape == (2, 3, whole["weights"].shape[1])
     for name, rows in whole.items():
         np.testing.assert_array_equal(resumed[name], rows)
@@ -146,8 +134,8 @@ def test_a_killed_training_that_resumes_ends_with_the_same_bits(dropout, monkeyp
 
 def test_a_training_that_was_complete_when_killed_only_yields_its_result():
     _, whole = run(TINY, ["a"])
-    step, again = run(TINY, ["a"], resume=(HOW["steps"], whole))
-    assert step == HOW["steps"]
+    step, again = run(TINY, ["a"], resume=(OPTIMISER["num_steps"], whole))
+    assert step == OPTIMISER["num_steps"]
     np.testing.assert_array_equal(again["weights"], whole["weights"])
 
 
@@ -176,15 +164,17 @@ def test_a_training_in_float32_begins_as_one_in_float64_but_for_rounding():
 @pytest.mark.numerics
 def test_snapshots_are_the_weights_in_the_middle_of_equal_stretches(monkeypatch):
     assert snapshot_steps(12, 3) == [2, 6, 10]
-    monkeypatch.setattr("begat.diffusion.model_training.STRETCH", 6)
+    monkeypatch.setattr("begat.diffusion.model_training.YIELD_INTERVAL", 6)
     _, halfway = run(TINY, ["a"], until=6)
-    _, whole = run(TINY, ["a"], snapshots=3)
+    _, whole = run(TINY, ["a"], num_snapshots=3)
     np.testing.assert_array_equal(whole["snapshots"][0, 1], halfway["weights"][0])
 
 
 def test_training_reduces_the_loss_of_a_model_on_what_it_sees():
     on = np.arange(20)[None] < 2
-    _, state = run(TINY, ["a"], on=on, steps=150, batch=16, learning_rate=0.01, clip=5.0)
+    _, state = run(
+        TINY, ["a"], on=on, num_steps=150, batch_size=16, learning_rate=0.01, max_grad_norm=5.0
+    )
     losses = state["training_loss"][0]
     assert losses[-30:].mean() < 0.7 * losses[:10].mean()
 
@@ -192,12 +182,12 @@ def test_training_reduces_the_loss_of_a_model_on_what_it_sees():
 def test_flips_and_labels_reach_the_network():
     label = np.arange(20) % 5
     _, plain = run(CONDITIONAL, ["a"], label=label)
-    _, flipped = run(CONDITIONAL, ["a"], label=label, flip=True)
+    _, flipped = run(CONDITIONAL, ["a"], label=label, random_flip=True)
     _, relabelled = run(CONDITIONAL, ["a"], label=label[::-1].copy())
     assert not np.array_equal(plain["weights"], flipped["weights"])
     assert not np.array_equal(plain["weights"], relabelled["weights"])
 
 
 def test_a_training_that_diverges_names_the_model_and_the_step():
-    with pytest.raises(BegatError, match=r"models: [ab] diverged: its loss at step \d+ is"):
-        run(TINY, ["a", "b"], learning_rate=1e30, clip=1e30, warmup=0)
+    with pytest.raises(BegatError, match=r"model '[ab]' diverged: its loss at step \d+ is"):
+        run(TINY, ["a", "b"], learning_rate=1e30, max_grad_norm=1e30, warmup_steps=0)

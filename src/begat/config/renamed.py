@@ -38,7 +38,7 @@ RENAMED = {
     "unlearned.cap": "unlearned.operator.max_forget_loss, of ascent",
     "unlearned.share": "unlearned.operator.mask_fraction, of salun",
     "unlearned.penalty": "unlearned.operator.ewc_weight, of ewc",
-    "unlearned.damping": "unlearned.operator.damping, of newton",
+    "unlearned.damping": "unlearned.operator.damping, of newton, and unlearned.init_damping",
     "unlearned.stop": "unlearned.stopping_rule",
     "unlearned.goal": "unlearned.stopping_threshold",
     "unlearned.steps": "unlearned.steps_fraction",

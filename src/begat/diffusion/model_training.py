@@ -1,159 +1,157 @@
-"""Training a pack of models, each on its own images with its own randomness."""
+"""Training of a pack of models, each on its own images with its own random numbers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from begat.diffusion.packed_network import PackedNetwork
 from begat.diffusion.parameter_rows import flatten, stack
-from begat.diffusion.schedules import Prediction, Schedule
 from begat.diffusion.training import PackTraining, snapshot_steps
-from begat.diffusion.training_batches import batch_at
-from begat.diffusion.unet import Dropout, UNetConfig, initial_weights
+from begat.diffusion.training_batches import BatchSampler, TrainingImages
+from begat.diffusion.training_config import TrainingConfig
+from begat.diffusion.unet import Dropout, initial_weights
 from begat.errors import BegatError
 from begat.rng.torch_generators import torch_generator
 
-STRETCH = 20  # steps between two chances to save or to notice divergence
+YIELD_INTERVAL = 20  # steps between two yields, at which a run can be saved and is checked
 State = dict[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class ModelRun:
+    """One model to train.
+
+    Attributes:
+        name: for error messages.
+        stream: the name of its random numbers.
+        train_mask: the images of its training set.
+    """
+
+    name: str
+    stream: str
+    train_mask: Bool[np.ndarray, " image"]
+
+
 def train(
-    pixels: UInt8[np.ndarray, "image channel y x"],
-    label: Int[np.ndarray, " image"] | None,
-    trains_on: Bool[np.ndarray, "model image"],
-    names: Sequence[str],
-    streams: Sequence[str],
+    data: TrainingImages,
+    models: Sequence[ModelRun],
+    network: PackedNetwork,
+    config: TrainingConfig,
     *,
     seed: int,
-    config: UNetConfig,
-    schedule: Schedule,
-    prediction: Prediction,
-    device: torch.device,
-    steps: int,
-    batch: int,
-    learning_rate: float,
-    warmup: int,
-    weight_decay: float,
-    clip: float,
-    ema: float,
-    dropout: float,
-    flip: bool,
-    snapshots: int = 0,
-    dtype: torch.dtype = torch.float32,
     resume: tuple[int, Mapping[str, np.ndarray]] | None = None,
 ) -> Iterator[tuple[int, Callable[[], State]]]:
-    """Train models side by side, yielding after every stretch how far they are and their state.
+    """Yields, every few steps of the pack's training, their number and a function of the state.
 
     The last state is the result: ``weights``, ``ema_weights`` and ``training_loss`` have one row
-    per model, and so have ``snapshots``, the weights in the middle of equal stretches of the
-    training (``diffusion.training.snapshot_steps``), where asked for. Any state, with its number of
-    steps, can be handed back as ``resume``; on the same machine the training then ends with the
-    same bits as if it had never stopped. Another pack or machine changes rounding only; that grows
-    in the course of a training, as Adam makes whole steps of gradients that are mere rounding.
+    per model, and so have ``snapshots``, the weights in the middle of equal intervals of the
+    training (``diffusion.training.snapshot_steps``), if ``num_snapshots`` is positive. Any state
+    can be passed as ``resume`` with its number of steps; on the same machine the training then ends
+    with the same bits as the uninterrupted one. Another pack or machine changes rounding only;
+    that grows in the course of a training, as Adam makes whole steps of rounding errors.
 
     Args:
-        pixels: all images.
-        label: each image's class for conditional models, else None.
-        trains_on: which images each model may see.
-        names: the models' names, for error messages.
-        streams: the name of each model's randomness.
+        data: all images.
+        models: the models of the pack.
+        network: their architecture, forward process, device and dtype.
+        config: the optimiser and the batches.
         seed: the root seed.
-        config: the network.
-        schedule: the forward process.
-        prediction: what the network outputs.
-        device: where to compute.
-        steps, batch, learning_rate, warmup, weight_decay, clip, ema, dropout, flip, snapshots: as
-            in ``params.yaml``.
-        dtype: in which to compute; what is drawn is the same for all.
         resume: a number of steps and the state yielded with it.
 
     Raises:
         BegatError: a loss that is no longer finite, with the model and the step.
     """
-    start = stack(
-        initial_weights(config, torch_generator(seed, stream, "init")) for stream in streams
-    )
-    training = PackTraining(
-        config,
-        schedule,
-        flatten(start).to(device, dtype),
-        prediction=prediction,
-        steps=steps,
-        learning_rate=learning_rate,
-        warmup=warmup,
-        weight_decay=weight_decay,
-        clip=clip,
-        ema=ema,
-    )
-    losses = torch.zeros(len(names), steps, dtype=dtype)
-    taken: list[Tensor] = []
+    training = _Training(data, models, network, config, seed)
     if resume:
-        state = {name: torch.from_numpy(rows) for name, rows in resume[1].items()}
-        losses[:, : resume[0]] = state.pop("training_loss")
-        taken += state.pop("snapshots", torch.zeros(len(names), 0)).unbind(1)
-        training.resume(state, resume[0])
+        training.resume(*resume)
+    if training.is_done:
+        yield training.pack.steps_done, training.state
+    while not training.is_done:
+        first = training.pack.steps_done
+        while not training.is_done and training.pack.steps_done < first + YIELD_INTERVAL:
+            training.step()
+        training.check_finite(first)
+        yield training.pack.steps_done, training.state
 
-    images = torch.from_numpy(pixels)
-    allowed = torch.from_numpy(trains_on)
-    classes = None if label is None else torch.from_numpy(label)
-    shape = (images.shape[1], images.shape[2], images.shape[3])
 
-    def one_step(step: int) -> Float[Tensor, " model"]:
-        batches = [
-            batch_at(seed, stream, step, on, batch, schedule.timesteps, shape, flip)
-            for stream, on in zip(streams, allowed, strict=True)
+class _Training:
+    """A pack in training with its batches, its losses and its snapshots."""
+
+    def __init__(
+        self,
+        data: TrainingImages,
+        models: Sequence[ModelRun],
+        network: PackedNetwork,
+        config: TrainingConfig,
+        seed: int,
+    ) -> None:
+        self.models, self.config, self.seed = models, config, seed
+        self.sampler = BatchSampler(data, network, seed, config.batch_size)
+        weights = flatten(
+            stack(
+                initial_weights(network.config, torch_generator(seed, model.stream, "init"))
+                for model in models
+            )
+        )
+        weights = weights.to(network.device, network.dtype)
+        self.pack = PackTraining(network, weights, config.optimiser)
+        num_steps = config.optimiser.num_steps
+        self.losses = torch.zeros(len(models), num_steps, dtype=network.dtype)
+        self.snapshots: list[Tensor] = []
+        self.snapshot_steps = snapshot_steps(num_steps, config.num_snapshots)
+
+    @property
+    def is_done(self) -> bool:
+        return self.pack.steps_done >= self.config.optimiser.num_steps
+
+    def step(self) -> None:
+        step = self.pack.steps_done
+        draws = [
+            self.sampler.draw(model.stream, step, torch.from_numpy(model.train_mask))
+            for model in self.models
         ]
-        chosen = torch.stack([b.image for b in batches])
-        mirrored = torch.stack([b.flip for b in batches])
-        image = images[chosen].to(dtype) / 127.5 - 1
-        image = torch.where(mirrored[..., None, None, None], image.flip(-1), image)
-        return training.step(
-            image.to(device),
-            torch.stack([b.timestep for b in batches]).to(device),
-            torch.stack([b.noise for b in batches]).to(device, dtype),
-            None if classes is None else classes[chosen].to(device),
-            _dropout(seed, streams, step, dropout) if dropout else None,
-        )
+        dropout = self._dropout(step) if self.config.dropout else None
+        self.losses[:, step] = self.pack.step(self.sampler.noised(draws), dropout).cpu()
+        if step + 1 in self.snapshot_steps:
+            self.snapshots.append(self.pack.weights.detach().cpu().clone())
 
-    def state_now() -> State:
-        done = training.steps_done
-        rows = {name: row.cpu().numpy().copy() for name, row in training.state().items()}
-        rows |= {"snapshots": torch.stack(taken, 1).numpy()} if taken else {}
-        return {**rows, "training_loss": losses[:, :done].numpy().copy()}
+    def state(self) -> State:
+        losses = self.losses[:, : self.pack.steps_done]
+        rows = {name: row.cpu().numpy().copy() for name, row in self.pack.state().items()}
+        rows |= {"snapshots": torch.stack(self.snapshots, 1).numpy()} if self.snapshots else {}
+        return {**rows, "training_loss": losses.numpy().copy()}
 
-    moments = snapshot_steps(steps, snapshots)
-    if training.steps_done >= steps:
-        yield training.steps_done, state_now
-    while training.steps_done < steps:
-        first = training.steps_done
-        for step in range(first, min(first + STRETCH, steps)):
-            losses[:, step] = one_step(step).cpu()
-            if step + 1 in moments:
-                taken.append(training.weights.detach().cpu().clone())
-        _check_finite(losses[:, first : training.steps_done], first, names)
-        yield training.steps_done, state_now
+    def resume(self, step: int, state: Mapping[str, np.ndarray]) -> None:
+        rows = {name: torch.from_numpy(array) for name, array in state.items()}
+        self.losses[:, :step] = rows.pop("training_loss")
+        self.snapshots += rows.pop("snapshots", torch.zeros(len(self.models), 0)).unbind(1)
+        self.pack.resume(rows, step)
 
+    def check_finite(self, first: int) -> None:
+        """Raise BegatError if a loss since the step ``first`` is not finite."""
+        losses = self.losses[:, first : self.pack.steps_done]
+        infinite = (~losses.isfinite()).nonzero()
+        if len(infinite):
+            model, step = infinite[0].tolist()
+            raise BegatError(
+                f"model {self.models[model].name!r} diverged: its loss at step {first + step} is "
+                f"{losses[model, step].item()}; try a smaller learning_rate"
+            )
 
-def _dropout(seed: int, streams: Sequence[str], step: int, share: float) -> Dropout:
-    """Dropout with a generator per model and step, so that a pack changes no draw."""
-    generators = [torch_generator(seed, stream, "dropout", step) for stream in streams]
+    def _dropout(self, step: int) -> Dropout:
+        """Dropout with a generator per model and step, so that no draw depends on the pack."""
+        probability, models = self.config.dropout, self.models
+        generators = [torch_generator(self.seed, m.stream, "dropout", step) for m in models]
 
-    def drop(h: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch channel y x"]:
-        batch, channels, *size = h.shape
-        part = (batch, channels // len(streams), *size)
-        keep = [torch.rand(part, generator=generator) >= share for generator in generators]
-        return h * torch.cat(keep, 1).to(h) / (1 - share)
+        def drop(h: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch channel y x"]:
+            batch, channels, *size = h.shape
+            shape = (batch, channels // len(models), *size)
+            uniform = [torch.rand(shape, generator=generator) for generator in generators]
+            mask = torch.cat([values >= probability for values in uniform], 1)
+            return h * mask.to(h) / (1 - probability)
 
-    return drop
-
-
-def _check_finite(losses: Float[Tensor, "model step"], first: int, names: Sequence[str]) -> None:
-    wrong = (~losses.isfinite()).nonzero()
-    if len(wrong):
-        model, step = wrong[0].tolist()
-        raise BegatError(
-            f"models: {names[model]} diverged: its loss at step {first + step} is "
-            f"{losses[model, step].item()}; try a smaller models.learning_rate"
-        )
+        return drop

@@ -1,14 +1,16 @@
 """Networks from parameters, and packs of them in the store, each model under its own key."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from begat.data.pipelines import pipeline_config
 from begat.diffusion.elbo import elbo_weights
-from begat.diffusion.schedules import SCHEDULES, Schedule
+from begat.diffusion.packed_network import PackedNetwork
+from begat.diffusion.schedules import SCHEDULES, Prediction, Schedule
+from begat.diffusion.training_batches import TrainingImages
 from begat.diffusion.unet import UNetConfig
 from begat.ensembles.model_specs import Model
 from begat.errors import BegatError
@@ -54,6 +56,25 @@ def schedule_of(spec: RunSpec) -> Schedule:
 def elbo_weights_of(spec: RunSpec, variance: str, clipped: str) -> Float[np.ndarray, " timestep"]:
     """Returns the weights of the ELBO over time."""
     return elbo_weights(schedule_of(spec), variance, clipped).numpy()  # type: ignore[arg-type]
+
+
+def prediction_type_of(spec: RunSpec) -> Prediction:
+    """Returns what the network outputs."""
+    return cast(Prediction, spec.params.diffusion.prediction_type)
+
+
+def packed_network(context: JobContext) -> PackedNetwork:
+    """Returns the network that all models share, but for their weights."""
+    spec = context.spec
+    return PackedNetwork(
+        config_of(spec), schedule_of(spec), prediction_type_of(spec), context.device
+    )
+
+
+def training_images(context: JobContext) -> TrainingImages:
+    """Returns all training images with their classes, mirrored where models are trained so."""
+    pixels, random_flip = context.input("images")["pixels"], context.params.models.random_flip
+    return TrainingImages(pixels, labels_of(context), random_flip)
 
 
 def labels_of(context: JobContext) -> Int[np.ndarray, " image"] | None:

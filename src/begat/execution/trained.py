@@ -9,7 +9,7 @@ from begat.diffusion.denoisers import Denoiser, DenoiserPredictor, unet_denoiser
 from begat.diffusion.noise_predictors import Predictor
 from begat.ensembles.model_specs import Model
 from begat.execution.context import JobContext
-from begat.execution.networks import FROM_PIPELINE, config_of, schedule_of
+from begat.execution.networks import FROM_PIPELINE, config_of, prediction_type_of, schedule_of
 
 
 def weights_array(context: JobContext) -> str:
@@ -36,7 +36,7 @@ def predictor_of(context: JobContext) -> Predictor:
     for pack in context.inputs("unlearned"):
         rows |= zip(pack.attributes["groups"], pack["weights"], strict=True)
     asked = [m.name for m in context.job.models] or list(rows)
-    prediction, schedule = context.params.diffusion.prediction_type, schedule_of(context.spec)
+    prediction, schedule = prediction_type_of(context.spec), schedule_of(context.spec)
     if context.spec.pipeline:
         return DenoiserPredictor(
             denoiser_of(context, rows[asked[0]]), config_of(context.spec), context.device
@@ -47,7 +47,7 @@ def predictor_of(context: JobContext) -> Predictor:
 
 def denoiser_of(context: JobContext, row: Float[np.ndarray, " parameter"]) -> Denoiser:
     """A network of this run with the given weights, to look into."""
-    prediction, schedule = context.params.diffusion.prediction_type, schedule_of(context.spec)
+    prediction, schedule = prediction_type_of(context.spec), schedule_of(context.spec)
     if not context.spec.pipeline:
         weights = torch.from_numpy(row)
         return unet_denoiser(weights, config_of(context.spec), schedule, prediction, context.device)

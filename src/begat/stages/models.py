@@ -1,12 +1,17 @@
 """Trained models, in packs that train side by side."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from begat.config.schema import Models
 from begat.execution.context import JobContext
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job, Name
 from begat.stages.declaration import Stage
 from begat.storage.artifacts import Block
+
+if TYPE_CHECKING:
+    from begat.diffusion.training_config import TrainingConfig
 
 
 def jobs(table: JobTable) -> Iterator[Job]:
@@ -42,7 +47,7 @@ def _trained(context: JobContext, digests: dict[str, str]) -> Iterator[Block]:
     from tqdm import tqdm
 
     from begat.data.pipelines import pipeline_row
-    from begat.diffusion.model_training import train
+    from begat.diffusion.model_training import ModelRun, train
     from begat.execution import networks
     from begat.execution.contents import part_digest
     from begat.execution.results import trains_on
@@ -62,27 +67,13 @@ def _trained(context: JobContext, digests: dict[str, str]) -> Iterator[Block]:
     seconds = context.params.compute.checkpoint_seconds
     checkpoint = Checkpoint(context.root, keys, seconds, inputs)
     if missing:
+        masks = trains_on(context, missing)
         states = train(
-            context.input("images")["pixels"],
-            networks.labels_of(context),
-            trains_on(context, missing),
-            [model.name for model in missing],
-            [model.stream for model in missing],
+            networks.training_images(context),
+            [ModelRun(m.name, m.stream, mask) for m, mask in zip(missing, masks, strict=True)],
+            networks.packed_network(context),
+            _config(params),
             seed=context.seed,
-            config=networks.config_of(context.spec),
-            schedule=networks.schedule_of(context.spec),
-            prediction=context.params.diffusion.prediction_type,
-            device=context.device,
-            steps=params.max_train_steps,
-            batch=params.batch_size,
-            learning_rate=params.learning_rate,
-            warmup=params.warmup_steps,
-            weight_decay=params.weight_decay,
-            clip=params.max_grad_norm,
-            ema=params.ema_decay,
-            dropout=params.dropout,
-            flip=params.random_flip,
-            snapshots=params.snapshots,
             resume=checkpoint.load(),
         )
         with tqdm(desc=context.job.name, total=params.max_train_steps) as bar:
@@ -93,6 +84,20 @@ def _trained(context: JobContext, digests: dict[str, str]) -> Iterator[Block]:
         networks.keep(context, missing, state())
     checkpoint.remove()
     yield from networks.kept(context, digests)
+
+
+def _config(params: Models) -> "TrainingConfig":
+    from begat.diffusion.training_config import OptimiserConfig, TrainingConfig
+
+    optimiser = OptimiserConfig(
+        num_steps=params.max_train_steps,
+        learning_rate=params.learning_rate,
+        warmup_steps=params.warmup_steps,
+        max_grad_norm=params.max_grad_norm,
+        weight_decay=params.weight_decay,
+        ema_decay=params.ema_decay,
+    )
+    return TrainingConfig(optimiser, params.batch_size, params.dropout, params.snapshots)
 
 
 STAGE = Stage(

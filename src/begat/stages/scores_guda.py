@@ -56,7 +56,7 @@ def _scores(context: JobContext) -> Iterator[Block]:
 
     from begat.execution.networks import elbo_weights_of, schedule_of
     from begat.execution.results import concatenated, losses
-    from begat.unlearning.scores import gather, images_within, score
+    from begat.unlearning.scores import gather, posterior_weights, score
 
     images, section = context.input("images"), context.params.of(Measurements)
     size = context.params.images
@@ -76,7 +76,7 @@ def _scores(context: JobContext) -> Iterator[Block]:
     members = images["member_of"][scores["group_score"][0].argmax(1)]
     queries, schedule = concatenated(context, "queries", "pixels"), schedule_of(context.spec)
     seed, draws = context.seed, section.draws
-    within = images_within(queries, images["pixels"], members, schedule, seed=seed, draws=draws)
+    within = posterior_weights(queries, images["pixels"], members, schedule, seed=seed, draws=draws)
     yield {**scores, "within": within}
 
 

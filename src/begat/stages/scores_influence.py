@@ -115,7 +115,7 @@ def _scores(context: JobContext, chosen: dict[str, Any]) -> Iterator[Block]:
     from begat.execution.gradient_inputs import draws_of, query_sample, training_sample
     from begat.execution.results import trains_on
     from begat.execution.trained import denoiser_of, row_of
-    from begat.influence.pairwise import CENTRE
+    from begat.influence.pairwise import MAX_CENTRE_IMAGES
     from begat.influence.scores import best, score, variants
 
     params, models = context.params.of(ScoresInfluence), context.job.models
@@ -125,7 +125,9 @@ def _scores(context: JobContext, chosen: dict[str, Any]) -> Iterator[Block]:
     draws = draws_of(context, params.draws, shared=params.shared_draws)
     exposure, sizes = groups_seen(member_of, train_mask).T, train_mask.sum(1)
     by_model = []
-    with tqdm(desc=context.job.stage, total=int((sizes + np.minimum(sizes, CENTRE)).sum())) as bar:
+    with tqdm(
+        desc=context.job.stage, total=int((sizes + np.minimum(sizes, MAX_CENTRE_IMAGES)).sum())
+    ) as bar:
         for model, own, groups in zip(models, train_mask, exposure, strict=True):
             factors = context.input("factors", model.name)
             scores = score(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from begat.config.consistency import refuse
 from begat.config.fields import MAX_COUNT, param
@@ -13,7 +13,11 @@ from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job, Name
 from begat.stages.declaration import Stage
 from begat.storage.artifacts import Block
-from begat.unlearning.operators_tmp import OPERATORS, Operator, parse_operator
+from begat.unlearning.operator_base import Operator
+from begat.unlearning.operators import OPERATORS, parse_operator
+
+if TYPE_CHECKING:
+    from begat.unlearning.config import UnlearningConfig
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class Unlearned:
         "start from the full model, or a Newton step away from it",
         choices=("full", "newton"),
         plans_only=True,
+    )
+    init_damping: float = param(
+        "for init newton: damping, a multiple of each block's mean eigenvalue", ge=0, le=1e9
     )
     retain_loss: str = param(
         "on retained images: match the full model, or train on", choices=("distil", "denoise")
@@ -68,7 +75,7 @@ def operator_of(params: Params) -> Operator:
     try:
         return parse_operator(params.of(Unlearned).operator)
     except BegatError as error:
-        raise BegatError(f"{brief(params.use)}: unlearned.operator: {error}") from None
+        raise BegatError(f"{brief(params.use)}: unlearned.{error}") from None
 
 
 def needs_curvature(params: Params) -> bool:
@@ -119,58 +126,63 @@ def _unlearned(context: JobContext) -> Iterator[Block]:
     from tqdm import tqdm
 
     from begat.execution import networks
+    from begat.execution.factor_arrays import preconditioner_of
     from begat.execution.trained import row_of
     from begat.storage.checkpoints import Checkpoint
     from begat.storage.schema import schema_of
-    from begat.unlearning.operators import Forgetting
-    from begat.unlearning.unlearn import shortened, unlearn
+    from begat.unlearning.batches import ForgetGroup
+    from begat.unlearning.unlearn import unlearn
 
-    images, section = context.input("images"), context.params.of(Unlearned)
-    names, training = images.attributes["groups"], context.params.models
+    images, config = context.input("images"), _config(context.params)
+    names, members = images.attributes["groups"], images["member_of"]
     groups = [names.index(name) for name in context.job.made_from["groups"]]
-    common: dict[str, Any] = dict(
-        pixels=images["pixels"],
-        label=networks.labels_of(context),
-        member_of=images["member_of"][groups],
-        names=[names[g] for g in groups],
-        streams=["unlearned"] * len(groups),
-        full=row_of(context, context.job.models[0]),
-        seed=context.seed,
-        config=networks.config_of(context.spec),
-        schedule=networks.schedule_of(context.spec),
-        prediction=context.params.diffusion.prediction_type,
-        device=context.device,
-        batch=section.batch_size,
-        flip=training.random_flip,
-    )
-    schedule = shortened(
-        {
-            "steps": training.max_train_steps,
-            "learning_rate": training.learning_rate,
-            "warmup": training.warmup_steps,
-        },
-        section.steps_fraction,
-        section.learning_rate_fraction,
-        section.max_grad_norm,
-    )
-    key, inputs = context.job.key, context.contents.read_by(context.job)
-    checkpoint = Checkpoint(context.root, [key], context.params.compute.checkpoint_seconds, inputs)
+    full, damping = row_of(context, context.job.models[0]), config.curvature_damping
+    seconds, inputs = context.params.compute.checkpoint_seconds, context.contents.read_by
+    checkpoint = Checkpoint(context.root, [context.job.key], seconds, inputs(context.job))
     states = unlearn(
-        **common,
-        how=Forgetting(
-            operator=section.operator["name"],
-            retain=section.retain_loss,
-            balance=section.forget_weight,
-        ),
+        networks.training_images(context),
+        [ForgetGroup(names[g], "unlearned", members[g]) for g in groups],
+        full,
+        networks.packed_network(context),
+        config,
+        seed=context.seed,
+        precondition=None if damping is None else preconditioner_of(context, full, damping),
         resume=checkpoint.load(),
-        **schedule,
     )
-    with tqdm(desc=context.job.name, total=schedule["steps"]) as bar:
+    with tqdm(desc=context.job.name, total=config.num_steps) as bar:
         for step, state in checkpoint.saving(states):  # noqa: B007
             bar.update(step - bar.n)
     arrays = state()
     yield {name: arrays[name] for name in schema_of("unlearned")}
     checkpoint.remove()
+
+
+def _config(params: Params) -> "UnlearningConfig":
+    """The settings of unlearning, as fractions of the training's."""
+    from begat.diffusion.training_config import OptimiserConfig
+    from begat.unlearning.config import UnlearningConfig
+    from begat.unlearning.unlearn import fine_tuning
+
+    section, training = params.of(Unlearned), params.models
+    schedule = training.max_train_steps, training.learning_rate, training.warmup_steps
+    return UnlearningConfig(
+        fine_tuning(
+            OptimiserConfig(*schedule, max_grad_norm=section.max_grad_norm),
+            section.steps_fraction,
+            section.learning_rate_fraction,
+            section.max_grad_norm,
+        ),
+        section.batch_size,
+        operator_of(params),
+        retain_loss=section.retain_loss,
+        forget_weight=section.forget_weight,
+        loss_combination=section.loss_combination,
+        error_space=section.error_space,
+        stopping_rule=section.stopping_rule,
+        stopping_threshold=section.stopping_threshold,
+        init=section.init,
+        init_damping=section.init_damping,
+    )
 
 
 STAGE = Stage(

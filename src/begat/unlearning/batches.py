@@ -1,145 +1,157 @@
-"""What forgetting models see at each step: retained beside forgotten images, one pair at a time.
+"""Batches for unlearning: paired retain and forget images, a function of (seed, stream, step).
 
-As in ``diffusion.training_batches`` all of it is a pure function of (root seed, stream, step) and the group, so
-nothing drawn depends on the pack, and a killed run resumes where it was.
+As in ``diffusion.training_batches``, nothing drawn depends on the pack, and a killed run resumes
+where it was.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from begat.diffusion.training_batches import Batch, batch_at
+from begat.diffusion.packed_network import NoisedBatch
+from begat.diffusion.pixels import to_model_range
+from begat.diffusion.training_batches import BatchDraw, BatchSampler
 from begat.rng.torch_generators import torch_generator
-from begat.unlearning.targets import picked
-from begat.unlearning.training import Knowledge, Noised
+from begat.unlearning.targets import TargetInputs, select_candidate
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """The images of every group of a pack, and how to draw from them.
+class ForgetGroup:
+    """A group of images to unlearn.
 
     Attributes:
-        pixels: all images.
-        label: their classes, for a conditional model.
-        member_of: which images each group has.
-        streams: the name of each group's randomness.
-        anchor: the label in the place of each group's, None for that of a random retained image.
-        seed: the root seed.
-        timesteps: how many there are.
-        batch: images of each kind.
-        flip: mirror half of them.
-        like: a tensor of the device and dtype in which batches are wanted.
+        name: for error messages.
+        stream: the name of its random numbers. Groups that share one have the same retained
+            images, timesteps and noise wherever possible: what affects all their models alike
+            cancels when groups are compared.
+        members: the images of the group.
+        anchor_label: the label that replaces that of its images, for operators that need one;
+            None: labels of random retained images.
     """
 
-    pixels: UInt8[Tensor, "image channel y x"]
-    label: Int[Tensor, " image"] | None
-    member_of: Bool[Tensor, "group image"]
-    streams: Sequence[str]
-    anchor: Int[Tensor, " group"] | None
-    seed: int
-    timesteps: int
-    batch: int
-    flip: bool
-    like: Tensor
+    name: str
+    stream: str
+    members: Bool[np.ndarray, " image"]
+    anchor_label: int | None = None
+
+
+@dataclass(frozen=True)
+class ForgetRetainSampler:
+    """Batches of retain and forget images for every group of a pack.
+
+    Attributes:
+        groups: the groups.
+        sampler: batches of all images.
+    """
+
+    groups: Sequence[ForgetGroup]
+    sampler: BatchSampler
+
+    @cached_property
+    def members(self) -> Bool[Tensor, "group image"]:
+        """The images of each group."""
+        return torch.from_numpy(np.stack([group.members for group in self.groups]))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the batches."""
+        return self.sampler.network.device
+
+    @property
+    def random_flip(self) -> bool:
+        """Batches contain mirrored images."""
+        return self.sampler.data.random_flip
 
     @cached_property
     def images(self) -> Float[Tensor, "candidate pixel"]:
-        """All images that a target may look at, mirrored ones included if models see them."""
-        image = self.pixels.to(self.like.device).double() / 127.5 - 1
-        return (torch.cat([image, image.flip(-1)]) if self.flip else image).flatten(1)
+        """All images that targets may use, mirrored ones included if batches contain them."""
+        image = to_model_range(self.sampler.pixels.to(self.device).double())
+        return (torch.cat([image, image.flip(-1)]) if self.random_flip else image).flatten(1)
 
     @cached_property
     def retained(self) -> Bool[Tensor, "group candidate"]:
-        """Which of them each group leaves."""
-        return ~self.member_of.to(self.like.device).repeat(1, 2 if self.flip else 1)
+        """Which of them are retained by each group."""
+        return ~self.members.to(self.device).repeat(1, 1 + self.random_flip)
 
-    def at(self, step: int, use: str = "step") -> tuple[Noised, Noised]:
-        """Every group's retained images at ``step``, and its own in turn, at the same timesteps."""
+    def batch(self, step: int, purpose: str = "step") -> tuple[NoisedBatch, NoisedBatch]:
+        """Retained images and forget images of every group, at the same timesteps.
+
+        ``purpose`` separates the random numbers of batches that are not steps.
+        """
         retain, forget = [], []
-        for stream, members in zip(self.streams, self.member_of, strict=True):
-            name, own = f"unlearned/{stream}/{use}", members.nonzero()[:, 0]
-            kept = batch_at(self.seed, f"{name}/retain", step, ~members, *self._how())
-            everyone = torch.ones(len(own), dtype=torch.bool)
-            gone = batch_at(self.seed, f"{name}/forget", step, everyone, *self._how())
-            retain.append(kept)
-            forget.append(Batch(own[gone.image], kept.timestep, gone.noise, gone.flip))
-        return self._noised(retain, self.streams), self._noised(forget, self.streams)
+        for group, members in zip(self.groups, self.members, strict=True):
+            stream, own = f"unlearned/{group.stream}/{purpose}", members.nonzero()[:, 0]
+            others = self.sampler.draw(f"{stream}/retain", step, ~members)
+            every_member = torch.ones(len(own), dtype=torch.bool)
+            draw = self.sampler.draw(f"{stream}/forget", step, every_member)
+            retain.append(others)
+            forget.append(BatchDraw(own[draw.image], others.timestep, draw.noise, draw.flip))
+        return self._noised(retain), self._noised(forget)
 
-    def single(self, step: int) -> Noised:
-        """Images of the whole set at ``step``, each as a batch of its own, for one model's sake.
+    def fisher_batch(self, step: int) -> NoisedBatch:
+        """Images of the whole data set, each as the batch of one model of a pack.
 
-        They belong to no group, hence to no stream.
+        They belong to no group and hence to no group's stream.
         """
-        everyone = torch.ones(len(self.pixels)).bool()
-        drawn = batch_at(self.seed, "unlearned/fisher", step, everyone, *self._how())
-        one = self._noised([drawn], ["fisher"])
-        return Noised(
-            one.image.transpose(0, 1),
-            one.timestep.transpose(0, 1),
-            one.noise.transpose(0, 1),
-            None if one.label is None else one.label.transpose(0, 1),
-            one.first.transpose(0, 1),
+        everything = torch.ones(len(self.sampler.pixels), dtype=torch.bool)
+        draw = self.sampler.draw("unlearned/fisher", step, everything)
+        batch = self.sampler.noised([draw])  # [1, batch, ...], to become [batch, 1, ...]
+        return NoisedBatch(
+            batch.image.transpose(0, 1),
+            batch.timestep.transpose(0, 1),
+            batch.noise.transpose(0, 1),
+            None if batch.label is None else batch.label.transpose(0, 1),
         )
 
-    def known(self, step: int, forget: Noised) -> Knowledge:
-        """What targets may look at at ``step``.
+    def target_inputs(self, step: int, forget: NoisedBatch) -> TargetInputs:
+        """Data and random numbers for the targets of ``step``.
 
-        A conditional target looks at retained images of the forgotten image's own label, as far
-        as there are any, otherwise at all retained ones.
+        A conditional target uses retained images of the forget image's own label if there are any,
+        otherwise all retained ones.
         """
-        shape = forget.image.shape[1:]
+        size, shape = self.sampler.batch_size, forget.image.shape[1:]
         generators = [
-            torch_generator(self.seed, "unlearned", stream, "target", step)
-            for stream in self.streams
+            torch_generator(self.sampler.seed, "unlearned", group.stream, "target", step)
+            for group in self.groups
         ]
-        fresh = torch.stack([torch.randn(shape, generator=g) for g in generators])
-        pick = torch.stack([torch.rand(self.batch, generator=g) for g in generators])
-        fresh, pick = fresh.to(self.like), pick.to(self.like.device)
-        retained = self.retained[:, None].expand(-1, self.batch, -1)
-        candidates, other = retained, None
-        if self.label is not None and forget.label is not None:
-            label = self.label.to(self.like.device).repeat(2 if self.flip else 1)
-            alike = retained & (label == forget.label[..., None])
-            candidates = torch.where(alike.any(-1, keepdim=True), alike, retained)
-            other = label[picked(retained, pick)]
-            if self.anchor is not None:
-                other = self.anchor.to(self.like.device)[:, None].expand_as(other)
-        return Knowledge(fresh, pick, self.images, candidates, other)
+        noise = torch.stack([torch.randn(shape, generator=g) for g in generators])
+        uniform = torch.stack([torch.rand(size, generator=g) for g in generators])
+        noise, uniform = noise.to(forget.image), uniform.to(self.device)
+        retained = self.retained[:, None].expand(-1, size, -1)
+        if self.sampler.label is None or forget.label is None:
+            return TargetInputs(noise, uniform, self.images, retained, None)
+        label = self.sampler.label.to(self.device).repeat(1 + self.random_flip)
+        same_label = retained & (label == forget.label[..., None])
+        candidates = torch.where(same_label.any(-1, keepdim=True), same_label, retained)
+        anchor_label = label[select_candidate(retained, uniform)]
+        for number, group in enumerate(self.groups):
+            if group.anchor_label is not None:
+                anchor_label[number] = group.anchor_label
+        return TargetInputs(noise, uniform, self.images, candidates, anchor_label)
 
-    def _how(self) -> tuple[int, int, tuple[int, int, int], bool]:
-        _, channels, height, width = self.pixels.shape
-        return self.batch, self.timesteps, (channels, height, width), self.flip
-
-    def _noised(self, batches: Sequence[Batch], streams: Sequence[str]) -> Noised:
-        device, chosen = self.like.device, torch.stack([b.image for b in batches])
-        mirrored = torch.stack([b.flip for b in batches])[..., None, None, None]
-        image = self.pixels[chosen].to(self.like.dtype) / 127.5 - 1
-        image = torch.where(mirrored, image.flip(-1), image)
-        return Noised(
-            image.to(device),
-            torch.stack([b.timestep for b in batches]).to(device),
-            torch.stack([b.noise for b in batches]).to(self.like),
-            None if self.label is None else self.label[chosen].to(device),
-            first_met(chosen, streams).to(device),
-        )
+    def _noised(self, draws: Sequence[BatchDraw]) -> NoisedBatch:
+        index = torch.stack([draw.image for draw in draws])
+        first = first_occurrence(index, [group.stream for group in self.groups])
+        return replace(self.sampler.noised(draws), first_occurrence=first.to(self.device))
 
 
-def first_met(
-    chosen: Int[Tensor, "group batch"], streams: Sequence[str]
+def first_occurrence(
+    index: Int[Tensor, "group batch"], streams: Sequence[str]
 ) -> Int[Tensor, "group batch"]:
-    """Where, counting through groups and slots, each image was first met with the same noise.
+    """The flat index of the first identical image with the same noise, for each image.
 
     Groups of one stream have the same timestep, noise and mirroring in the same slot.
     """
-    seen: dict[tuple[str, int, int], int] = {}
-    count = chosen.shape[1]
-    places = [
-        seen.setdefault((stream, slot, image), group * count + slot)
-        for group, (stream, images) in enumerate(zip(streams, chosen.tolist(), strict=True))
+    first: dict[tuple[str, int, int], int] = {}
+    batch = index.shape[1]
+    positions = [
+        first.setdefault((stream, slot, image), group * batch + slot)
+        for group, (stream, images) in enumerate(zip(streams, index.tolist(), strict=True))
         for slot, image in enumerate(images)
     ]
-    return torch.tensor(places).view_as(chosen)
+    return torch.tensor(positions).view_as(index)

@@ -1,4 +1,4 @@
-"""The truth at group level: retrain without the group, and measure."""
+"""Ground truth of group scores: models retrained without each group, measured on the queries."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,10 +12,10 @@ Differences = Float[np.ndarray, "group seed query draw"]
 
 
 def methods(seeds: int) -> dict[str, Measure]:
-    """The rows that so many trainings per group give, and what they measure."""
-    some = TRAININGS if seeds > 1 else TRAININGS[:1]
-    in_nats = {f"logo_elbo_{name}": NATS for name in some}
-    return {f"logo_{name}": LOSS for name in some} | in_nats
+    """The methods that this number of trainings per group gives, with their measures."""
+    trainings = TRAININGS if seeds > 1 else TRAININGS[:1]
+    in_nats = {f"logo_elbo_{name}": NATS for name in trainings}
+    return {f"logo_{name}": LOSS for name in trainings} | in_nats
 
 
 def score(
@@ -25,14 +25,14 @@ def score(
     weights: Float[np.ndarray, " timestep"],
     dimensions: int,
 ) -> dict[str, Float[np.ndarray, "method query group"]]:
-    """Measurement under the model retrained without each group minus that under the full model.
+    """The measurement under the model retrained without each group minus that under the full one.
 
     In the order of ``methods``: the mean loss, and the negative ELBO in nats, of the same draws.
-    Of each the mean over seeds; of the first seed, which shares initialisation, batches and noise
-    with the full model that methods look into (``paired``); and the mean of the other seeds, which
-    share nothing with it (``independent``). In every seed the full model and the model without a
-    group are paired, and so are the draws they are measured by. ``group_uncertainty`` is the
-    standard error of the mean, from ``error_over_draws_and_seeds``.
+    Of each the mean over seeds; the first seed's, which shares initialisation, batches and noise
+    with the full model that other methods attribute (``paired``); and the mean of the other seeds,
+    which share nothing with it (``independent``). In every seed the full model and the model
+    without a group are paired, and so are the draws of their measurements. ``group_uncertainty``
+    is the standard error of the mean, from ``error_over_draws_and_seeds``.
 
     Args:
         full: losses of the full models.
@@ -43,9 +43,9 @@ def score(
     """
     difference = without - full
     in_nats = nats(difference, weights, timestep, dimensions)
-    seeds = len(full)
-    which = [slice(None), slice(1), slice(1, None)][: len(methods(seeds)) // 2]
-    parts = [values[:, some] for values in (difference, in_nats) for some in which]
+    trainings = len(methods(len(full))) // 2
+    seeds_of_training = [slice(None), slice(1), slice(1, None)][:trainings]
+    parts = [values[:, seeds] for values in (difference, in_nats) for seeds in seeds_of_training]
     return {
         "group_score": np.stack([part.mean((1, 3)).T for part in parts]),
         "group_uncertainty": np.stack([error_over_draws_and_seeds(part).T for part in parts]),
@@ -58,12 +58,13 @@ def error_over_draws_and_seeds(
     """Standard error of the mean over draws and seeds, both of which are samples.
 
     All seeds are measured by the same draws, so draws are crossed with seeds: the squared error of
-    the seeds' mean over draws, plus that of the draws' mean over seeds, less what both hold of the
-    noise of single cells (the analysis of variance with two random factors). It is never less than
-    the first, which is all that one seed can tell: nothing of how another training would differ.
+    the seeds' mean over draws, plus that of the draws' mean over seeds, less the noise of single
+    cells that both contain (the analysis of variance with two random factors). It is never less
+    than the first, the only one that can be estimated from one seed: that says nothing of how
+    another training would differ.
     """
     seeds = difference.shape[1]
-    over_draws = error_over_draws(difference.mean(1)) ** 2
+    over_draws = error_over_draws(difference.mean(1)) ** 2  # [group, query]
     if seeds < 2:
         return np.sqrt(over_draws)
     over_seeds = difference.mean(-1).var(1, ddof=1) / seeds

@@ -1,219 +1,241 @@
-"""Ways to forget: what each operator asks of the model, chosen by name from one table.
+"""Unlearning operators: one class each, with its parameters, chosen by name from one table.
 
-An operator is a term on forget images that is added to a term on retained ones. Both are means
-over pixels and batch of squared errors of the predicted noise, one value per group.
+This module imports no torch, so that plans and parameter files can be checked without it; an
+operator's loss terms come from ``unlearning.terms`` and ``unlearning.targets`` when it is used.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from begat.config.fields import MAX_COUNT, param
+from begat.errors import BegatError, brief
+from begat.unlearning.operator_base import Operator, TargetOperator
 
-from begat.errors import BegatError
-from begat.unlearning.targets import TARGETS, Images, Scene, Target
-
-PerGroup = Float[Tensor, " group"]
-Term = Callable[["Forgetting", "Half", "Half", Scene], PerGroup]
-
-
-@dataclass(frozen=True)
-class Forgetting:
-    """How to forget.
-
-    Attributes:
-        operator: a name of ``OPERATORS``.
-        retain: on retained images, ``distil`` the full model's prediction or ``denoise``.
-        balance: lambda, the weight of the forget term.
-        mixing: ``added``, keep + lambda forget, or ``shared``, (1 - lambda) keep + lambda forget.
-        weighting: of the forget error over time, a name of ``WEIGHTINGS``.
-        above: the noise variance (0..1) from which a target holds; below, the full model is kept.
-        neighbours: retained images that ``retrack`` looks at.
-        strength: how far ``esd`` pushes, and how much of its forget term ``siss`` subtracts.
-        cap: the forget loss that ``ascent`` climbs to.
-        share: the share of the weights that ``salun`` lets move.
-        penalty: the weight of the penalty of ``ewc``.
-        stop: ``steps``, all of them; or until the goal is reached in ``drift`` on retained or in
-            ``rise`` of the loss on forget images.
-        goal: that drift, or rise: mean squared noise error per pixel.
-    """
-
-    operator: str = "retain_only"
-    retain: Literal["distil", "denoise"] = "denoise"
-    balance: float = 1.0
-    mixing: Literal["added", "shared"] = "added"
-    weighting: str = "clean"
-    above: float = 0.0
-    neighbours: int = 10
-    strength: float = 1.0
-    cap: float = 1.0
-    share: float = 0.5
-    penalty: float = 10.0
-    stop: Literal["steps", "drift", "rise"] = "steps"
-    goal: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Raise BegatError where a name is unknown or a number impossible."""
-        for key, table in (("operator", OPERATORS), ("weighting", WEIGHTINGS)):
-            if (found := getattr(self, key)) not in table:
-                raise BegatError(f"unlearned.{key}: expected one of {', '.join(table)}: {found!r}")
-        if self.mixing == "shared" and not 0 <= self.balance <= 1:
-            raise BegatError(f"unlearned.balance: expected 0..1 if shared, found {self.balance}")
-        if self.stop != "steps" and self.goal <= 0:
-            raise BegatError(f"unlearned.goal: expected a positive {self.stop}, found {self.goal}")
-        if self.neighbours < 1:
-            raise BegatError(f"unlearned.neighbours: expected at least 1, found {self.neighbours}")
+if TYPE_CHECKING:
+    from begat.unlearning.targets import Target
+    from begat.unlearning.terms import Terms
 
 
 @dataclass(frozen=True)
-class Half:
-    """The retained, or the forgotten, half of a step's images, and what is predicted on them.
+class PosteriorMean(TargetOperator):
+    """Predict as the ideal denoiser of all retained images (ReTrack, arXiv 2509.13007, in full)."""
 
-    The two halves share their timesteps, image by image.
+    name: ClassVar[str] = "posterior_mean"
 
-    Attributes:
-        image: the images themselves.
-        noisy: the images noised.
-        noise: the noise that was added.
-        predicted: the noise that the forgetting model sees.
-        taught: asks for the noise that the full model sees: on forgotten images few need it.
-        error: of the network's output, as it is trained (v or noise).
-    """
+    def target(self) -> "Target":
+        """The noise implied by the posterior mean of the retained images."""
+        from begat.unlearning.targets import posterior_mean
 
-    image: Images
-    noisy: Images
-    noise: Images
-    predicted: Images
-    taught: Callable[[], Images]
-    error: Images
+        return posterior_mean
 
 
-def mean_square(error: Images) -> PerGroup:
-    """Mean square over everything but the groups."""
-    return error.square().mean(dim=(1, 2, 3, 4))
+@dataclass(frozen=True)
+class Retrack(TargetOperator):
+    """Predict as the ideal denoiser of its nearest retained images (ReTrack, arXiv 2509.13007)."""
 
-
-def denoise(how: Forgetting, retain: Half, forget: Half, scene: Scene) -> PerGroup:
-    """The denoising loss on retained images."""
-    return mean_square(retain.predicted - retain.noise)
-
-
-def distil(how: Forgetting, retain: Half, forget: Half, scene: Scene) -> PerGroup:
-    """The squared distance from the full model on retained images."""
-    return mean_square(retain.predicted - retain.taught())
-
-
-Weighting = Callable[[Scene], Float[Tensor, "group batch 1 1 1"]]
-WEIGHTINGS: dict[str, Weighting] = {
-    # squared error of the noise; of v or, multiplied by the signal, of the clean image; the
-    # latter vanishes at low noise, where an ideal denoiser overshoots most
-    "noise": lambda scene: torch.ones_like(scene.sigma),
-    "velocity": lambda scene: scene.signal.square().clamp(min=1e-3).reciprocal(),
-    "clean": lambda scene: scene.sigma.square(),
-}
-
-
-def toward(target: Target) -> Term:
-    """The term that draws predictions on forget images to a target."""
-
-    def term(how: Forgetting, retain: Half, forget: Half, scene: Scene) -> PerGroup:
-        goal = target(scene)
-        if how.above > 0:
-            goal = torch.where(scene.sigma.square() >= how.above, goal, scene.taught())
-        weight = WEIGHTINGS[how.weighting](scene)
-        return mean_square(weight.sqrt() * (forget.predicted - goal))
-
-    return term
-
-
-def ascent(how: Forgetting, retain: Half, forget: Half, scene: Scene) -> PerGroup:
-    """Minus the denoising loss on forget images, as long as it is below the cap."""
-    return -mean_square(forget.predicted - forget.noise).clamp(max=how.cap)
-
-
-def mixture_losses(retain: Half, forget: Half, scene: Scene) -> tuple[PerGroup, PerGroup]:
-    """Denoising losses on retained and on forget images, both taken on the mixture of the two.
-
-    Half of the points come from either image of a pair, and each counts by how much likelier it
-    is under the image than under the mixture: bounded weights, and one set of predictions for
-    both losses. Alberti et al., arXiv 2503.01034; here the mixture
-    weight is 1/2, stratified, and the first image is a retained one, not any.
-    """
-    noisy = torch.cat([retain.noisy, forget.noisy], 1)
-    predicted = torch.cat([retain.predicted, forget.predicted], 1)
-    signal, sigma = (torch.cat([scale, scale], 1) for scale in (scene.signal, scene.sigma))
-    implied = [
-        (noisy - signal * torch.cat([half.image, half.image], 1)) / sigma
-        for half in (retain, forget)
-    ]
-    square = [noise.double().square().sum((2, 3, 4)) for noise in implied]
-    share = torch.sigmoid((square[1] - square[0]) / 2).to(noisy)[..., None, None, None]
-    return (
-        mean_square((2 * share).sqrt() * (predicted - implied[0])),
-        mean_square((2 - 2 * share).sqrt() * (predicted - implied[1])),
+    name: ClassVar[str] = "retrack"
+    num_neighbours: int = param(
+        "likeliest retained images that make the target", default=10, ge=1, le=MAX_COUNT
     )
 
+    def target(self) -> "Target":
+        """The noise implied by the truncated posterior mean."""
+        from begat.unlearning.targets import retrack
 
-def siss_keep(how: Forgetting, retain: Half, forget: Half, scene: Scene) -> PerGroup:
-    """The denoising loss on retained images, taken on the mixture."""
-    return mixture_losses(retain, forget, scene)[0]
-
-
-def siss_forget(how: Forgetting, retain: Half, forget: Half, scene: Scene) -> PerGroup:
-    """Minus ``strength`` times the denoising loss on forget images, taken on the mixture."""
-    return -how.strength * mixture_losses(retain, forget, scene)[1]
+        return partial(retrack, num_neighbours=self.num_neighbours)
 
 
 @dataclass(frozen=True)
-class Operator:
-    """What an operator is made of.
+class Anchor(TargetOperator):
+    """Predict as the full model does under another label (GUDA, arXiv 2601.22651)."""
 
-    Attributes:
-        forget: the term on forget images; None: the training's own loss on what is retained.
-        keep: the term on retained images, where the operator leaves no choice.
-        masked: only the weights move that the forget images' gradient touches most.
-        anchored: moving weights costs by their diagonal Fisher information.
-    """
+    name: ClassVar[str] = "anchor"
+    needs_labels: ClassVar[bool] = True
 
-    forget: Term | None
-    keep: Term | None = None
-    masked: bool = False
-    anchored: bool = False
+    def target(self) -> "Target":
+        """The full model's prediction under the anchor label."""
+        from begat.unlearning.targets import anchor
+
+        return anchor
 
 
-OPERATORS: dict[str, Operator] = {
-    **{name: Operator(toward(target)) for name, target in TARGETS.items()},
-    "ascent": Operator(ascent),
-    "retain_only": Operator(None),
-    # Alberti et al., arXiv 2503.01034
-    "siss": Operator(siss_forget, siss_keep),
-    # Fan et al., arXiv 2310.12508: which weights may move; the target is swap's
-    "salun": Operator(toward(TARGETS["swap"]), masked=True),
-    # selective amnesia, Heng & Soh, arXiv 2305.10120
-    "ewc": Operator(toward(TARGETS["noise"]), anchored=True),
+@dataclass(frozen=True)
+class Esd(TargetOperator):
+    """Predict as the full model guided away from the label (ESD, arXiv 2303.07345)."""
+
+    name: ClassVar[str] = "esd"
+    needs_labels: ClassVar[bool] = True
+    guidance_strength: float = param(
+        "negative guidance, a multiple of the difference between the two labels' predictions",
+        default=1.0,
+        ge=0,
+        le=1_000,
+    )
+
+    def target(self) -> "Target":
+        """The full model's prediction with negative guidance."""
+        from begat.unlearning.targets import esd
+
+        return partial(esd, guidance_strength=self.guidance_strength)
+
+
+@dataclass(frozen=True)
+class Swap(TargetOperator):
+    """Predict the noise implied by a random retained image (SalUn, arXiv 2310.12508, unmasked)."""
+
+    name: ClassVar[str] = "swap"
+
+    def target(self) -> "Target":
+        """The noise implied by one random retained image."""
+        from begat.unlearning.targets import swap
+
+        return swap
+
+
+@dataclass(frozen=True)
+class Noise(TargetOperator):
+    """Predict fresh Gaussian noise, as EraseDiff (arXiv 2401.05779) does with uniform noise."""
+
+    name: ClassVar[str] = "noise"
+
+    def target(self) -> "Target":
+        """Fresh noise."""
+        from begat.unlearning.targets import noise
+
+        return noise
+
+
+@dataclass(frozen=True)
+class Ascent(Operator):
+    """Climb the denoising loss on forget images up to a maximum (NegGrad, arXiv 1911.04933)."""
+
+    name: ClassVar[str] = "ascent"
+    max_forget_loss: float = param(
+        "loss on forget images above which ascent stops", default=1.0, gt=0, le=1_000
+    )
+
+    def terms(self) -> "Terms":
+        """Minus the denoising loss on forget images, clamped."""
+        from begat.unlearning.terms import Terms, ascent
+
+        return Terms(partial(ascent, max_forget_loss=self.max_forget_loss))
+
+
+@dataclass(frozen=True)
+class Siss(Operator):
+    """Subtract the forget loss, both losses sampled from a mixture (SISS, arXiv 2503.01034)."""
+
+    name: ClassVar[str] = "siss"
+    forget_strength: float = param(
+        "multiple of the forget loss that is subtracted", default=1.0, ge=0, le=1_000
+    )
+
+    def terms(self) -> "Terms":
+        """The two importance-sampled denoising losses."""
+        from begat.unlearning.terms import Terms, siss_forget, siss_retain
+
+        forget = partial(siss_forget, forget_strength=self.forget_strength)
+        return Terms(forget, siss_retain)
+
+
+@dataclass(frozen=True)
+class Salun(Swap):
+    """Predict as swap, updating the weights of the largest gradients (SalUn, arXiv 2310.12508)."""
+
+    name: ClassVar[str] = "salun"
+    mask_fraction: float = param(
+        "fraction of the weights that may be updated", default=0.5, gt=0, le=1
+    )
+
+    def terms(self) -> "Terms":
+        """The loss of swap, under the saliency mask."""
+        from begat.unlearning.terms import saliency_mask
+
+        mask = partial(saliency_mask, mask_fraction=self.mask_fraction)
+        return dataclasses.replace(super().terms(), mask=mask)
+
+
+@dataclass(frozen=True)
+class Ewc(Noise):
+    """Predict as noise, under a Fisher penalty (selective amnesia, arXiv 2305.10120)."""
+
+    name: ClassVar[str] = "ewc"
+    ewc_weight: float = param(
+        "weight of the penalty of elastic weight consolidation", default=10.0, ge=0, le=1e9
+    )
+
+    def terms(self) -> "Terms":
+        """The loss of noise, and the weight of the penalty."""
+        return dataclasses.replace(super().terms(), ewc_weight=self.ewc_weight)
+
+
+@dataclass(frozen=True)
+class RetainOnly(Operator):
+    """Fine-tune with the training loss on retained images only (baseline of arXiv 1911.04933)."""
+
+    name: ClassVar[str] = "retain_only"
+
+    def terms(self) -> "Terms":
+        """No forget term."""
+        from begat.unlearning.terms import Terms
+
+        return Terms()
+
+
+@dataclass(frozen=True)
+class Newton(RetainOnly):
+    """Take one Newton step away from the group only (certified removal, arXiv 1911.03030)."""
+
+    name: ClassVar[str] = "newton"
+    needs_curvature: ClassVar[bool] = True
+    needs_steps: ClassVar[bool] = False
+    damping: float = param(
+        "damping of the curvature, a multiple of each block's mean eigenvalue",
+        default=100.0,
+        ge=0,
+        le=1e9,
+    )
+
+    @property
+    def curvature_damping(self) -> float:
+        """The damping of the inverse curvature."""
+        return self.damping
+
+
+OPERATORS: dict[str, type[Operator]] = {
+    cls.name: cls
+    for cls in (
+        PosteriorMean,
+        Retrack,
+        Anchor,
+        Esd,
+        Swap,
+        Noise,
+        Ascent,
+        Siss,
+        Salun,
+        Ewc,
+        RetainOnly,
+        Newton,
+    )
 }
 
 
-def objective(
-    how: Forgetting, retain: Half, forget: Half | None = None, scene: Scene | None = None
-) -> PerGroup:
-    """What each group's model minimises; the last two where the operator has a forget term."""
-    operator = OPERATORS[how.operator]
-    if operator.forget is None or forget is None or scene is None:
-        return mean_square(retain.error)
-    keep = operator.keep or {"distil": distil, "denoise": denoise}[how.retain]
-    kept = keep(how, retain, forget, scene)
-    if how.mixing == "shared":
-        kept = (1 - how.balance) * kept
-    return kept + how.balance * operator.forget(how, retain, forget, scene)
+def parse_operator(mapping: object) -> Operator:
+    """The operator of a mapping such as ``{"name": "salun", "mask_fraction": 0.5}``.
 
-
-def most_touched(
-    gradient: Float[Tensor, "group parameter"], share: float
-) -> Bool[Tensor, "group parameter"]:
-    """Which weights hold the largest ``share`` of absolute gradients, for each group apart."""
-    count = max(1, round(share * gradient.shape[1]))
-    chosen = gradient.abs().topk(count, dim=1).indices
-    return torch.zeros_like(gradient, dtype=torch.bool).scatter(1, chosen, True)
+    Raises:
+        BegatError: naming the key, what was expected and what was found.
+    """
+    if not isinstance(mapping, Mapping):
+        example = "{name: salun, mask_fraction: 0.5}"
+        found = brief(repr(mapping), 80)
+        raise BegatError(f"operator: expected a mapping like {example}, found {found}")
+    name = mapping.get("name")
+    if not isinstance(name, str) or name not in OPERATORS:
+        found = brief(repr(name), 80) if "name" in mapping else "none"
+        raise BegatError(f"operator.name: expected one of {', '.join(OPERATORS)}, found {found}")
+    return OPERATORS[name].parse({key: value for key, value in mapping.items() if key != "name"})

@@ -1,271 +1,243 @@
-"""Models that forget: a copy of the full model for every group, all in one pack."""
+"""Unlearning of groups: a copy of the full model for every group, all in one pack."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
-from begat.diffusion.schedules import Prediction, Schedule
-from begat.diffusion.unet import UNetConfig
+from begat.diffusion.packed_network import PackedNetwork
+from begat.diffusion.training_batches import BatchSampler, TrainingImages
+from begat.diffusion.training_config import OptimiserConfig
 from begat.errors import BegatError
-from begat.unlearning.batches import Pairs
-from begat.unlearning.operators import OPERATORS, Forgetting, most_touched
-from begat.unlearning.training import (
-    Network,
-    PackUnlearning,
-    Precondition,
-    diagonal_fisher,
-    group_gradient,
-    newton,
-    reached,
-)
+from begat.unlearning.batches import ForgetGroup, ForgetRetainSampler
+from begat.unlearning.config import UnlearningConfig
+from begat.unlearning.newton import Precondition, diagonal_fisher, group_gradient, newton_update
+from begat.unlearning.training import PackUnlearning, has_reached
 
-STRETCH = 20  # steps between two chances to save or to notice divergence
-PASSES = 10  # batches per group behind a mask or a Fisher information
-BOUND = 2.0  # retain loss of a ruined model; predicting no noise at all costs 1
+YIELD_INTERVAL = 20  # steps between two yields, at which a run can be saved and is checked
+NUM_BATCHES = 10  # batches per group behind a mask, a Fisher information or a Newton step
+MAX_RETAIN_LOSS = 2.0  # above it a model is ruined; predicting no noise at all costs 1
 CURVES = ("forget_loss", "forget_rise", "retain_loss", "retain_drift")
 State = dict[str, np.ndarray]
 
 
-def shortened(
-    training: Mapping[str, Any], steps: float, learning_rate: float, clip: float
-) -> dict[str, Any]:
-    """The full model's training schedule in fewer steps and to a lower peak, for ``unlearn``.
+def fine_tuning(
+    training: OptimiserConfig, steps: float, learning_rate: float, max_grad_norm: float
+) -> OptimiserConfig:
+    """The full model's training schedule in fewer steps and with a lower peak, for ``unlearn``.
 
-    What retraining without a group does in a whole training, fine-tuning does in a share of it,
-    whatever the data: so its length and its learning rate are shares of the training's own.
+    The effect of retraining without a group in a whole training is approximated by fine-tuning in
+    a fraction of it, whatever the data: so its length and learning rate are fractions as well.
 
     Args:
-        training: ``steps``, ``learning_rate`` and ``warmup`` of the training.
-        steps: share of its steps; 0 takes none, anything else at least one.
-        learning_rate: share of its peak learning rate.
-        clip: largest gradient norm per model.
+        training: the optimiser of the full model's training.
+        steps: fraction of its steps; 0 takes none, anything else at least one.
+        learning_rate: fraction of its peak learning rate.
+        max_grad_norm: largest gradient norm per model.
     """
-    count = max(round(steps * training["steps"]), 1) if steps else 0
-    return {
-        "steps": count,
-        "learning_rate": learning_rate * training["learning_rate"],
-        "warmup": round(training["warmup"] * count / training["steps"]),
-        "clip": clip,
-    }
+    num_steps = max(round(steps * training.num_steps), 1) if steps else 0
+    return OptimiserConfig(
+        num_steps=num_steps,
+        learning_rate=learning_rate * training.learning_rate,
+        warmup_steps=round(training.warmup_steps * num_steps / training.num_steps),
+        max_grad_norm=max_grad_norm,
+        weight_decay=0.0,  # it would draw the weights to zero, not to the full model's
+        ema_decay=0.0,  # an average over so few steps would lag behind
+    )
 
 
 def unlearn(
-    pixels: UInt8[np.ndarray, "image channel y x"],
-    label: Int[np.ndarray, " image"] | None,
-    member_of: Bool[np.ndarray, "group image"],
-    names: Sequence[str],
-    streams: Sequence[str],
+    data: TrainingImages,
+    groups: Sequence[ForgetGroup],
     full: Float[np.ndarray, " parameter"],
-    how: Forgetting,
+    network: PackedNetwork,
+    config: UnlearningConfig,
     *,
     seed: int,
-    config: UNetConfig,
-    schedule: Schedule,
-    prediction: Prediction,
-    device: torch.device,
-    steps: int,
-    batch: int,
-    learning_rate: float,
-    warmup: int,
-    clip: float,
-    flip: bool,
-    anchor: Int[np.ndarray, " group"] | None = None,
-    start: Float[np.ndarray, "group parameter"] | None = None,
+    precondition: Precondition | None = None,
     resume: tuple[int, Mapping[str, np.ndarray]] | None = None,
 ) -> Iterator[tuple[int, Callable[[], State]]]:
-    """Forget groups side by side, yielding after every stretch how far they are and their state.
+    """Yields, every few steps of the pack's unlearning, their number and a function of the state.
 
     The last state is the result, one row per group: ``weights`` and ``ema_weights``; the curves
-    ``forget_loss``, ``forget_rise``, ``retain_loss`` and ``retain_drift`` (``unlearning.training``),
-    where what nothing depends on is looked at now and then and holds in between;
-    and ``stopped_at``, the steps a model took until it reached its goal and was left alone, -1 if
-    it did not. No steps at all are allowed: then nothing is forgotten. Any state, with its number
-    of steps, can be handed back as ``resume``; on the same machine the forgetting then ends with
-    the same bits as if it had never stopped. All is computed in the dtype of ``full``.
+    ``forget_loss``, ``forget_rise``, ``retain_loss`` and ``retain_drift``
+    (``unlearning.training``), whose values are repeated where they are not evaluated at every
+    step; and ``stopped_at``, the number of steps after which a model reached the stopping
+    threshold and was frozen, -1 if it did not. With no steps at all the result is the initial
+    weights. Any state can be passed as ``resume`` with its number of steps; on the same machine
+    the unlearning then ends with the same bits as the uninterrupted one.
 
     Args:
-        pixels: all images.
-        label: each image's class for conditional models, else None.
-        member_of: which images each group of this pack has; groups may overlap.
-        names: the groups' names, for error messages.
-        streams: the name of each group's randomness. Groups that share one see the same retained
-            images, timesteps and noise wherever both may: what that moves in all models alike
-            cancels when groups are compared.
+        data: all images.
+        groups: the groups of this pack; they may overlap.
         full: the full model's weights.
-        how: the operator and its settings.
+        network: its architecture, forward process, device and dtype.
+        config: the operator and its settings.
         seed: the root seed.
-        config, schedule, prediction, device: as in ``models.train``.
-        steps: the largest number of steps.
-        batch: images of each kind, retained and forgotten, per step.
-        learning_rate, warmup, clip, flip: as in ``models.train``.
-        anchor: the label that takes the place of each group's, for operators that ask for one;
-            without it, labels of random retained images do.
-        start: where to start from instead of the full model (a Newton step, say).
+        precondition: the inverse curvature of the full model, damped by
+            ``config.curvature_damping``, applied to rows of gradients; if that is not None.
         resume: a number of steps and the state yielded with it.
 
     Raises:
-        BegatError: a group that is empty, everything or another once more; a model that diverges,
-            with the group and the step.
+        BegatError: a group without images, with all images or with those of another group; an
+            operator that needs labels or curvature that there are not; a model that diverges, with
+            the group and the step.
     """
-    _check_groups(member_of, names)
-    if how.operator in ("anchor", "esd") and label is None:
-        raise BegatError(f"unlearned.operator: {how.operator} needs a conditional model")
-    origin = torch.from_numpy(full)[None].to(device)
-    pairs = _pairs(pixels, label, member_of, streams, anchor, seed, schedule, batch, flip, origin)
-    first = origin.repeat(len(names), 1) if start is None else torch.from_numpy(start).to(device)
-    pack = PackUnlearning(
-        Network(config, schedule, prediction),
-        origin,
-        first,
-        how,
-        steps=steps,
-        learning_rate=learning_rate,
-        warmup=warmup,
-        weight_decay=0.0,  # it would draw the model to zero, not to what it was
-        clip=clip,
-        ema=0.0,  # so few steps leave an average behind
-    )
-    _prepare(pack, pairs)
-    curves = {name: torch.zeros(len(names), steps, dtype=origin.dtype) for name in CURVES}
-    stopped_at = torch.full((len(names),), -1)
+    unlearning = _Unlearning(data, groups, full, network, config, seed, precondition)
     if resume:
-        state = {name: torch.from_numpy(rows) for name, rows in resume[1].items()}
-        stopped_at = state.pop("stopped_at").clone()
-        for name in CURVES:
-            curves[name][:, : resume[0]] = state.pop(name)
-        pack.resume(state, resume[0])
-
-    def one_step(step: int) -> None:
-        retain, forget = pairs.at(step)
-        frozen = (stopped_at >= 0).to(device)
-        found = pack.step(retain, forget, pairs.known(step, forget), frozen)
-        for name, curve in curves.items():
-            curve[:, step] = found[name].cpu() if name in found else curve[:, max(step - 1, 0)]
-        if how.stop != "steps":
-            progress = curves["retain_drift" if how.stop == "drift" else "forget_rise"]
-            there = reached(progress[:, : step + 1], how.goal) & (stopped_at < 0)
-            stopped_at[there] = step + 1
-
-    def state_now() -> State:
-        done = pack.steps_done
-        rows = {name: row.cpu().numpy().copy() for name, row in pack.state().items()}
-        drawn = {name: curve[:, :done].numpy().copy() for name, curve in curves.items()}
-        return {**rows, **drawn, "stopped_at": stopped_at.numpy().copy()}
-
-    def busy() -> bool:
-        return pack.steps_done < steps and bool((stopped_at < 0).any())
-
-    if not busy():
-        yield pack.steps_done, state_now
-    while busy():
-        begun = pack.steps_done
-        while busy() and pack.steps_done < begun + STRETCH:
-            one_step(pack.steps_done)
-        recent = slice(begun, pack.steps_done)
-        _check_sound({n: curve[:, recent] for n, curve in curves.items()}, begun, names)
-        yield pack.steps_done, state_now
+        unlearning.resume(*resume)
+    if unlearning.is_done:
+        yield unlearning.pack.steps_done, unlearning.state
+    while not unlearning.is_done:
+        first = unlearning.pack.steps_done
+        while not unlearning.is_done and unlearning.pack.steps_done < first + YIELD_INTERVAL:
+            unlearning.step()
+        unlearning.check_sound(first)
+        yield unlearning.pack.steps_done, unlearning.state
 
 
 def newton_step(
-    pixels: UInt8[np.ndarray, "image channel y x"],
-    label: Int[np.ndarray, " image"] | None,
-    member_of: Bool[np.ndarray, "group image"],
-    names: Sequence[str],
-    streams: Sequence[str],
+    data: TrainingImages,
+    groups: Sequence[ForgetGroup],
     full: Float[np.ndarray, " parameter"],
+    network: PackedNetwork,
     precondition: Precondition,
     *,
     seed: int,
-    config: UNetConfig,
-    schedule: Schedule,
-    prediction: Prediction,
-    device: torch.device,
-    batch: int,
-    passes: int,
-    flip: bool,
+    batch_size: int,
 ) -> Float[np.ndarray, "group parameter"]:
-    """Every group's weights after one Newton step, an operator of its own or ``unlearn``'s start.
+    """Every group's weights after one Newton step from the full model's.
 
     Args:
+        data, groups, full, network, seed: as in ``unlearn``.
         precondition: the inverse curvature of the full model, applied to rows of gradients.
-        batch, passes: images per batch and batches behind a group's mean gradient.
-        pixels, label, member_of, names, streams, full: as in ``unlearn``, like all others.
+        batch_size: images per batch; a group's gradient is a mean over ``NUM_BATCHES`` batches.
     """
-    _check_groups(member_of, names)
-    origin = torch.from_numpy(full)[None].to(device)
-    pairs = _pairs(pixels, label, member_of, streams, None, seed, schedule, batch, flip, origin)
-    batches = (pairs.at(i, "newton")[1] for i in range(passes))
-    network = Network(config, schedule, prediction)
-    gradient = group_gradient(network, origin.expand(len(names), -1), batches)
-    sizes = torch.from_numpy(member_of.sum(1))
-    return newton(origin, gradient, sizes, len(pixels), precondition).cpu().numpy()
+    _check_groups(groups)
+    sampler = ForgetRetainSampler(groups, BatchSampler(data, network, seed, batch_size))
+    return _newton_rows(sampler, _row(full, network), precondition).cpu().numpy()
 
 
-def _pairs(
-    pixels: UInt8[np.ndarray, "image channel y x"],
-    label: Int[np.ndarray, " image"] | None,
-    member_of: Bool[np.ndarray, "group image"],
-    streams: Sequence[str],
-    anchor: Int[np.ndarray, " group"] | None,
-    seed: int,
-    schedule: Schedule,
-    batch: int,
-    flip: bool,
-    like: Tensor,
-) -> Pairs:
-    return Pairs(
-        torch.from_numpy(pixels),
-        None if label is None else torch.from_numpy(label).long(),
-        torch.from_numpy(member_of),
-        streams,
-        None if anchor is None else torch.from_numpy(anchor).long(),
-        seed,
-        schedule.timesteps,
-        batch,
-        flip,
-        like,
-    )
+class _Unlearning:
+    """A pack in the course of unlearning, with its batches, its curves and its stopping rule."""
 
-
-def _prepare(pack: PackUnlearning, pairs: Pairs) -> None:
-    """Take the measures of the full model that the operator needs: gradients to mask or weigh."""
-    operator = OPERATORS[pack.how.operator]
-    if operator.masked:
-        batches = [pairs.at(i, "mask")[1] for i in range(PASSES)]
-        gradient = group_gradient(pack.network, pack.weights, batches)
-        pack.mask = most_touched(gradient, pack.how.share)
-    if operator.anchored:
-        batches = [pairs.single(i) for i in range(PASSES)]
-        pack.fisher = diagonal_fisher(pack.network, pack.full, batches)
-
-
-def _check_groups(member_of: Bool[np.ndarray, "group image"], names: Sequence[str]) -> None:
-    seen: dict[bytes, str] = {}
-    for name, members in zip(names, member_of, strict=True):
-        if not members.any() or members.all():
-            what = "has no image" if not members.any() else "has all images"
-            raise BegatError(f"unlearned: group {name!r} {what}: nothing to compare with")
-        if twin := seen.get(members.tobytes()):
-            raise BegatError(
-                f"unlearned: groups {twin!r} and {name!r} have the same images: name them once"
-            )
-        seen[members.tobytes()] = name
-
-
-def _check_sound(
-    curves: Mapping[str, Float[Tensor, "group step"]], first: int, names: Sequence[str]
-) -> None:
-    loss = curves["retain_loss"]
-    finite = torch.stack([curve.isfinite() for curve in curves.values()]).all(0)
-    wrong = (~finite | (loss > BOUND)).nonzero()
-    if len(wrong):
-        group, step = wrong[wrong[:, 1].argmin()].tolist()
-        raise BegatError(
-            f"unlearned: {names[group]} diverged: its loss on retained images at step "
-            f"{first + step} is {loss[group, step].item():.4g}; try a smaller "
-            "unlearned.learning_rate or unlearned.balance"
+    def __init__(
+        self,
+        data: TrainingImages,
+        groups: Sequence[ForgetGroup],
+        full: Float[np.ndarray, " parameter"],
+        network: PackedNetwork,
+        config: UnlearningConfig,
+        seed: int,
+        precondition: Precondition | None,
+    ) -> None:
+        _check_groups(groups)
+        if config.operator.needs_labels and data.label is None:
+            raise BegatError(f"operator: {config.operator.name} needs a conditional model")
+        self.groups, self.config = groups, config
+        self.sampler = ForgetRetainSampler(
+            groups, BatchSampler(data, network, seed, config.batch_size)
         )
+        origin = _row(full, network)
+        init = origin.repeat(len(groups), 1)
+        if config.curvature_damping is not None:
+            if precondition is None:
+                raise BegatError(
+                    "init: a Newton step needs the inverse curvature of the full model"
+                )
+            init = _newton_rows(self.sampler, origin, precondition)
+        self.pack = PackUnlearning(network, origin, init, config)
+        self._prepare()
+        shape = len(groups), config.num_steps
+        self.curves = {name: torch.zeros(shape, dtype=network.dtype) for name in CURVES}
+        self.stopped_at = torch.full((len(groups),), -1)
+
+    @property
+    def is_done(self) -> bool:
+        all_frozen = bool((self.stopped_at >= 0).all())
+        return all_frozen or self.pack.steps_done >= self.config.num_steps
+
+    def step(self) -> None:
+        step = self.pack.steps_done
+        retain, forget = self.sampler.batch(step)
+        inputs = self.sampler.target_inputs(step, forget)
+        frozen = (self.stopped_at >= 0).to(self.pack.weights.device)
+        values = self.pack.step(retain, forget, inputs, frozen)
+        for name, curve in self.curves.items():
+            previous = curve[:, max(step - 1, 0)]
+            curve[:, step] = values[name].cpu() if name in values else previous
+        if self.config.stopping_rule != "steps":
+            drift = self.config.stopping_rule == "drift"
+            progress = self.curves["retain_drift" if drift else "forget_rise"][:, : step + 1]
+            reached = has_reached(progress, self.config.stopping_threshold)
+            self.stopped_at[reached & (self.stopped_at < 0)] = step + 1
+
+    def state(self) -> State:
+        done = self.pack.steps_done
+        rows = {name: row.cpu().numpy().copy() for name, row in self.pack.state().items()}
+        curves = {name: curve[:, :done].numpy().copy() for name, curve in self.curves.items()}
+        return {**rows, **curves, "stopped_at": self.stopped_at.numpy().copy()}
+
+    def resume(self, step: int, state: Mapping[str, np.ndarray]) -> None:
+        rows = {name: torch.from_numpy(array) for name, array in state.items()}
+        self.stopped_at = rows.pop("stopped_at").clone()
+        for name in CURVES:
+            self.curves[name][:, :step] = rows.pop(name)
+        self.pack.resume(rows, step)
+
+    def check_sound(self, first: int) -> None:
+        """Raise BegatError if a model has diverged since the step ``first``."""
+        curves = {name: c[:, first : self.pack.steps_done] for name, c in self.curves.items()}
+        loss = curves["retain_loss"]
+        finite = torch.stack([curve.isfinite() for curve in curves.values()]).all(0)
+        wrong = (~finite | (loss > MAX_RETAIN_LOSS)).nonzero()
+        if len(wrong):
+            group, step = wrong[wrong[:, 1].argmin()].tolist()
+            raise BegatError(
+                f"group {self.groups[group].name!r} diverged: its loss on retained images at step "
+                f"{first + step} is {loss[group, step].item():.4g}; try a smaller "
+                "learning_rate or forget_weight"
+            )
+
+    def _prepare(self) -> None:
+        """Compute the mask and the Fisher information that the operator needs."""
+        pack, batches = self.pack, range(NUM_BATCHES)
+        if pack.terms.mask is not None:
+            forget = [self.sampler.batch(i, "mask")[1] for i in batches]
+            pack.mask = pack.terms.mask(group_gradient(pack.network, pack.weights, forget))
+        if pack.terms.ewc_weight is not None:
+            images = [self.sampler.fisher_batch(i) for i in batches]
+            pack.fisher = diagonal_fisher(pack.network, pack.full, images)
+
+
+def _row(
+    full: Float[np.ndarray, " parameter"], network: PackedNetwork
+) -> Float[Tensor, "1 parameter"]:
+    return torch.from_numpy(full)[None].to(network.device, network.dtype)
+
+
+def _newton_rows(
+    sampler: ForgetRetainSampler, full: Float[Tensor, "1 parameter"], precondition: Precondition
+) -> Float[Tensor, "group parameter"]:
+    batches = (sampler.batch(i, "newton")[1] for i in range(NUM_BATCHES))
+    rows = full.expand(len(sampler.groups), -1)
+    gradient = group_gradient(sampler.sampler.network, rows, batches)
+    sizes = sampler.members.sum(1)
+    return newton_update(full, gradient, sizes, len(sampler.sampler.pixels), precondition)
+
+
+def _check_groups(groups: Sequence[ForgetGroup]) -> None:
+    names: dict[bytes, str] = {}
+    for group in groups:
+        if not group.members.any():
+            raise BegatError(f"group {group.name!r} has no image: nothing to unlearn")
+        if group.members.all():
+            raise BegatError(f"group {group.name!r} has all images: nothing to compare with")
+        images = group.members.tobytes()
+        if images in names:
+            raise BegatError(
+                f"groups {names[images]!r} and {group.name!r} have the same images: name them once"
+            )
+        names[images] = group.name
