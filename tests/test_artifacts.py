@@ -368,11 +368,21 @@ def test_damaged_bytes_in_the_store_are_not_given_back(artifact, tmp_path, capsy
 
 
 def test_a_second_run_in_one_folder_is_refused_and_the_lock_dies_with_its_owner(tmp_path):
-    first = only_run(tmp_path)
-    with pytest.raises(BegatError, match=rf"another run \(process {os.getpid()}\) is at work"):
+    taken = rf"another run \(process {os.getpid()}\) is at work"
+    with only_run(tmp_path), pytest.raises(BegatError, match=taken):
         only_run(tmp_path)
-    first.close()
-    only_run(tmp_path).close()
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom begat.storage.cache import only_run\n"
+        "run = only_run(Path(sys.argv[1]))\nprint('mine', flush=True)\nsys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program, tmp_path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"mine\n"
+        with pytest.raises(BegatError, match=rf"another run \(process {other.pid}\) is at work"):
+            only_run(tmp_path)
+        other.kill()
+    with only_run(tmp_path):
+        pass
 
 
 def test_a_second_process_at_one_job_waits(tmp_path):
