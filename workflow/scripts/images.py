@@ -8,7 +8,7 @@ from tqdm import tqdm
 from begat.data import datasets
 from begat.data.encoding import encode
 from begat.execution.context import Run, main
-from begat.storage.artifacts import Block, digest_bytes, padded_text
+from begat.storage.artifacts import Block, digest_bytes, string_array
 
 
 def compute(run: Run) -> Iterator[Block]:
@@ -16,7 +16,7 @@ def compute(run: Run) -> Iterator[Block]:
     pixels = tqdm(datasets.pixels(dataset, asked), "images", len(dataset.names))
     yield from encode(pixels, dataset.membership, len(dataset.groups), asked["near_duplicate"])
     yield {
-        "name": padded_text(dataset.names),
+        "name": string_array(dataset.names),
         "file_sha256": digest_bytes(dataset.digests),
         "label": np.array(dataset.labels, np.int32),
     }

@@ -8,7 +8,7 @@ from begat.execution import results
 from begat.execution.context import Run, main
 from begat.execution.records import provenance
 from begat.reporting.page import Evidence, groups_with_a_class, page
-from begat.storage.artifacts import Block, text_of
+from begat.storage.artifacts import Block
 
 
 def body(run: Run) -> None:
@@ -25,7 +25,7 @@ def body(run: Run) -> None:
         kinds = [k for k in ("group_member", "member") if run.reads("counterfactuals", f"{k}-")]
         evidence = Evidence(
             pixels=images["pixels"],
-            names=text_of(images["name"]),
+            names=images["name"].tolist(),
             groups=groups,
             member_of=images["member_of"],
             units=len(np.unique(images["cluster"])),

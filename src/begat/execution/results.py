@@ -8,7 +8,6 @@ from begat.ensembles.exposure import even_shares
 from begat.ensembles.model_specs import Model
 from begat.evaluation.measures import Measure
 from begat.execution.context import Run
-from begat.storage.artifacts import text_of
 
 
 def joined(run: Run, stage: str, array: str, prefix: str = "", axis: int = 0) -> np.ndarray:
@@ -101,8 +100,8 @@ def query_names(run: Run) -> list[str]:
     names, groups = list[str](), list[str]()
     for part in run.reads("queries"):
         blank = [""] * len(part["label"])
-        names += text_of(part["name"]) if "name" in part else blank
-        groups += text_of(part["group"]) if "group" in part else blank
+        names += part["name"].tolist() if "name" in part else blank
+        groups += part["group"].tolist() if "group" in part else blank
     both = zip(names, groups, strict=True)
     return [f"{name} ({group})" if group else name for name, group in both]
 
