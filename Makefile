@@ -47,7 +47,7 @@ fuzz: .venv/ready-to-test
 lint: .venv/ready-to-test
 	ruff check --fix src tests workflow benchmarks
 	ruff format src tests workflow benchmarks
-	snakefmt Snakefile workflow/rules
+	snakefmt Snakefile workflow/Snakefile workflow/rules
 
 generate: .venv/ready
 	python -m begat.planning.generate

@@ -21,11 +21,10 @@ from begat.storage import manifests
 from begat.storage.artifacts import (
     ALIGNMENT,
     Artifact,
-    padded_text,
     publish,
     remove,
     stored_attributes,
-    text_of,
+    string_array,
     write,
 )
 from begat.storage.cache import Store, locked, only_run
@@ -330,9 +329,13 @@ def test_removing_spares_what_a_link_points_to(tmp_path):
     assert os.listdir(tmp_path) == ["target"]
 
 
-def test_texts_come_back_from_rows_of_bytes():
-    texts = ["a.png", "größe/ü.png", "x" * 300]
-    assert text_of(padded_text(texts)) == [*texts[:2], "x" * 255]
+def test_strings_of_any_length_come_back_from_disk(tmp_path):
+    texts = ["a.png", "größe/ü.png", "", "x" * 300]
+    blocks = [queries(2, name=string_array(texts[:2])), queries(2, name=string_array(texts[2:]))]
+    write(tmp_path / "a.zarr", "queries", {}, blocks)
+    found = Artifact(tmp_path / "a.zarr", "queries")
+    assert found["name"].tolist() == texts
+    assert found.rows("name", np.array([3, 1])).tolist() == [texts[3], texts[1]]
 
 
 def test_the_store_gives_back_what_it_was_given(artifact, tmp_path):
@@ -368,11 +371,21 @@ def test_damaged_bytes_in_the_store_are_not_given_back(artifact, tmp_path, capsy
 
 
 def test_a_second_run_in_one_folder_is_refused_and_the_lock_dies_with_its_owner(tmp_path):
-    first = only_run(tmp_path)
-    with pytest.raises(BegatError, match=rf"another run \(process {os.getpid()}\) is at work"):
+    taken = rf"another run \(process {os.getpid()}\) is at work"
+    with only_run(tmp_path), pytest.raises(BegatError, match=taken):
         only_run(tmp_path)
-    first.close()
-    only_run(tmp_path).close()
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom begat.storage.cache import only_run\n"
+        "run = only_run(Path(sys.argv[1]))\nprint('mine', flush=True)\nsys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program, tmp_path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"mine\n"
+        with pytest.raises(BegatError, match=rf"another run \(process {other.pid}\) is at work"):
+            only_run(tmp_path)
+        other.kill()
+    with only_run(tmp_path):
+        pass
 
 
 def test_a_second_process_at_one_job_waits(tmp_path):

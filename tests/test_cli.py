@@ -14,7 +14,7 @@ from begat.evaluation.measures import LOSS
 from begat.execution.contents import Contents
 from begat.planning.freshness import Freshness
 from begat.stages import STAGES
-from begat.storage.artifacts import padded_text, write
+from begat.storage.artifacts import string_array, write
 
 TINY = "params/tiny.yaml"
 
@@ -40,12 +40,13 @@ def put_images_and_queries(plan):
     images, membership = len(names), np.array(plan.dataset.membership)
     number = np.arange(images, dtype=np.int32)
     text = {name: np.zeros((images, 4), np.uint8) for name in ("sha256", "file_sha256")}
-    arrays = dict(pixels=np.zeros((images, 1, 8, 8), np.uint8), name=padded_text(names), **text)
+    arrays = dict(pixels=np.zeros((images, 1, 8, 8), np.uint8), name=string_array(names), **text)
     arrays |= dict(member_of=np.arange(groups)[:, None] == membership.T)
     put(plan, "images", arrays | dict.fromkeys(("copy_of", "cluster", "label"), number))
-    called = padded_text(["a.png", "[/b].png", "c.png", "d.png"])
+    called = string_array(["a.png", "[/b].png", "c.png", "d.png"])
     arrays = dict(pixels=np.zeros((4, 1, 8, 8)), noise=np.zeros((4, 1, 1, 8, 8)), name=called)
-    arrays |= dict(group=padded_text(["dogs"] * 4), condition=called, file_sha256=called)
+    arrays |= dict(group=string_array(["dogs"] * 4), condition=called)
+    arrays |= dict(file_sha256=np.zeros((4, 32), np.uint8))
     put(plan, "queries", arrays | dict(label=np.zeros(4, np.int32)), "0")
 
 

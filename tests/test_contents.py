@@ -26,16 +26,16 @@ def put(plan, stage, name="all", level=0):
         "images": {
             **{a: np.full(shape, level) for a, shape in (("pixels", (2, 1, 8, 8)),)},
             "member_of": np.zeros((1, 2), bool),
-            **{a: np.zeros((2, 4), np.uint8) for a in ("name", "sha256", "file_sha256")},
+            "name": np.array(["a", "b"]),
+            **{a: np.zeros((2, 4), np.uint8) for a in ("sha256", "file_sha256")},
             **{a: np.zeros(2, int) for a in ("copy_of", "cluster", "label")},
         },
         "queries": {
             "pixels": generator.random((2, 1, 8, 8)),
             "noise": generator.random((2, 1, 1, 8, 8)),
             "label": np.zeros(2, int),
-            **{
-                a: np.zeros((2, 4), np.uint8) for a in ("name", "group", "condition", "file_sha256")
-            },
+            **{a: np.array(["a", "b"]) for a in ("name", "group", "condition")},
+            "file_sha256": np.zeros((2, 32), np.uint8),
         },
         "splits": {"trains_on": np.zeros((2, 2), bool)},
         "models": {"weights": rows["weights"], "ema_weights": rows["weights"]},

@@ -25,7 +25,7 @@ from begat.data.datasets import check_groups, index, pixels
 from begat.data.image_files import decode
 from begat.data.pipelines import check_pipeline, pipeline_digest, pipeline_row
 from begat.data.safetensors_files import read_weights
-from begat.storage.artifacts import padded_text, text_of
+from begat.storage.artifacts import string_array
 
 pytestmark = pytest.mark.fuzz
 
@@ -101,12 +101,12 @@ def used(root, asked):
     dataset = index(asked, root)
     check_groups(dataset)
     assert len(list(pixels(dataset, asked))) == len(dataset.names)
-    assert not {*"\n\r\x1b"} & {*"".join(padded_names(dataset))}
+    assert not {*"\n\r\x1b"} & {*"".join(stored_names(dataset))}
 
 
-def padded_names(dataset):
+def stored_names(dataset):
     """All names and groups, as they come back from an artifact."""
-    return text_of(padded_text([*dataset.names, *dataset.groups]))
+    return string_array([*dataset.names, *dataset.groups]).tolist()
 
 
 ROWS = st.lists(st.tuples(NAMES, WORDS, WORDS) | st.lists(WORDS, max_size=4), max_size=5)

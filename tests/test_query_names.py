@@ -7,7 +7,7 @@ from PIL import Image
 
 from begat.data.datasets import index
 from begat.data.query_names import names_of_generated, names_of_own
-from begat.storage.artifacts import digest_bytes, text_of
+from begat.storage.artifacts import digest_bytes
 
 ASKED = dict(source="folder", path="data/mine", size=4, channels=1, resize="refuse")
 
@@ -21,7 +21,7 @@ def mine(root, names):
 
 
 def shown(block):
-    return {name: text_of(block[name]) for name in ("name", "group", "condition")}
+    return {name: block[name].tolist() for name in ("name", "group", "condition")}
 
 
 def test_own_queries_keep_their_files_names_folders_and_digests(tmp_path):

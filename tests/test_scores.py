@@ -29,7 +29,7 @@ from begat.influence import tracin as scores_tracin
 from begat.influence import trak as scores_trak
 from begat.influence.blocks import blocks_of
 from begat.reporting.method_names import remark, words
-from begat.storage.artifacts import padded_text
+from begat.storage.artifacts import string_array
 from begat.unlearning import leave_one_out as scores_logo
 from begat.unlearning import scores as scores_guda
 
@@ -400,8 +400,8 @@ def test_queries_are_called_by_name_and_group_where_they_have_them():
     parts = [
         {
             "label": np.zeros(2),
-            "name": padded_text(["a.png", "b.png"]),
-            "group": padded_text(["x", ""]),
+            "name": string_array(["a.png", "b.png"]),
+            "group": string_array(["x", ""]),
         },
         {"label": np.zeros(1)},
     ]

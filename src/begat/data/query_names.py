@@ -5,14 +5,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from begat.data.datasets import Dataset
-from begat.storage.artifacts import Block, digest_bytes, padded_text
+from begat.storage.artifacts import Block, digest_bytes, string_array
 
 
 def names_of_own(queries: Dataset, label: Iterable[int], classes: Sequence[str]) -> Block:
     """The names, groups and files of a person's own queries, and the classes of their labels."""
     return {
-        "name": padded_text(queries.names),
-        "group": padded_text(["; ".join(groups) for groups in queries.group_names]),
+        "name": string_array(queries.names),
+        "group": string_array(["; ".join(groups) for groups in queries.group_names]),
         "condition": _conditions(label, classes),
         "file_sha256": digest_bytes(queries.digests),
     }
@@ -23,8 +23,8 @@ def names_of_generated(
 ) -> Block:
     """Names by number, and the classes that generated queries were drawn for."""
     return {
-        "name": padded_text([f"generated-{query:04d}" for query in queries]),
-        "group": padded_text([""] * len(queries)),
+        "name": string_array([f"generated-{query:04d}" for query in queries]),
+        "group": string_array([""] * len(queries)),
         "condition": _conditions(label, classes),
         "file_sha256": np.zeros((len(queries), 32), np.uint8),
     }
@@ -32,4 +32,4 @@ def names_of_generated(
 
 def _conditions(label: Iterable[int], classes: Sequence[str]) -> np.ndarray:
     """The classes of labels, -1 standing for none."""
-    return padded_text(["" if number < 0 else classes[number] for number in label])
+    return string_array(["" if number < 0 else classes[number] for number in label])

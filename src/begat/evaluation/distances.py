@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-BLOCK = 256  # rows of distances held at a time
+BLOCK = 256  # rows of distances held at a time, where not all are wanted
 
 
 def rms(
@@ -16,14 +16,21 @@ def rms(
 def rms_to_all(
     queries: Float[np.ndarray, "query channel y x"], images: Float[np.ndarray, "image channel y x"]
 ) -> Float[np.ndarray, "query image"]:
-    """Root mean square difference of every query from every image."""
+    """Root mean square difference of every query from every image.
+
+    By |a - b|² = |a|² + |b|² - 2 a·b, in place: rounding leaves up to 5e-4 between identical images
+    in float32, a twentieth of a grey level. ``torch.cdist`` does the same algebra on a padded copy
+    of all images (64 queries, 50,000 images of 3 x 32 x 32, one core: 1.1 s and 600 MiB against
+    0.3 s and 13 MiB); its exact mode takes twenty times as long.
+    """
     a, b = queries.reshape(len(queries), -1), images.reshape(len(images), -1)
-    square = (b**2).sum(1)
-    rows = []
-    for start in range(0, len(a), BLOCK):
-        some = a[start : start + BLOCK]
-        rows.append((some**2).sum(1)[:, None] + square - 2 * some @ b.T)
-    return np.sqrt(np.maximum(np.concatenate(rows), 0) / a.shape[1])
+    distance = a @ b.T  # query image
+    distance *= -2
+    distance += np.vecdot(a, a)[:, None]
+    distance += np.vecdot(b, b)
+    np.maximum(distance, 0, out=distance)
+    distance /= a.shape[1]
+    return np.sqrt(distance, out=distance)
 
 
 def cosine_to_all(

@@ -8,7 +8,6 @@ from begat.ensembles.exposure import even_shares
 from begat.ensembles.model_specs import Model
 from begat.evaluation.measures import Measure
 from begat.execution.context import JobContext
-from begat.storage.artifacts import text_of
 
 
 def concatenated(
@@ -105,8 +104,8 @@ def query_names(context: JobContext) -> list[str]:
     names, groups = list[str](), list[str]()
     for part in context.inputs("queries"):
         blank = [""] * len(part["label"])
-        names += text_of(part["name"]) if "name" in part else blank
-        groups += text_of(part["group"]) if "group" in part else blank
+        names += part["name"].tolist() if "name" in part else blank
+        groups += part["group"].tolist() if "group" in part else blank
     both = zip(names, groups, strict=True)
     return [f"{name} ({group})" if group else name for name, group in both]
 

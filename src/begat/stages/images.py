@@ -25,13 +25,13 @@ def _decoded(context: JobContext) -> Iterator[Block]:
 
     from begat.data.datasets import pixels
     from begat.data.encoding import encode
-    from begat.storage.artifacts import digest_bytes, padded_text
+    from begat.storage.artifacts import digest_bytes, string_array
 
     dataset, params = context.spec.dataset, context.params.images
     images = tqdm(pixels(dataset, params), "images", len(dataset.names))
     yield from encode(images, dataset.membership, len(dataset.groups), params.near_duplicate_rms)
     yield {
-        "name": padded_text(dataset.names),
+        "name": string_array(dataset.names),
         "file_sha256": digest_bytes(dataset.digests),
         "label": np.array(dataset.labels, np.int32),
     }

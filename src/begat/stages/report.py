@@ -43,7 +43,6 @@ def _page(context: JobContext, files: dict[str, str]) -> Iterator[Block]:
     from begat.execution import results
     from begat.execution.records import provenance
     from begat.reporting.page import Evidence, groups_with_a_class, page
-    from begat.storage.artifacts import text_of
 
     images, aggregated = context.input("images"), context.input("aggregated")
     guda, curves = context.input("scores_guda"), dict[str, list[np.ndarray]]()
@@ -55,7 +54,7 @@ def _page(context: JobContext, files: dict[str, str]) -> Iterator[Block]:
     kinds = [k for k in ("group_member", "member") if context.inputs("counterfactuals", f"{k}-")]
     evidence = Evidence(
         pixels=images["pixels"],
-        names=text_of(images["name"]),
+        names=images["name"].tolist(),
         groups=groups,
         member_of=images["member_of"],
         units=len(np.unique(images["cluster"])),

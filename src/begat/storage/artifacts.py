@@ -18,7 +18,7 @@ import numpy as np
 from begat.errors import BegatError
 from begat.storage.digests import file_digest
 from begat.storage.manifests import MANIFEST, manifest_of, seal, sync, sync_one
-from begat.storage.schema import VERSION, checked, chunks_of, schema_of
+from begat.storage.schema import STRING, VERSION, checked, chunks_of, schema_of
 
 Block = Mapping[str, np.ndarray]
 ALIGNMENT = 64  # bytes, the longest vector of any CPU
@@ -116,7 +116,7 @@ def _fill(
                 shape=values.shape,
                 chunks=chunks_of(schema, values.shape),
                 dtype=schema.dtype,
-                fill_value=np.nan if values.dtype.kind == "f" else 0,
+                fill_value={"f": np.nan, "T": ""}.get(values.dtype.kind, 0),
                 dimension_names=schema.axes,
                 chunk_key_encoding={"name": "default", "separator": "."},
                 compressors=ZstdCodec(level=1, checksum=True),
@@ -184,7 +184,7 @@ class Artifact:
         self._compare([f"{name}/zarr.json"])
         array = zarr.open_array(self.path / name, mode="r")
         found = (array.dtype, array.metadata.to_dict().get("dimension_names"))
-        if found != (np.dtype(known.dtype), known.axes):
+        if found != (known.in_memory, known.axes):
             raise BegatError(
                 f"{self.path}: {name}: expected {known.dtype} over {known.axes}, found "
                 f"{found[0]} over {found[1]}"
@@ -194,7 +194,8 @@ class Artifact:
             values = np.asarray(
                 array.oindex[which] if isinstance(which, np.ndarray) else array[which]
             )
-            return aligned(checked(self.stage, str(self.path), name, values))
+            values = checked(self.stage, str(self.path), name, values)
+            return values if values.dtype == STRING else aligned(values)
         except BegatError:
             raise
         except Exception as error:  # codecs raise what they like on damaged bytes
@@ -238,17 +239,11 @@ def aligned(values: np.ndarray) -> np.ndarray:
     return found
 
 
-def padded_text(texts: Sequence[str], width: int = 255) -> np.ndarray:
-    """Texts as rows of UTF-8 bytes of one width; longer ones keep their end, which tells more."""
-    rows = [text.encode()[-width:].ljust(width, b"\0") for text in texts]
-    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, width)
+def string_array(texts: Sequence[str]) -> np.ndarray:
+    """Texts as an array of strings of any length; ``tolist`` is the inverse."""
+    return np.array(texts, STRING)
 
 
 def digest_bytes(digests: Sequence[str]) -> np.ndarray:
     """Hexadecimal sha256 as rows of 32 bytes."""
     return np.frombuffer(bytes.fromhex("".join(digests)), np.uint8).reshape(-1, 32)
-
-
-def text_of(padded: np.ndarray) -> list[str]:
-    """The texts that ``padded_text`` made into rows."""
-    return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in padded]

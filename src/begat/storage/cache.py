@@ -5,14 +5,14 @@ the store holds is put back instead of being computed again, if it is whole and 
 the very bits that lie in the results now.
 """
 
-import fcntl
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from begat.errors import BegatError
 from begat.storage.artifacts import publish, remove, stored_attributes
@@ -86,39 +86,43 @@ class Store:
         remove(self.path(key))
 
 
+def _lock(path: Path) -> FileLock:
+    """A lock of the kernel's, which dies with the process that holds it; the file stays.
+
+    Never filelock's substitute for a file system without ``flock``: that one outlives a killed
+    owner. There the lock raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path, thread_local=False, fallback_to_soft=False)
+
+
 @contextmanager
 def locked(path: Path, waiting: str) -> Iterator[None]:
     """Hold an exclusive lock that dies with the process; say ``waiting`` if it is taken."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(waiting, file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = _lock(path)
+    try:
+        held = lock.acquire(blocking=False)
+    except Timeout:
+        print(waiting, file=sys.stderr, flush=True)
+        held = lock.acquire()
+    with held:
         yield
 
 
-def only_run(root: Path) -> IO[str]:
-    """The lock of a whole run; held until the returned file is closed or the process ends.
+def only_run(root: Path) -> AcquireReturnProxy:
+    """The lock of a whole run, a context; held until its end, or the process's.
 
     Raises:
         BegatError: another run holds it.
     """
     path = root / ".begat" / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        owner = file.read().strip() or "unknown"
-        file.close()
+        run = _lock(path).acquire(blocking=False)
+    except Timeout:
+        owner = path.read_text().strip() or "unknown"
         raise BegatError(
             f"{root}: another run (process {owner}) is at work in this folder; wait for it or "
             "stop it"
         ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
+    path.write_text(str(os.getpid()))
+    return run

@@ -11,13 +11,17 @@ import numpy as np
 
 from begat.errors import BegatError
 
-VERSION = 3
+VERSION = 4
 CHUNK_BYTES = 16 << 20
+STRING = np.dtypes.StringDType()  # strings of any length
 
 
 @dataclass(frozen=True)
 class Array:
-    """One array: its dtype, axes and unit; whether it may hold NaN, or be absent altogether."""
+    """One array: its dtype, axes and unit; whether it may hold NaN, or be absent altogether.
+
+    ``dtype`` is Zarr's name: NumPy's too, but for ``string`` (variable-length UTF-8).
+    """
 
     dtype: str
     axes: tuple[str, ...]
@@ -25,12 +29,16 @@ class Array:
     nan: bool = False
     optional: bool = False
 
+    @property
+    def in_memory(self) -> np.dtype:
+        """The dtype of the array in memory."""
+        return STRING if self.dtype == "string" else np.dtype(self.dtype)
+
 
 def _array(dtype: str, axes: str, unit: str, **more: bool) -> Array:
     return Array(dtype, tuple(axes.split()), unit, **more)
 
 
-TEXT = "UTF-8, padded with zeros"
 PIXEL = "model range, -1 to 1"
 LOSS = "squared noise error, mean over pixels"
 UNLEARNING = ("forget_loss", "forget_rise", "retain_loss", "retain_drift")
@@ -41,7 +49,7 @@ SCHEMAS: Mapping[str, Mapping[str, Array]] = {
     "images": {
         "pixels": _array("uint8", "image channel y x", "level, 0 to 255"),
         "member_of": _array("bool", "group image", "membership"),
-        "name": _array("uint8", "image character", TEXT),
+        "name": _array("string", "image", "name"),
         "sha256": _array("uint8", "image byte", "sha256 of repr(shape), then of the pixels' bytes"),
         "file_sha256": _array("uint8", "image byte", "sha256 of the file (of a digit's CSV row)"),
         "copy_of": _array("int32", "image", "first image with the same pixels"),
@@ -80,9 +88,9 @@ SCHEMAS: Mapping[str, Mapping[str, Array]] = {
         "pixels": _array("float32", "query channel y x", PIXEL),
         "noise": _array("float32", "query step channel y x", "standard normal"),
         "label": _array("int32", "query", "class, -1 for none"),
-        "name": _array("uint8", "query character", TEXT),
-        "group": _array("uint8", "query character", f"its groups, joined by '; '; {TEXT}"),
-        "condition": _array("uint8", "query character", f"name of its class; {TEXT}"),
+        "name": _array("string", "query", "name"),
+        "group": _array("string", "query", "its groups, joined by '; '"),
+        "condition": _array("string", "query", "name of its class, empty for none"),
         "file_sha256": _array("uint8", "query byte", "sha256 of the file, zeros if generated"),
     },
     "measurements": {
@@ -159,10 +167,10 @@ def checked(stage: str, where: str, name: str, values: np.ndarray) -> np.ndarray
         raise BegatError(
             f"{where}: {name}: expected axes {', '.join(array.axes)}, found shape {values.shape}"
         )
-    if values.dtype != array.dtype:
-        if not np.can_cast(values.dtype, array.dtype, "same_kind"):
+    if values.dtype != array.in_memory:
+        if not np.can_cast(values.dtype, array.in_memory, "same_kind"):
             raise BegatError(f"{where}: {name}: expected {array.dtype}, found {values.dtype}")
-        values = values.astype(array.dtype)
+        values = values.astype(array.in_memory)
     if values.dtype.kind == "f" and not array.nan and not np.isfinite(values).all():
         first = np.argwhere(~np.isfinite(values))[0]
         at = ", ".join(f"{axis} {i}" for axis, i in zip(array.axes, first, strict=True))
@@ -174,7 +182,7 @@ def checked(stage: str, where: str, name: str, values: np.ndarray) -> np.ndarray
 
 def chunks_of(array: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Whole rows of the first axis, as many as make a chunk of at most 16 MiB; one per model."""
-    row = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(array.dtype).itemsize
+    row = int(np.prod(shape[1:], dtype=np.int64)) * array.in_memory.itemsize
     rows = (
         1
         if array.axes[0] in ("model", "group") and array.axes[-1] == "parameter"
