@@ -27,34 +27,29 @@ from begat.data import datasets
 from begat.diffusion.denoisers import Denoiser, unet_denoiser
 from begat.diffusion.image_draws import common_draws, own_draws
 from begat.diffusion.measurement import measure
-from begat.diffusion.model_training import train
+from begat.diffusion.model_training import ModelRun, train
 from begat.diffusion.noise_predictors import Predictor
+from begat.diffusion.packed_network import PackedNetwork
+from begat.diffusion.pixels import to_model_range
 from begat.diffusion.query_images import draw
+from begat.diffusion.training_batches import TrainingImages
+from begat.diffusion.training_config import OptimiserConfig, TrainingConfig
 from begat.errors import BegatError
 from begat.evaluation.pixel_similarity import similarity
 from begat.evaluation.ranking_metrics import top1
 from begat.evaluation.statistics import lds, removed_sum, spearman
 from begat.execution.networks import config_of, schedule_of
+from begat.planning.plan import specify
 from begat.influence import scores, trak
 from begat.influence.factors import factors
 from begat.influence.gradients import Sample
-from begat.planning.plan import specify
-from begat.unlearning.operators import Forgetting
-from begat.unlearning.unlearn import shortened, unlearn
+from begat.unlearning.batches import ForgetGroup
+from begat.unlearning.config import UnlearningConfig
+from begat.unlearning.operators import parse_operator
+from begat.unlearning.unlearn import fine_tuning, unlearn
 
 ROOT, CPU = Path.cwd(), torch.device("cpu")
 QUERIES, DRAWS, HALVES, PACK = 64, 64, 12, 12
-TRAINING = [
-    "steps",
-    "learning_rate",
-    "warmup",
-    "weight_decay",
-    "clip",
-    "ema",
-    "dropout",
-    "flip",
-    "batch",
-]
 Scores = np.ndarray  # [query, group]
 
 
@@ -72,13 +67,11 @@ class Case:
         groups = range(len(dataset.groups))
         self.member_of = np.array([[g in of for of in dataset.membership] for g in groups])
         self.config, self.schedule = config_of(self.request), schedule_of(self.request)
-        self.network: dict[str, Any] = dict(
-            seed=self.seed,
-            config=self.config,
-            schedule=self.schedule,
-            prediction=self.params["diffusion"]["prediction_type"],
-            device=CPU,
-        )
+        prediction, training = self.params.diffusion.prediction_type, self.params.models
+        self.network = PackedNetwork(self.config, self.schedule, prediction, CPU)
+        self.images = TrainingImages(self.pixels, None, training.random_flip)
+        names = "max_train_steps learning_rate warmup_steps max_grad_norm weight_decay ema_decay".split()
+        self.optimiser = OptimiserConfig(*(getattr(training, name) for name in names))
 
     @cached_property
     def halves(self) -> np.ndarray:
@@ -118,11 +111,10 @@ class Case:
         recipes = list(self.recipes())
         rows = []
         for start in range(0, len(recipes), PACK):
-            names, streams, trains_on = zip(*recipes[start : start + PACK], strict=True)
-            settings = {name: self.params["models"][name] for name in TRAINING}
-            states = train(
-                self.pixels, None, np.stack(trains_on), names, streams, **self.network, **settings
-            )
+            models = [ModelRun(*recipe) for recipe in recipes[start : start + PACK]]
+            batch_size, dropout = (self.params["models"][name] for name in ("batch", "dropout"))
+            training = TrainingConfig(self.optimiser, batch_size, dropout)
+            states = train(self.images, models, self.network, training, seed=self.seed)
             for _, state in states:  # noqa: B007
                 pass
             rows.append(state()["ema_weights"])
@@ -136,7 +128,7 @@ class Case:
         return {"full": weights[0], "queries": queries, "loss": self.losses(weights, queries)}
 
     def predictor(self, rows: np.ndarray) -> Predictor:
-        prediction = self.params["diffusion"]["prediction_type"]
+        prediction = self.params["diffusion"]["prediction"]
         return Predictor(torch.from_numpy(rows), self.config, self.schedule, prediction, CPU)
 
     def losses(self, rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -154,7 +146,7 @@ class Case:
     @cached_property
     def denoiser(self) -> Denoiser:
         """The full model, looked into."""
-        row, prediction = torch.from_numpy(self.retrained["full"]), self.network["prediction"]
+        row, prediction = torch.from_numpy(self.retrained["full"]), self.network.prediction_type
         return unet_denoiser(row, self.config, self.schedule, prediction, CPU)
 
     @cached_property
@@ -194,24 +186,21 @@ class Case:
 Setting = Callable[[Case], Scores]
 
 
-def unlearned(steps: float, learning_rate: float, **how: Any) -> Setting:
-    """Scores by unlearning, for shares of the training's steps and learning rate."""
+def unlearned(
+    steps: float, learning_rate: float, operator: str = "retain_only", **settings: Any
+) -> Setting:
+    """Scores by unlearning, for fractions of the training's steps and learning rate."""
 
     def score(case: Case) -> Scores:
-        groups, full = len(case.member_of), case.retrained["full"]
-        states = unlearn(
-            case.pixels,
-            None,
-            case.member_of,
-            [str(g) for g in range(groups)],
-            ["unlearned"] * groups,
-            full,
-            Forgetting(**how),
-            **case.network,
-            **shortened(case.params["models"], steps, learning_rate, clip=1.0),
-            batch=case.params["unlearned"]["batch_size"],
-            flip=case.params["models"]["random_flip"],
+        groups = [ForgetGroup(str(g), "unlearned", m) for g, m in enumerate(case.member_of)]
+        config = UnlearningConfig(
+            fine_tuning(case.optimiser, steps, learning_rate, max_grad_norm=1.0),
+            case.params["unlearned"]["batch"],
+            parse_operator({"name": operator}),
+            **settings,
         )
+        full = case.retrained["full"]
+        states = unlearn(case.images, groups, full, case.network, config, seed=case.seed)
         for _, state in states:  # noqa: B007
             pass
         loss = case.losses(state()["weights"], case.retrained["queries"]).astype(np.float64)
@@ -220,15 +209,15 @@ def unlearned(steps: float, learning_rate: float, **how: Any) -> Setting:
     return score
 
 
-PULLED = dict(operator="posterior_mean", retain="distil")
+DISTILLED = dict(operator="posterior_mean", retain_loss="distil")
 UNLEARNING: dict[str, Setting] = {
     "retained only, 1/4 of the steps, 1/4 of the rate": unlearned(1 / 4, 1 / 4),
     "… 1/4, 1/2": unlearned(1 / 4, 1 / 2),
     "… 1/8, 1/2": unlearned(1 / 8, 1 / 2),
     "… 1/4, 1": unlearned(1 / 4, 1.0),
     "… 1/2, 1/2": unlearned(1 / 2, 1 / 2),
-    "posterior mean, 10 of 800 steps, 1/7, distilled": unlearned(1 / 80, 1 / 7, **PULLED),
-    "… 50 of 800": unlearned(1 / 16, 1 / 7, **PULLED),
+    "posterior mean, 10 of 800 steps, 1/7, distilled": unlearned(1 / 80, 1 / 7, **DISTILLED),
+    "… 50 of 800": unlearned(1 / 16, 1 / 7, **DISTILLED),
     "… 1/8, 1/4, denoised": unlearned(1 / 8, 1 / 4, operator="posterior_mean"),
     "… 1/4, 1/2, denoised": unlearned(1 / 4, 1 / 2, operator="posterior_mean"),
 }
@@ -285,7 +274,7 @@ GRADIENTS: dict[str, Setting] = {
 
 
 def pixels(case: Case) -> Scores:
-    images, queries = case.pixels / 127.5 - 1, case.retrained["queries"]
+    images, queries = to_model_range(case.pixels.astype(np.float64)), case.retrained["queries"]
     found = similarity(queries, images, np.arange(len(images)))
     return found[0] @ case.member_of.T
 

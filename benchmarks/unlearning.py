@@ -1,4 +1,4 @@
-"""What forgetting costs: all groups in one pack or one at a time, and beside retraining.
+"""Cost of unlearning: all groups in one pack or one at a time, and compared with retraining.
 
 ``OMP_NUM_THREADS=1 python benchmarks/unlearning.py`` takes two minutes on one CPU thread.
 Times are CPU seconds of this process, medians over rounds in which everything takes its turn. A
@@ -13,27 +13,23 @@ import torch
 from sklearn.datasets import load_digits
 
 from begat.diffusion.measurement import measure
-from begat.diffusion.model_training import train
+from begat.diffusion.model_training import ModelRun, train
 from begat.diffusion.noise_predictors import Predictor
+from begat.diffusion.packed_network import PackedNetwork
 from begat.diffusion.parameter_rows import flatten, stack
 from begat.diffusion.schedules import cosine_schedule
+from begat.diffusion.training_batches import TrainingImages
+from begat.diffusion.training_config import OptimiserConfig, TrainingConfig
 from begat.diffusion.unet import UNetConfig, initial_weights
-from begat.unlearning.operators import Forgetting
+from begat.unlearning.batches import ForgetGroup
+from begat.unlearning.config import UnlearningConfig
 from begat.unlearning.unlearn import unlearn
 
 CONFIGS = {
     "demo": UNetConfig(8, 1, (8, 16), 1, (False, False), False, 8, 8),
     "with attention": UNetConfig(8, 1, (16, 32), 1, (False, True), False, 8, 8),
 }
-HOW = dict(
-    seed=0,
-    schedule=cosine_schedule(1000),
-    prediction="v_prediction",
-    device=torch.device("cpu"),
-    batch=16,
-    clip=1.0,
-    flip=False,
-)
+SCHEDULE, BATCH_SIZE = cosine_schedule(1000), 16
 LOGO_STEPS, QUERIES, DRAWS, PROBE, ROUNDS = 800, 64, 64, 10, 5
 SHORT = (200, 100)  # steps of forgetting: the default share of the training's, and half of it
 
@@ -84,21 +80,19 @@ def spent(work) -> float:
 
 def forgetting(config, pixels, groups, row, steps):
     """Forget these groups in one pack."""
-    names = [str(i) for i in range(len(groups))]
-    how = dict(learning_rate=3.5e-3, warmup=1, steps=steps, config=config)
-    states = unlearn(
-        pixels, None, groups, names, ["one"] * len(names), row, Forgetting(), **HOW, **how
-    )
-    for _ in states:
+    members = [ForgetGroup(str(i), "one", mask) for i, mask in enumerate(groups)]
+    network = PackedNetwork(config, SCHEDULE, "v")
+    unlearning = UnlearningConfig(OptimiserConfig(steps, 3.5e-3, 1, 1.0), BATCH_SIZE)
+    for _ in unlearn(TrainingImages(pixels), members, row, network, unlearning, seed=0):
         pass
 
 
 def retraining(config, pixels, groups, steps):
     """Retrain without these groups in one pack."""
-    names = [str(i) for i in range(len(groups))]
-    how = dict(learning_rate=7e-3, warmup=50, weight_decay=0.01, ema=0.99, dropout=0.0)
-    how |= dict(config=config, steps=steps)
-    for _ in train(pixels, None, ~groups, names, ["one"] * len(names), **how, **HOW):
+    models = [ModelRun(str(i), "one", mask) for i, mask in enumerate(~groups)]
+    network = PackedNetwork(config, SCHEDULE, "v")
+    training = TrainingConfig(OptimiserConfig(steps, 7e-3, 50, 1.0, 0.01, 0.99), BATCH_SIZE)
+    for _ in train(TrainingImages(pixels), models, network, training, seed=0):
         pass
 
 
@@ -113,7 +107,7 @@ def measured(config):
 
     def scoring(queries):
         rows = torch.from_numpy(row)[None].repeat(11, 1)
-        predictor = Predictor(rows, config, HOW["schedule"], "v_prediction", HOW["device"])
+        predictor = Predictor(rows, config, SCHEDULE, "v", torch.device("cpu"))
         how = dict(seed=0, draws=DRAWS, gram=False)
         measure(predictor, queries, np.full(len(queries), -1), range(len(queries)), **how)
 

@@ -232,10 +232,10 @@ def parse_operator(mapping: object) -> Operator:
     """
     if not isinstance(mapping, Mapping):
         example = "{name: salun, mask_fraction: 0.5}"
-        found = brief(repr(mapping), 80)
-        raise BegatError(f"operator: expected a mapping like {example}, found {found}")
+        shown = brief(repr(mapping), 80)
+        raise BegatError(f"operator: expected a mapping like {example}, found {shown}")
     name = mapping.get("name")
     if not isinstance(name, str) or name not in OPERATORS:
-        found = brief(repr(name), 80) if "name" in mapping else "none"
-        raise BegatError(f"operator.name: expected one of {', '.join(OPERATORS)}, found {found}")
+        shown = brief(repr(name), 80) if "name" in mapping else "none"
+        raise BegatError(f"operator.name: expected one of {', '.join(OPERATORS)}, found {shown}")
     return OPERATORS[name].parse({key: value for key, value in mapping.items() if key != "name"})
