@@ -39,10 +39,12 @@ from begat.evaluation.pixel_similarity import similarity
 from begat.evaluation.ranking_metrics import top1
 from begat.evaluation.statistics import lds, removed_sum, spearman
 from begat.execution.networks import config_of, schedule_of
-from begat.planning.plan import specify
-from begat.influence import scores, trak
+from begat.influence import scores
+from begat.influence import trak as trak_scores
 from begat.influence.factors import factors
 from begat.influence.gradients import Sample
+from begat.planning.plan import specify
+from begat.stages.unlearned import Unlearned
 from begat.unlearning.batches import ForgetGroup
 from begat.unlearning.config import UnlearningConfig
 from begat.unlearning.operators import parse_operator
@@ -63,14 +65,21 @@ class Case:
     def __post_init__(self) -> None:
         self.request = specify(ROOT, self.file)
         self.params, dataset = self.request.params, self.request.dataset
-        self.pixels = np.stack(list(datasets.pixels(dataset, self.params["images"])))
+        self.pixels = np.stack(list(datasets.pixels(dataset, self.params.images)))
         groups = range(len(dataset.groups))
         self.member_of = np.array([[g in of for of in dataset.membership] for g in groups])
         self.config, self.schedule = config_of(self.request), schedule_of(self.request)
         prediction, training = self.params.diffusion.prediction_type, self.params.models
         self.network = PackedNetwork(self.config, self.schedule, prediction, CPU)
         self.images = TrainingImages(self.pixels, None, training.random_flip)
-        names = "max_train_steps learning_rate warmup_steps max_grad_norm weight_decay ema_decay".split()
+        names = [
+            "max_train_steps",
+            "learning_rate",
+            "warmup_steps",
+            "max_grad_norm",
+            "weight_decay",
+            "ema_decay",
+        ]
         self.optimiser = OptimiserConfig(*(getattr(training, name) for name in names))
 
     @cached_property
@@ -112,7 +121,7 @@ class Case:
         rows = []
         for start in range(0, len(recipes), PACK):
             models = [ModelRun(*recipe) for recipe in recipes[start : start + PACK]]
-            batch_size, dropout = (self.params["models"][name] for name in ("batch", "dropout"))
+            batch_size, dropout = (self.params.models.batch_size, self.params.models.dropout)
             training = TrainingConfig(self.optimiser, batch_size, dropout)
             states = train(self.images, models, self.network, training, seed=self.seed)
             for _, state in states:  # noqa: B007
@@ -123,12 +132,14 @@ class Case:
             self.predictor(weights[:1]),
             range(QUERIES),
             seed=self.seed,
-            **{name: self.params["queries"][name] for name in ("sampler", "steps", "clip")},
+            sampler=self.params.queries.scheduler,
+            steps=self.params.queries.num_inference_steps,
+            clip=self.params.queries.clip_sample,
         )["pixels"]
         return {"full": weights[0], "queries": queries, "loss": self.losses(weights, queries)}
 
     def predictor(self, rows: np.ndarray) -> Predictor:
-        prediction = self.params["diffusion"]["prediction"]
+        prediction = self.params.diffusion.prediction_type
         return Predictor(torch.from_numpy(rows), self.config, self.schedule, prediction, CPU)
 
     def losses(self, rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -195,7 +206,7 @@ def unlearned(
         groups = [ForgetGroup(str(g), "unlearned", m) for g, m in enumerate(case.member_of)]
         config = UnlearningConfig(
             fine_tuning(case.optimiser, steps, learning_rate, max_grad_norm=1.0),
-            case.params["unlearned"]["batch"],
+            case.params.of(Unlearned).batch_size,
             parse_operator({"name": operator}),
             **settings,
         )
@@ -236,7 +247,7 @@ def trak(method: str, draws: int, damping: float) -> Setting:
         shape, times = case.pixels.shape[1:], case.schedule.timesteps
         drawn = common_draws(case.seed, "scores_trak", draws, times, shape)
         what = case.denoiser, *case.samples, drawn, method, [damping]
-        return trak.score(*what, seed=case.seed)[0].astype(np.float64) @ case.member_of.T
+        return trak_scores.score(*what, seed=case.seed)[0].astype(np.float64) @ case.member_of.T
 
     return score
 

@@ -81,7 +81,7 @@ def spent(work) -> float:
 def forgetting(config, pixels, groups, row, steps):
     """Forget these groups in one pack."""
     members = [ForgetGroup(str(i), "one", mask) for i, mask in enumerate(groups)]
-    network = PackedNetwork(config, SCHEDULE, "v")
+    network = PackedNetwork(config, SCHEDULE, "v_prediction")
     unlearning = UnlearningConfig(OptimiserConfig(steps, 3.5e-3, 1, 1.0), BATCH_SIZE)
     for _ in unlearn(TrainingImages(pixels), members, row, network, unlearning, seed=0):
         pass
@@ -90,7 +90,7 @@ def forgetting(config, pixels, groups, row, steps):
 def retraining(config, pixels, groups, steps):
     """Retrain without these groups in one pack."""
     models = [ModelRun(str(i), "one", mask) for i, mask in enumerate(~groups)]
-    network = PackedNetwork(config, SCHEDULE, "v")
+    network = PackedNetwork(config, SCHEDULE, "v_prediction")
     training = TrainingConfig(OptimiserConfig(steps, 7e-3, 50, 1.0, 0.01, 0.99), BATCH_SIZE)
     for _ in train(TrainingImages(pixels), models, network, training, seed=0):
         pass
@@ -107,7 +107,7 @@ def measured(config):
 
     def scoring(queries):
         rows = torch.from_numpy(row)[None].repeat(11, 1)
-        predictor = Predictor(rows, config, SCHEDULE, "v", torch.device("cpu"))
+        predictor = Predictor(rows, config, SCHEDULE, "v_prediction", torch.device("cpu"))
         how = dict(seed=0, draws=DRAWS, gram=False)
         measure(predictor, queries, np.full(len(queries), -1), range(len(queries)), **how)
 

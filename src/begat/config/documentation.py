@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from begat.config.schema import Params, fields_of, sections
@@ -26,8 +27,8 @@ def explained(field: dataclasses.Field[Any]) -> str:
     return f"{rule['help']}{choices}{' [' + rule['unit'] + ']' if rule['unit'] else ''}"
 
 
-def documentation(schema: type[Params]) -> str:
-    """Returns the page ``docs/parameters.md``."""
+def documentation(schema: type[Params], mappings: Mapping[str, Mapping[str, type]]) -> str:
+    """Returns the page ``docs/parameters.md``; ``mappings`` as for ``json_schema``."""
     lines = [
         "# Parameters",
         "",
@@ -40,7 +41,20 @@ def documentation(schema: type[Params]) -> str:
         lines += [str(owner.__doc__), ""] if section else []
         lines += ["| key | type | meaning | bounds |", "|---|---|---|---|"]
         lines += [_row(name, field) for name, field in fields_of(owner).items()]
+        for key in (k for k in fields_of(owner) if f"{section}.{k}" in mappings):
+            lines += _choices(f"{section}.{key}", mappings[f"{section}.{key}"])
     return "\n".join(lines) + "\n"
+
+
+def _choices(key: str, classes: Mapping[str, type]) -> Iterator[str]:
+    """The parameters of each class that a mapping may name."""
+    yield from ("", f"### {key}", "", "A mapping: a name, and its own parameters where they")
+    yield from ("differ from the defaults in brackets.", "")
+    yield from ("| name | meaning | parameters |", "|---|---|---|")
+    for name, owner in classes.items():
+        fields = fields_of(owner).items()
+        own = "; ".join(f"`{k}` ({f.default}): {explained(f)}" for k, f in fields)
+        yield f"| `{name}` | {str(owner.__doc__).strip()} | {own} |"
 
 
 def _row(name: str, field: dataclasses.Field[Any]) -> str:

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from begat.config import plain_yaml
+from begat.config.fields import violated_bound
 from begat.config.renamed import RENAMED
 from begat.config.schema import Params, fields_of, sections
 from begat.errors import BegatError, brief
@@ -124,16 +125,6 @@ def _in_one_line(file: str, error: OmegaConfBaseException, schema: type[Params])
 
 
 def _check(file: str, name: str, value: Any, field: dataclasses.Field[Any]) -> None:
-    rule = field.metadata
     for one in value if isinstance(value, list) else [value]:
-        if rule["choices"] and one not in rule["choices"]:
-            expected = "one of " + ", ".join(map(str, rule["choices"]))
-        elif rule["ge"] is not None and not one >= rule["ge"]:
-            expected = f"at least {rule['least']}"
-        elif rule["le"] is not None and not one <= rule["le"]:
-            expected = f"at most {rule['most']}"
-        elif rule["gt"] is not None and not one > rule["gt"]:
-            expected = f"more than {rule['above']}"
-        else:
-            continue
-        raise BegatError(f"{brief(file)}: {name}: expected {expected}, found {shown(one)}")
+        if expected := violated_bound(field, one):
+            raise BegatError(f"{brief(file)}: {name}: expected {expected}, found {shown(one)}")

@@ -6,15 +6,20 @@ With ``--use FILE`` it writes ``params.yaml`` alone, which then names that file.
 import json
 import re
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from begat.config.documentation import commented, documentation
+from begat.config.json_schema import json_schema
 from begat.execution.jobs import path_of
 from begat.execution.records import RECORDS
 from begat.planning.code import Code
 from begat.planning.plan import read_sections
 from begat.stages import PARAMS, STAGES
+from begat.stages.declaration import Stage
+from begat.unlearning.operators import OPERATORS
+
+MAPPINGS = {"unlearned.operator": OPERATORS}  # parameters that are mappings, chosen by their name
 
 DVC_HEADER = """\
 # Written by `make generate` from src/begat/stages (parameters, inputs, and the code that each `run`
@@ -22,6 +27,7 @@ DVC_HEADER = """\
 # part of it: SNAKEMAKE_PROFILE=workflow/profiles/slurm dvc repro. Results persist while a stage
 # runs: keys and digests, not their absence, say what is made anew.
 """
+SLURM = "workflow/profiles/slurm/config.yaml"
 PARAMETER_FILES = (
     "params.yaml",
     *(f"params/{name}.yaml" for name in ("tiny", "fashion", "emoji", "cifar")),
@@ -34,11 +40,48 @@ def generated(root: Path) -> dict[str, str]:
     Raises:
         BegatError: a source file is missing, or not Python.
     """
+    profile = (root / SLURM).read_text()
     return {
         "dvc.yaml": dvc(root),
-        "docs/parameters.md": documentation(PARAMS),
+        "docs/parameters.md": documentation(PARAMS, MAPPINGS),
+        "params.schema.json": json.dumps(json_schema(PARAMS, MAPPINGS), indent=1) + "\n",
+        "README.md": between((root / "README.md").read_text(), "methods", methods()),
+        SLURM: between(profile, "rules", slurm(profile)),
         **{name: commented((root / name).read_text(), PARAMS) for name in PARAMETER_FILES},
     }
+
+
+def between(text: str, name: str, lines: Iterable[str]) -> str:
+    """Returns a text with new lines between its lines that hold ``generated: name`` and ``end``."""
+    marked = re.compile(rf"(?ms)(^[^\n]*generated: {name}\b[^\n]*\n).*?(^[^\n]*end of {name}\b)")
+    block = "".join(f"{line}\n" for line in lines)
+    return marked.sub(lambda match: f"{match[1]}{block}{match[2]}", text)
+
+
+def methods() -> Iterator[str]:
+    """Yields the table of scoring methods."""
+    yield from ("| method | how | cost |", "|---|---|---|")
+    for stage in (stage for stage in STAGES.values() if stage.methods):
+        yield f"| `{stage.name.removeprefix('scores_')}` | {stage.summary} | {stage.price} |"
+
+
+def slurm(profile: str) -> Iterator[str]:
+    """Yields what each rule that computes with models asks Slurm for; its GPUs as in the profile."""
+    gpus = next(iter(re.findall(r"(?m)^    gpu: (\d+)", profile)), "0")
+    for rule, stages in _rules().items():
+        if any(stage.gpu for stage in stages):
+            yield from (f"  {rule}:", f"    gpu: {gpus}")
+            if memory := max(stage.memory_mb for stage in stages):
+                yield f"    mem_mb: {memory}"
+
+
+def _rules() -> dict[str, list[Stage]]:
+    """The stages by the Snakemake rule that makes one of their artifacts."""
+    rules: dict[str, list[Stage]] = {}
+    for name, stage in STAGES.items():
+        rule = f"{name}_{stage.each}" if stage.each else name
+        rules.setdefault("scores" if stage.methods else rule, []).append(stage)
+    return rules
 
 
 def dvc(root: Path) -> str:

@@ -29,6 +29,8 @@ class Stage:
         check: raises BegatError where its parameters contradict others.
         evaluations: roughly how many forward passes of one image through the network a job takes.
         methods: of a scoring stage, by name.
+        summary: of a scoring stage, for readers who choose a method, in Markdown.
+        price: what its scores take to compute, in words.
         data: whether it reads files below ``data/``.
         each: where it makes many artifacts, the rule for one of them is ``<stage>_<each>``.
         gpu: whether its jobs compute with models, on a GPU where there is one.
@@ -45,6 +47,8 @@ class Stage:
     check: Callable[[Params], None] = lambda params: None
     evaluations: Callable[[JobTable, Job], float] = lambda table, job: 0.0
     methods: Mapping[str, Method] = dataclasses.field(default_factory=dict)
+    summary: str = ""
+    price: str = ""
     data: bool = False
     each: str = ""
     gpu: bool = False

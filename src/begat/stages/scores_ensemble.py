@@ -117,4 +117,11 @@ STAGE = Stage(
     run,
     section=ScoresEnsemble,
     methods=METHODS,
+    summary=(
+        "each unit has a code that says which members of an ensemble train on it; ablate the "
+        "members trained on it and measure the change "
+        "([2306.02174](https://arxiv.org/abs/2306.02174), "
+        "[2406.07908](https://arxiv.org/abs/2406.07908))"
+    ),
+    price="one ensemble for all units",
 )

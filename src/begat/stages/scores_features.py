@@ -103,6 +103,8 @@ STAGE = Stage(
     section=ScoresFeatures,
     check=check,
     methods=METHODS,
+    summary=("similarity in the feature space of the model itself, or of any network"),
+    price="a pass",
     data=True,
     gpu=True,
 )

@@ -87,4 +87,9 @@ STAGE = Stage(
     jobs,
     run,
     methods=METHODS,
+    summary=(
+        "unlearn each group from the full model, all groups side by side, and measure; twelve "
+        "operators ([2601.22651](https://arxiv.org/abs/2601.22651))"
+    ),
+    price="a quarter of a training per group, or less",
 )

@@ -163,6 +163,12 @@ STAGE = Stage(
     check=check,
     evaluations=evaluations,
     methods=METHODS,
+    summary=(
+        "the change of the loss, to first order, if an image left the training sum: EK-FAC, "
+        "K-FAC, gradient products, each also centred, to rank by; whole groups by down-dated "
+        "curvature ([2410.13850](https://arxiv.org/abs/2410.13850))"
+    ),
+    price="two passes for the curvature, one for gradients",
     gpu=True,
     priority=2,
 )

@@ -77,4 +77,9 @@ STAGE = Stage(
     jobs,
     run,
     methods=METHODS,
+    summary=(
+        "leave one group out: retrain without each group, paired with the full model and "
+        "independent of it; the ground truth for groups"
+    ),
+    price="one training per group and seed",
 )

@@ -43,4 +43,13 @@ def _scores(context: JobContext) -> Iterator[Block]:
     yield {"score": similarity(queries, images["pixels"] / 127.5 - 1, images["copy_of"])}
 
 
-STAGE = Stage("scores_pixel", "", "images queries", jobs, run, methods=METHODS)
+STAGE = Stage(
+    "scores_pixel",
+    "",
+    "images queries",
+    jobs,
+    run,
+    methods=METHODS,
+    summary=("similarity of pixels: no model at all, the baseline that every method must beat"),
+    price="nothing",
+)

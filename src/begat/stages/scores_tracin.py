@@ -99,5 +99,10 @@ STAGE = Stage(
     check=check,
     evaluations=evaluations,
     methods=METHODS,
+    summary=(
+        "gradient products along the training: TracIn, Re-TracIn "
+        "([2002.08484](https://arxiv.org/abs/2002.08484))"
+    ),
+    price="a pass per stored state",
     gpu=True,
 )

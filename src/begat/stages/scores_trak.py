@@ -124,5 +124,12 @@ STAGE = Stage(
     check=check,
     evaluations=evaluations,
     methods=METHODS,
+    summary=(
+        "TRAK, D-TRAK and DAS, by the exact kernel or a seeded projection "
+        "([2303.14186](https://arxiv.org/abs/2303.14186), "
+        "[2311.00500](https://arxiv.org/abs/2311.00500), "
+        "[2410.18639](https://arxiv.org/abs/2410.18639))"
+    ),
+    price="a few passes",
     gpu=True,
 )

@@ -25,7 +25,7 @@ class Unlearned:
     """How each group is unlearned from the full model."""
 
     operator: dict[str, Any] = param(
-        f"name ({', '.join(OPERATORS)}) and its own parameters, see docs/operators.md",
+        f"{{name: ...}} and its own parameters, docs/parameters.md ({', '.join(OPERATORS)})",
         plans_only=True,
     )
     init: str = param(
