@@ -79,7 +79,12 @@ def artifacts(stage):
 
 def output(stage):
     """Where a stage's artifacts are, ``{name}`` in place of the name of one of many."""
-    return str(path_of(stage, "{name}" if STAGES[stage].each else "all"))
+    path = directory(str(path_of(stage, "{name}" if STAGES[stage].each else "all")))
+    if stage == "report":
+        return report(
+            path, "../report/report.rst", category="Attribution", htmlindex="index.html"
+        )
+    return path
 
 
 def log_file(stage):

@@ -19,7 +19,7 @@ for stage in STAGES.values():
             marker(stage.name),
             reads(stage.name),
         output:
-            directory(output(stage.name)),
+            output(stage.name),
         log:
             log_file(stage.name),
         priority: stage.priority
