@@ -132,8 +132,3 @@ def kinds_of_packs(context: JobContext) -> dict[str, list[str]]:
     for model in context.spec.models:
         packs.setdefault(model.pack, []).append(model.kind)
     return packs
-
-
-def leading(context: JobContext) -> list[str]:
-    """The methods to look at first; the others are their variants."""
-    return [method for scores in context.scores() for method in scores.attributes["leading"]]
