@@ -53,8 +53,9 @@ def expected_modules(stage):
 
 def expected_files(stage):
     files = {path_of(module) for module in expected_modules(stage)}
-    template = {"src/begat/reporting/page.html"} if stage == "report" else set()
-    return files | template | {f"workflow/scripts/{stage}.py"}
+    names = ("page.html", "page.css", "cards.html", "charts.html") if stage == "report" else ()
+    templates = {f"src/begat/reporting/{name}" for name in names}
+    return files | templates | {f"workflow/scripts/{stage}.py"}
 
 
 @pytest.mark.parametrize("stage", STAGES)

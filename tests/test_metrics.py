@@ -8,6 +8,7 @@ from begat.evaluation.agreement import Redrawn, Truth, evaluate, headline
 from begat.evaluation.calibration import calibration
 from begat.evaluation.lds import subset_agreement
 from begat.evaluation.logo_agreement import gold_agreement
+from begat.evaluation.measures import LOSS
 from begat.evaluation.predictions import (
     forecast_of,
     group_forecasts,
@@ -23,7 +24,9 @@ from begat.evaluation.removals import (
     radius,
 )
 from begat.evaluation.statistics import lds
+from begat.execution.methods import Method
 from begat.reporting.charts import charts, logo_tables
+from begat.reporting.method_names import MethodNames
 from begat.reporting.verdicts import verdict
 
 HOW = dict(seed=0, resamples=50)
@@ -81,8 +84,9 @@ def test_few_queries_or_halves_have_values_but_no_interval_and_no_verdict(querie
     assert row["low"] is None
     assert row["minus_pixel"]["high"] is None
     assert verdict({"method": "good", **row}) == ""
-    (chart,) = charts({"lds": found}, ["good"])
-    assert chart["answer"].startswith("Too few queries")
+    method = Method("good", "", LOSS, headline=True)
+    (chart,) = charts({"lds": found}, MethodNames({"good": method}))
+    assert chart["conclusion"].startswith("No conclusion")
 
 
 def losses_without_effect(generator, halves, seeds, queries):
@@ -148,7 +152,7 @@ def test_scores_that_know_nothing_are_seldom_called_better_than_chance(groups, h
         small += row["p"] <= 0.05
     assert small <= claims_allowed(trials)
     assert sum(words.startswith("better") for words in said) <= claims_allowed(trials)
-    assert sum("level" not in words for words in said) <= claims_allowed(trials)
+    assert sum("no clear difference" not in words for words in said) <= claims_allowed(trials)
 
 
 def test_nor_are_they_where_each_group_was_left_out():
@@ -164,7 +168,7 @@ def test_nor_are_they_where_each_group_was_left_out():
     assert sum(p <= 0.05 for p in p_values) <= claims_allowed(trials)
     assert np.mean(p_values) == pytest.approx(0.5, abs=0.19)
     assert sum(words.startswith("better") for words in said) <= claims_allowed(trials)
-    assert sum("level" not in words for words in said) <= claims_allowed(trials)
+    assert sum("no clear difference" not in words for words in said) <= claims_allowed(trials)
 
 
 def test_intervals_over_groups_are_as_wide_as_other_groups_would_differ():
@@ -191,7 +195,7 @@ def test_perfect_scores_have_an_lds_of_one_and_every_verdict():
     row = found["methods"]["a"]
     assert row["value"] == pytest.approx(1)
     assert found["ceiling"]["value"] == pytest.approx(1, abs=0.01)
-    assert verdict({"method": "a", **row}) == "better than chance, beats the pixel kernel"
+    assert verdict({"method": "a", **row}) == "better than chance, above the pixel kernel"
 
 
 def unequal_groups():
@@ -215,9 +219,10 @@ def test_where_groups_are_of_unequal_size_their_size_is_a_rival():
         assert rows["group_size"]["value"] > 0.8
         assert rows["method"]["minus_size"]["value"] < 0
     assert "group_size" in tables["group_lds"]
-    for chart in charts(summary, ["method"]):
+    names = MethodNames({"method": Method("method", "", LOSS, headline=True)})
+    for chart in charts(summary, names):
         if chart["name"] != "logo_top1":
-            assert "The size of a group, which knows no model, is" in chart["answer"]
+            assert "The number of images in a group alone is" in chart["conclusion"]
 
 
 def test_groups_of_several_kinds_are_summed_over_the_images_that_are_lacked():
@@ -286,7 +291,7 @@ def test_each_training_in_nats_is_a_truth_of_its_own_and_the_loss_leads():
     another = found["logo_elbo_independent"]["spearman"]
     assert another["another_training"]["value"] == another["guda_elbo"]["value"]
     assert tables["logo_spearman"]["guda_loss"].mean() < 0.3
-    assert [t["title"] for t in logo_tables(found)][2].endswith(
+    assert [t["title"] for t in logo_tables(found, MethodNames({}))][2].endswith(
         "in nats of the evidence lower bound"
     )
 

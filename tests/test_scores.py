@@ -1,8 +1,6 @@
 """Scores of every method, and their way from images to groups."""
 
 import io
-from dataclasses import asdict
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,20 +16,12 @@ from begat.ensembles.exposure import even_shares, mean_over_trained
 from begat.errors import BegatError
 from begat.evaluation import group_scores as aggregated
 from begat.evaluation import pixel_similarity as scores_pixel
-from begat.evaluation.measures import COSINE, FIRST_ORDER, LOSS, NATS
 from begat.evaluation.statistics import lds, removed_sum
 from begat.execution.context import Run
 from begat.execution.gradient_inputs import Watched, training_sample
-from begat.execution.results import additive_scores, measures, query_names
-from begat.influence import features as scores_features
-from begat.influence import scores as scores_influence
-from begat.influence import tracin as scores_tracin
-from begat.influence import trak as scores_trak
+from begat.execution.results import additive_scores
 from begat.influence.blocks import blocks_of
-from begat.reporting.method_names import remark, words
-from begat.storage.artifacts import string_array
 from begat.unlearning import leave_one_out as scores_logo
-from begat.unlearning import scores as scores_guda
 
 pytestmark = pytest.mark.numerics
 
@@ -344,66 +334,3 @@ def test_a_bar_counts_the_images_that_are_taken_in_every_pass():
         assert bar.n == 12
         sample.only([0, 1]).images(slice(0, 2))
         assert bar.n == 14
-
-
-METHODS = {
-    **scores_influence.METHODS,
-    **scores_influence.GROUP_METHODS,
-    **scores_trak.METHODS,
-    **scores_tracin.METHODS,
-    **scores_guda.METHODS,
-    **scores_features.METHODS,
-    **scores_pixel.METHODS,
-    **scores_logo.methods(2),
-}
-
-
-def test_how_scores_are_to_be_read_is_what_their_artifacts_say():
-    given = {"a": FIRST_ORDER, "b": COSINE}, {"c": LOSS}
-    run = Run.__new__(Run)
-    run.scores = lambda: [
-        SimpleNamespace(
-            attributes={"measures": {m: asdict(measure) for m, measure in some.items()}}
-        )
-        for some in given
-    ]
-    found = measures(run)
-    assert found == given[0] | given[1]
-    assert [remark(found[name]) for name in "abc"] == ["sign and order only", "order only", ""]
-
-
-def test_scores_less_a_mean_kernels_of_other_functions_and_similarities_claim_no_sign():
-    unsigned = {name for name, measure in METHODS.items() if not measure.signed}
-    centred = {name for name in METHODS if name.endswith("_centred")}
-    assert unsigned == centred | {"dtrak", "das", "features_cosine"} | set(scores_pixel.METHODS)
-
-
-def test_only_what_was_measured_under_another_model_is_a_loss_or_in_nats():
-    of_loss = {name for name, measure in METHODS.items() if measure == LOSS}
-    assert of_loss == {"guda_loss", "logo_retrained", "logo_paired", "logo_independent"}
-    in_nats = {name for name, measure in METHODS.items() if measure == NATS}
-    assert in_nats == {name for name in METHODS if "_elbo" in name} - {"guda_elbo_centred"}
-    assert {n for n, measure in METHODS.items() if measure.calibrated and measure.signed} == (
-        of_loss | in_nats
-    )
-    assert "first order" in METHODS["ekfac"].unit
-    for name in ("trak", "dtrak", "das", "tracin", "features_cosine", "pixel_rbf"):
-        assert "noise error" not in METHODS[name].unit
-
-
-def test_every_method_has_words():
-    assert [name for name in METHODS if not words(name)[1]] == []
-
-
-def test_queries_are_called_by_name_and_group_where_they_have_them():
-    run = Run.__new__(Run)
-    parts = [
-        {
-            "label": np.zeros(2),
-            "name": string_array(["a.png", "b.png"]),
-            "group": string_array(["x", ""]),
-        },
-        {"label": np.zeros(1)},
-    ]
-    run.reads = lambda stage: parts
-    assert query_names(run) == ["a.png (x)", "b.png", ""]

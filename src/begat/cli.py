@@ -1,4 +1,4 @@
-"""What a person types: ``begat run``, ``top``, ``show``, ``status``, ``verify`` and so on."""
+"""Command line: ``begat run``, ``top``, ``show``, ``status``, ``verify``, ``export``, ``clean``."""
 
 import importlib.metadata
 import json
@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from begat import top as tops
 from begat.errors import BegatError, brief, few
 from begat.execution.contents import Contents
 from begat.execution.jobs import path_of
@@ -23,27 +22,30 @@ from begat.execution.records import forget_copies, mend, record_path
 from begat.planning.freshness import last_used, why
 from begat.planning.plan import Plan
 from begat.planning.tidy import damaged, repair, tidy, unrecorded
+from begat.reading import Results
 from begat.stages import STAGES
 from begat.storage.cache import Store, only_run
 from begat.storage.manifests import content_digest
+from begat.top import print_query
 
 commands = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Which training images begat this one? Attribution for diffusion models, checked against "
-    "retraining. Run it in the project's folder.",
+    help="Which training images begat this one? Training-data attribution for diffusion models, "
+    "checked against retraining. Run it in the project's folder.",
 )
 Use = Annotated[
-    str | None, typer.Option("--use", help="Parameter file, if not the one params.yaml names.")
+    str | None,
+    typer.Option("--use", help="Parameter file instead of the one that params.yaml names."),
 ]
 console = Console()
 REPORT = Path("results/report/index.html")
 
 
-def _version(wanted: bool | None) -> None:
-    if wanted:
+def _version(show: bool | None) -> None:
+    if show:
         print(f"begat {importlib.metadata.version('begat')}")
         raise typer.Exit
 
@@ -55,31 +57,31 @@ def options(
         typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
     ] = None,
 ) -> None:
-    """Options of the program as a whole."""
+    """Options that precede every command."""
 
 
 def planned(use: str | None) -> Plan:
-    """The plan of a parameter file; a hint where the last run was of another than is taken here."""
+    """Returns the plan of a parameter file; prints a hint if the last run used another one."""
     plan = Plan(Path.cwd(), use)
     last = last_used(plan.root)
     if use is None and last not in ("", plan.params.use):
-        said = f"the last run was of {brief(last)} (--use {brief(shlex.quote(last))})"
-        print(f"begat: this is about {brief(plan.params.use)}; {said}", file=sys.stderr)
+        hint = f"the last run used {brief(last)} (--use {brief(shlex.quote(last))})"
+        print(f"begat: this is about {brief(plan.params.use)}; {hint}", file=sys.stderr)
     return plan
 
 
 @commands.command(epilog="Example: [bold]begat run models --cores 8[/bold]")
 def run(
     stages: Annotated[
-        list[str] | None, typer.Argument(help="Stages to bring up to date; all by default.")
+        list[str] | None, typer.Argument(help="Stages to bring up to date; default: all.")
     ] = None,
-    cores: Annotated[str, typer.Option(help="How many jobs at once, or all.")] = "all",
+    cores: Annotated[str, typer.Option(help="CPU cores to use: a number, or all.")] = "all",
     only: Annotated[
-        bool, typer.Option("--only", help="Leave the stages before these as they are.")
+        bool, typer.Option("--only", help="Do not update the stages that these depend on.")
     ] = False,
     use: Use = None,
 ) -> None:
-    """Do what is not up to date, by Snakemake."""
+    """Compute everything that is missing or out of date, with Snakemake."""
     if unknown := [stage for stage in stages or [] if stage not in STAGES]:
         raise BegatError(f"{brief(unknown[0])}: expected a stage: {', '.join(STAGES)}")
     plan = Plan(Path.cwd(), use)
@@ -87,49 +89,51 @@ def run(
         tidy(plan)
     command = [sys.executable, "-m", "snakemake", "--cores", cores]
     command += ["--allowed-rules", *_rules(stages or [])] if only else []
-    # As quoted YAML, since Snakemake would read some file names as numbers or mappings; between
-    # spaces, since it removes quotes at the ends before it reads the YAML.
+    # Quoted YAML, since Snakemake would parse some file names as numbers or mappings; between
+    # spaces, since it strips quotes at the ends before it parses the YAML.
     command += ["--config", f"use= {json.dumps(use, ensure_ascii=False)} "] if use else []
     command += ["--", *_targets(stages or [])]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 def _rules(stages: list[str]) -> list[str]:
-    """The names of the rules that make the artifacts of these stages."""
+    """Returns the names of the rules that make the artifacts of these stages."""
     scores = any(stage.startswith("scores_") for stage in stages)
     each = (f"{stage}_{STAGES[stage].each}" for stage in stages if STAGES[stage].each)
     return [*(s for s in stages if not s.startswith("scores_")), *each, *["scores"] * scores]
 
 
 def _targets(stages: list[str]) -> list[str]:
-    """What Snakemake is to make: stages by their rule, scores by their file."""
+    """Returns Snakemake's targets: the rule of a stage, or the file of a scoring stage."""
     return [str(path_of(s, "all")) if s.startswith("scores_") else s for s in stages]
 
 
 @commands.command(epilog="Example: [bold]begat top --query 3 --groups[/bold]")
 def top(
-    query: Annotated[int, typer.Option(help="Number of the query, from 0.")],
-    groups: Annotated[bool, typer.Option("--groups", help="Groups instead of images.")] = False,
-    method: Annotated[str | None, typer.Option(help="One method instead of all.")] = None,
-    count: Annotated[int, typer.Option("-n", help="Units on each side.")] = 5,
+    query: Annotated[int, typer.Option(help="Number of the query, counted from 0.")],
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Show groups instead of images.")
+    ] = False,
+    method: Annotated[str | None, typer.Option(help="Show only this method.")] = None,
+    count: Annotated[int, typer.Option("-n", help="Number of units at either end.")] = 5,
     use: Use = None,
 ) -> None:
-    """Show the units with the highest and the lowest scores for a query, by method."""
-    results, missing = tops.what_is_there(planned(use))
-    tops.print_query(console, results, query, groups, method, count)
-    if missing:
-        said = ", ".join(f"{name} ({brief(reason, 60)})" for name, reason in missing.items())
-        print(f"begat: without what `begat run` is to make: {said}", file=sys.stderr)
+    """Print the training images or groups with the highest and lowest scores for a query."""
+    results = Results(planned(use))
+    print_query(console, results, query, groups, method, count)
+    if results.missing:
+        reasons = (f"{name} ({brief(why, 60)})" for name, why in results.missing.items())
+        print(f"begat: not up to date, see `begat run`: {', '.join(reasons)}", file=sys.stderr)
 
 
 @commands.command(epilog="Example: [bold]begat show --path[/bold]")
 def show(
-    path: Annotated[bool, typer.Option("--path", help="Only print where it is.")] = False,
+    path: Annotated[bool, typer.Option("--path", help="Only print its path.")] = False,
 ) -> None:
-    """Open the report in a browser (or print where it is)."""
+    """Open the report in a browser, or print its path."""
     report = REPORT.resolve()
     if not report.is_file():
-        raise BegatError(f"{REPORT}: no report yet; make it with `begat run`")
+        raise BegatError(f"{REPORT}: no report yet; run `begat run`")
     if path or not webbrowser.open(report.as_uri()):
         print(report)
 
@@ -137,12 +141,14 @@ def show(
 @commands.command(epilog="Example: [bold]begat status --strict[/bold]")
 def status(
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail unless everything is current.")
+        bool, typer.Option("--strict", help="Fail unless every artifact is up to date.")
     ] = False,
-    models: Annotated[bool, typer.Option("--models", help="List the models of this run.")] = False,
+    models: Annotated[
+        bool, typer.Option("--models", help="Only list the names of the models.")
+    ] = False,
     use: Use = None,
 ) -> None:
-    """Say which artifacts are current, stale or missing, and why."""
+    """List which artifacts are current, stale or missing, and why."""
     plan = planned(use)
     if models:
         for model in plan.spec.models:
@@ -170,7 +176,7 @@ def status(
 
 
 def _require_current(outdated: Sequence[Path]) -> None:
-    """Raise BegatError where an artifact is not current."""
+    """Raise BegatError if an artifact is not up to date."""
     if outdated:
         raise BegatError(
             f"{outdated[0]} and {len(outdated) - 1} more are not current; run `begat run`"
@@ -179,32 +185,35 @@ def _require_current(outdated: Sequence[Path]) -> None:
 
 @commands.command(epilog="Example: [bold]begat verify[/bold]")
 def verify(use: Use = None) -> None:
-    """Compare every file of the results with what was written, and repair what can be.
+    """Compare every file of the results with its digest, and repair damaged artifacts.
 
-    What the store still holds is put back. What it does not is removed, so that the next run makes
-    it anew; this and what is missing or stale makes the command fail. In place of a record that is
-    nowhere else there will be one which says that nothing is known.
+    A damaged artifact is restored from the store (.begat/store). If the store does not have it, it
+    is removed, and the next run computes it again. The command fails if any artifact is then
+    missing or out of date. A damaged record is restored from its copy, or replaced by one that
+    states that nothing is known.
     """
     plan = planned(use)
     with only_run(plan.root):
         for job, files in damaged(plan):
-            state = "put back from the store" if repair(plan, job) else "removed"
+            state = "restored from the store" if repair(plan, job) else "removed"
             more = ", ..." if len(files) > 3 else ""
             print(f"{job.path}: damaged, {state} ({', '.join(files[:3])}{more})")
         for job, reason in unrecorded(plan):
-            back = mend(plan.root, job, content_digest(plan.root / job.path))
-            state = "put back from its copy" if back else "replaced by one that says: unknown"
+            restored = mend(plan.root, job, content_digest(plan.root / job.path))
+            state = "restored from its copy" if restored else "replaced by one without values"
             print(f"{record_path(job.key)}: {reason}, {state}")
     contents = Contents(plan.root)
     _require_current([job.path for job in plan.jobs() if why(plan, job, contents)])
-    print(f"{len(plan.jobs())} artifacts are what was written")
+    print(f"{len(plan.jobs())} artifacts are intact and up to date")
 
 
 @commands.command(epilog="Example: [bold]begat export full-0-0 my-pipeline[/bold]")
 def export(
-    model: Annotated[str, typer.Argument(help="The model's name (begat status --models).")],
+    model: Annotated[str, typer.Argument(help="Name of the model (see begat status --models).")],
     target: Annotated[Path, typer.Argument(help="A new directory.")],
-    weights: Annotated[str, typer.Option(help="ema or raw.")] = "ema",
+    weights: Annotated[
+        str, typer.Option(help="ema (moving average) or raw (last optimiser step).")
+    ] = "ema",
     use: Use = None,
 ) -> None:
     """Write a trained model as a diffusers pipeline."""
@@ -216,23 +225,25 @@ def export(
 
 @commands.command(epilog="Example: [bold]begat clean --dry-run[/bold]")
 def clean(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what would be removed.")
+    ] = False,
     use: Use = None,
 ) -> None:
-    """Drop from the store (.begat/store) what the present parameters no longer ask for."""
+    """Remove results that the current parameters do not need from the store (.begat/store)."""
     plan, store = planned(use), Store(Path.cwd())
-    wanted = {job.key for job in plan.jobs()} | set(plan.model_keys.values())
-    gone = {key: size for key, size in store.entries().items() if key not in wanted}
-    for key in [] if dry_run else gone:
+    needed = {job.key for job in plan.jobs()} | set(plan.model_keys.values())
+    unused = {key: size for key, size in store.entries().items() if key not in needed}
+    for key in [] if dry_run else unused:
         store.forget(key)
     if not dry_run:
-        forget_copies(plan.root, wanted)
-    verb = "would go" if dry_run else "gone"
-    print(f"{len(gone)} results {verb}, {sum(gone.values()) / 2**20:.1f} MiB")
+        forget_copies(plan.root, needed)
+    verb = "would be removed" if dry_run else "removed"
+    print(f"{len(unused)} results {verb}, {sum(unused.values()) / 2**20:.1f} MiB")
 
 
 def app() -> None:
-    """Run the command line; errors a person can mend take one line."""
+    """Run the command line; errors that a user can correct are printed in one line."""
     try:
         commands()
     except BegatError as error:

@@ -317,7 +317,7 @@ def test_all_damage_is_named_and_repaired_in_one_pass(project):
     for stage in ("images", "splits", "metrics"):
         shutil.rmtree(next((project.root / "results" / stage / "all.zarr").glob("*/")))
     said = project.begat("verify")
-    assert said.count("damaged, put back from the store") == 3
+    assert said.count("damaged, restored from the store") == 3
     assert outputs(project) == before
     project.assert_all_current()
 
@@ -411,7 +411,7 @@ def test_a_pipeline_that_somebody_brings_is_looked_into_without_training(project
     after = Artifact(project.root / "results/scores/influence.zarr", "scores_influence")["score"]
     np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-6 * np.abs(before).max())
     assert "ekfac" in project.begat("top", "--query", "1")
-    assert "Nothing was retrained" in (project.root / "results/report/index.html").read_text()
+    assert "No model was retrained" in (project.root / "results/report/index.html").read_text()
     project.dvc("commit", "-f")
     project.assert_all_current()
 
@@ -470,9 +470,9 @@ def test_begat_answers(project):
     assert "are not current; run `begat run`" in said
     project.snakemake()
     project.change("metrics", "resamples", 20)
-    assert re.match(r"2 results would go", project.begat("clean", "--dry-run"))
+    assert re.match(r"2 results would be removed", project.begat("clean", "--dry-run"))
     project.begat("clean")
-    assert re.match(r"0 results would go", project.begat("clean", "--dry-run"))
+    assert re.match(r"0 results would be removed", project.begat("clean", "--dry-run"))
 
 
 def test_every_command_shows_an_example(project):
@@ -484,7 +484,7 @@ def test_every_command_shows_an_example(project):
 def test_an_answer_before_any_run_is_one_line(tmp_path):
     workspace = Workspace.fresh(tmp_path / "project")
     said = workspace.begat("show", fails=True)
-    assert said == "begat: results/report/index.html: no report yet; make it with `begat run`\n"
+    assert said == "begat: results/report/index.html: no report yet; run `begat run`\n"
     said = workspace.begat("top", "--query", "0", fails=True)
     assert said.startswith("begat: ")
     assert said.count("\n") == 1

@@ -1,16 +1,16 @@
-"""What scores are measured in, and so what may be read from one: its size, its sign, its rank."""
+"""Units of scores, and whether their sign and size are meaningful."""
 
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What a method's scores are measured in.
+    """Unit of a method's scores, and the meaning of their sign and size.
 
     Attributes:
-        unit: of the number, in words.
-        signed: the sign says whether the training image or group helped or harmed.
-        calibrated: the size is that of a measured difference, not of an estimate or a product.
+        unit: in words.
+        signed: positive scores mean that the unit helped, negative that it harmed.
+        calibrated: scores are measured differences, not estimates or products.
     """
 
     unit: str
@@ -19,8 +19,8 @@ class Measure:
 
     @property
     def centred(self) -> "Measure":
-        """The same less a mean over images or queries, so that only comparisons are left."""
-        return replace(self, unit=f"{self.unit}, less a mean", signed=False)
+        """Returns the measure of scores minus their mean over images or queries: order only."""
+        return replace(self, unit=f"{self.unit}, minus a mean", signed=False)
 
 
 LOSS = Measure("squared noise error per pixel, without minus with", signed=True, calibrated=True)
@@ -29,7 +29,7 @@ FIRST_ORDER = Measure("squared noise error per pixel, estimated to first order",
 GRADIENT_PRODUCT = Measure("product of gradients", signed=True)
 STEP_PRODUCT = Measure("product of gradients, times the learning rate", signed=True)
 NORMALISED_PRODUCT = Measure(
-    "product of gradients, images' of length 1, times the learning rate", signed=True
+    "product of gradients, the image's scaled to length 1, times the learning rate", signed=True
 )
 KERNEL_WEIGHT = Measure("kernel regression weight", signed=True)
 UNSIGNED_KERNEL_WEIGHT = replace(KERNEL_WEIGHT, signed=False)

@@ -1,6 +1,7 @@
 """What a job takes from the results it reads: training sets, losses, scores."""
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -8,6 +9,21 @@ from begat.ensembles.exposure import even_shares
 from begat.ensembles.model_specs import Model
 from begat.evaluation.measures import Measure
 from begat.execution.context import JobContext
+from begat.storage.artifacts import Artifact
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Access to artifacts: a job's to its inputs, or ``reading``'s to all that are up to date."""
+
+    def input(self, stage: str, name: str = "all") -> Artifact:
+        """Returns one artifact."""
+
+    def inputs(self, stage: str, prefix: str = "") -> list[Artifact]:
+        """Returns all artifacts of a stage whose names begin with ``prefix``."""
+
+    def scores(self) -> list[Artifact]:
+        """Returns the artifacts of all scoring stages."""
 
 
 def concatenated(
@@ -42,7 +58,7 @@ def redrawn(context: JobContext, prefix: str) -> dict[str, np.ndarray]:
     return {array: concatenated(context, "counterfactuals", array, prefix) for array in arrays}
 
 
-def image_scores(context: JobContext) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+def image_scores(context: Reader) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """Every method's scores of images, with their p-values where it has some."""
     found = {}
     for scores in context.scores():
@@ -54,7 +70,7 @@ def image_scores(context: JobContext) -> dict[str, tuple[np.ndarray, np.ndarray 
     return found
 
 
-def additive_scores(context: JobContext) -> dict[str, np.ndarray]:
+def additive_scores(context: Reader) -> dict[str, np.ndarray]:
     """Every method's scores of images as they may be summed over images.
 
     Of a score of a whole cluster of near-duplicates each image has its even share.
@@ -67,7 +83,7 @@ def additive_scores(context: JobContext) -> dict[str, np.ndarray]:
 
 
 def group_parts(
-    context: JobContext,
+    context: Reader,
 ) -> Iterator[tuple[list[str], list[str], dict[str, np.ndarray]]]:
     """Of every artifact of scores: its methods for images, for groups, and what groups need of it.
 
@@ -82,7 +98,7 @@ def group_parts(
         yield methods, scores.attributes["group_methods"], arrays
 
 
-def group_p_values(context: JobContext) -> dict[str, np.ndarray]:
+def group_p_values(context: Reader) -> dict[str, np.ndarray]:
     """The p-values of groups, of the methods that have some."""
     found: dict[str, np.ndarray] = {}
     for scores in (s for s in context.scores() if "group_p_value" in s):
@@ -90,7 +106,7 @@ def group_p_values(context: JobContext) -> dict[str, np.ndarray]:
     return found
 
 
-def measures(context: JobContext) -> dict[str, Measure]:
+def measures(context: Reader) -> dict[str, Measure]:
     """What every method's scores are measured in, of images and of groups."""
     return {
         method: Measure(**measure)
@@ -99,7 +115,7 @@ def measures(context: JobContext) -> dict[str, Measure]:
     }
 
 
-def query_names(context: JobContext) -> list[str]:
+def query_names(context: Reader) -> list[str]:
     """What every query is called, its group in brackets; empty where it has no name of its own."""
     names, groups = list[str](), list[str]()
     for part in context.inputs("queries"):
@@ -116,8 +132,3 @@ def kinds_of_packs(context: JobContext) -> dict[str, list[str]]:
     for model in context.spec.models:
         packs.setdefault(model.pack, []).append(model.kind)
     return packs
-
-
-def leading(context: JobContext) -> list[str]:
-    """The methods to look at first; the others are their variants."""
-    return [method for scores in context.scores() for method in scores.attributes["leading"]]

@@ -37,6 +37,7 @@ NEUTRAL = {  # modules that change no number, and why
 }
 DECLARED = ("Method", "param")  # calls whose arguments are words, or in the keys by their values
 DECLARATIONS = f"{PACKAGE}.stages."
+TEMPLATES = (".html", ".css")  # endings of files that belong to the module beside them
 SPELLING = ("ctx", "kind")  # fields of a tree that follow from the others, or from its quotes
 
 
@@ -67,7 +68,7 @@ class Code:
             files.add(file := waiting.pop())
             waiting |= self._imported(self._source(file)) - files
         digests = {file.as_posix(): self._source(file).digest for file in sorted(files - {own})}
-        for template in (file.with_suffix(".html") for file in files):
+        for template in (file.with_suffix(ending) for file in files for ending in TEMPLATES):
             if (self._root / template).is_file():
                 digests[template.as_posix()] = file_digest(self._root / template)
         return {own.as_posix(): run.digest, **digests}

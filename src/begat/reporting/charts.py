@@ -1,4 +1,4 @@
-"""What the report draws, as plain numbers: intervals with their verdicts, curves, the DAG."""
+"""Charts and tables of the report as plain numbers: intervals, curves, dependencies, costs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,13 +8,12 @@ from jaxtyping import Float
 
 from begat.evaluation.intervals import Row
 from begat.evaluation.measures import NATS, Measure
-from begat.reporting.verdicts import answer, beside_pixels, size_verdict, verdict
+from begat.reporting.method_names import SUMMED, MethodNames
+from begat.reporting.verdicts import conclusion, pixel_comparison, scale_verdict, verdict
 
 BOUNDS = ("ceiling", "seed_correlation", "subsets", "seeds")
 CORRELATION = "rank correlation"
-RANKED = "Groups: are they ranked as retraining without each ranks them?"
-FIRST = "Groups: how often is the group named first the right one?"
-MEASURES = {  # of agreement with leave-one-group-out, in the order of their table
+METRICS = {  # of agreement with leave-one-group-out retraining, in the order of their table
     "top1": "top 1",
     "top3": "top 3",
     "mrr": "MRR",
@@ -24,63 +23,74 @@ MEASURES = {  # of agreement with leave-one-group-out, in the order of their tab
     "wpra": "WPRA",
     "spearman": "Spearman",
 }
-GOLDS = {
-    "logo_independent": "retrained from another seed than the model that methods look into",
-    "logo_paired": "retrained from the same start, batches and noise as that model",
-    "logo_retrained": "the mean over all trainings",
+LOGO_CHARTS = {  # metric -> unit, short title and title of its chart
+    "spearman": (
+        CORRELATION,
+        "Groups, leave-one-group-out",
+        "Groups: do the scores rank the groups as leave-one-group-out retraining does?",
+    ),
+    "top1": (
+        "share",
+        "Group with the highest score",
+        "Groups: how often do scores and retraining agree on the group with the highest score?",
+    ),
 }
-GOLDS |= {
-    gold.replace("logo_", "logo_elbo_"): f"{title}; both in nats of the evidence lower bound"
-    for gold, title in GOLDS.items()
+GROUND_TRUTHS = {
+    "logo_independent": "retrained from another seed than the attributed model",
+    "logo_paired": "retrained from the initial weights, batches and noise of the attributed model",
+    "logo_retrained": "mean over all retrained models",
+}
+GROUND_TRUTHS |= {
+    name.replace("logo_", "logo_elbo_"): f"{title}; both in nats of the evidence lower bound"
+    for name, title in GROUND_TRUTHS.items()
 }
 
 
-def charts(summary: Mapping[str, Any], leading: Sequence[str]) -> Iterable[dict[str, Any]]:
-    """The agreement with retraining as rows of dots and intervals, with what bounds them.
+def charts(summary: Mapping[str, Any], names: MethodNames) -> Iterable[dict[str, Any]]:
+    """Yields the charts of agreement with retraining: a dot and an interval per method.
 
-    ``leading``: the methods to look at first; the answers leave their variants out.
+    Args:
+        summary: of ``evaluation.agreement.evaluate``.
+        names: labels and order of the methods.
     """
-    for name, units, title in (
-        ("lds", "Images", "Images: do the scores predict retraining on random halves?"),
-        ("group_lds", "Groups", "Groups: do the scores predict retraining on random halves?"),
-    ):
+    for name, units in (("lds", "Images"), ("group_lds", "Groups")):
         if name in summary:
-            found = summary[name]
-            chart = _chart(name, title, found["methods"], leading)
-            chart |= {bound: found.get(bound) for bound in BOUNDS}
-            blind = "query_independent" in found["methods"]
-            brief = f"{units}, random halves"
-            yield chart | {"over": f"halves of the {units.lower()}", "blind": blind, "brief": brief}
+            table = summary[name]
+            title = f"{units}: do the scores predict retraining on random subsets?"
+            chart = _chart(name, title, table["methods"], names)
+            chart |= {bound: table.get(bound) for bound in BOUNDS}
+            chart["short_title"] = f"{units}, random subsets"
+            chart["query_independent"] = "query_independent" in table["methods"]
+            yield chart | {"axis": f"subsets of the {units.lower()}"}
     if "logo" in summary:
-        judged, chances = summary["logo"][summary["logo"]["judge"]], summary["logo"]["chance"]
-        for part, title, unit, brief in (
-            ("spearman", RANKED, CORRELATION, "Groups, left out one by one"),
-            ("top1", FIRST, "share", "The group named first"),
-        ):
-            chart = _chart(f"logo_{part}", title, judged[part], leading, chances[part])
-            yield chart | {"unit": unit, "over": "groups", "brief": brief}
+        table, chances = summary["logo"][summary["logo"]["judge"]], summary["logo"]["chance"]
+        for metric, (unit, short_title, title) in LOGO_CHARTS.items():
+            chart = _chart(f"logo_{metric}", title, table[metric], names, chances[metric])
+            yield chart | {"unit": unit, "axis": "groups", "short_title": short_title}
 
 
 def _chart(
     name: str,
     title: str,
-    methods: Mapping[str, Any],
-    leading: Sequence[str],
+    methods: Mapping[str, Row],
+    names: MethodNames,
     chance: float = 0.0,
 ) -> dict[str, Any]:
-    rows: list[Row] = [{"method": method, **row} for method, row in methods.items()]
+    rows: list[Row] = [
+        {**names.row(method), **methods[method]} for method in names.ordered(methods)
+    ]
     for row in rows:
         row["verdict"] = verdict(row, chance)
     ends = [row["value"] if row["low"] is None else row["low"] for row in rows]
     return {
         "name": name,
         "title": title,
-        "answer": answer(rows, chance, leading),
-        "beside_pixels": beside_pixels(rows, chance),
+        "conclusion": conclusion(rows, chance),
+        "pixel_comparison": pixel_comparison(rows, chance),
         "unit": CORRELATION,
         "chance": chance,
         **dict.fromkeys(BOUNDS),
-        "blind": False,
+        "query_independent": False,
         "low": min(-0.2, *ends),
         "rows": rows,
     }
@@ -89,13 +99,16 @@ def _chart(
 def curve_lines(
     curves: Mapping[str, Float[np.ndarray, "model step"]], points: int = 60
 ) -> dict[str, Any]:
-    """Each kind's mean training loss, averaged over stretches of steps, as points of 0..1."""
+    """Returns each kind's training loss, mean over models and over intervals of steps.
+
+    Points are in 0..1 on both axes; the loss is logarithmic and points downwards, as in SVG.
+    """
     if not curves:
         return {"lines": {}}
     means = {}
     for kind, losses in curves.items():
-        stretches = np.array_split(losses.mean(0), min(points, losses.shape[1]))
-        means[kind] = [float(s.mean()) for s in stretches]
+        intervals = np.array_split(losses.mean(0), min(points, losses.shape[1]))
+        means[kind] = [float(part.mean()) for part in intervals]
     highest = max(max(m) for m in means.values())
     lowest = min(min(m) for m in means.values())
     span = np.log(highest / lowest) or 1.0
@@ -110,26 +123,25 @@ def curve_lines(
     return {"lines": lines, "highest": highest, "lowest": lowest}
 
 
-def drawn_dag(
-    edges: Sequence[tuple[str, str]], made: Sequence[Mapping[str, Any]]
+def dag_layout(
+    edges: Sequence[tuple[str, str]], artifacts: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Stages in columns, right of all they read, with how many artifacts and seconds they took.
+    """Returns the stages as nodes in columns, each to the right of all stages that it reads.
 
-    The seconds are None where one of the artifacts has no record.
+    Each node has its number of artifacts and their CPU time, None if one of them has no record.
     """
-    stages = list(dict.fromkeys(row["stage"] for row in made))
+    stages = list(dict.fromkeys(row["stage"] for row in artifacts))
     reads = {stage: [b for a, b in edges if a == stage] for stage in stages}
     column: dict[str, int] = {}
-    for stage in stages:  # in an order in which they can be done
+    for stage in stages:  # artifacts come in an order in which they can be computed
         column[stage] = 1 + max((column[r] for r in reads[stage]), default=-1)
     rows: dict[int, int] = {}
     nodes = {}
     for stage in stages:
         row = rows[column[stage]] = rows.get(column[stage], -1) + 1
-        mine = [m for m in made if m["stage"] == stage]
-        spent = [m["cpu_seconds"] for m in mine]
-        seconds = None if None in spent else sum(spent)
-        nodes[stage] = {"x": column[stage], "y": row, "artifacts": len(mine), "seconds": seconds}
+        times = [artifact["cpu_seconds"] for artifact in artifacts if artifact["stage"] == stage]
+        seconds = None if None in times else sum(times)
+        nodes[stage] = {"x": column[stage], "y": row, "artifacts": len(times), "seconds": seconds}
     lines = [(nodes[b], nodes[a]) for a, b in edges if a in nodes and b in nodes]
     return {
         "nodes": nodes,
@@ -139,74 +151,81 @@ def drawn_dag(
     }
 
 
-def logo_tables(logo: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    """Every measure of agreement with leave-one-group-out, a table for each truth there is."""
-    for gold in (gold for gold in GOLDS if gold in logo):
-        methods = list(logo[gold]["spearman"])
+def logo_tables(logo: Mapping[str, Any], names: MethodNames) -> Iterable[dict[str, Any]]:
+    """Yields all metrics of agreement with leave-one-group-out, a table per ground truth."""
+    for reference in (reference for reference in GROUND_TRUTHS if reference in logo):
+        table = logo[reference]
         yield {
-            "title": GOLDS[gold],
-            "measures": list(MEASURES.values()),
-            "chance": [logo["chance"][measure] for measure in MEASURES],
+            "title": GROUND_TRUTHS[reference],
+            "metrics": list(METRICS.values()),
+            "chance": [logo["chance"][metric] for metric in METRICS],
             "rows": [
-                {"method": method, "cells": [logo[gold][measure][method] for measure in MEASURES]}
-                for method in methods
+                {**names.row(method), "cells": [table[metric][method] for metric in METRICS]}
+                for method in names.ordered(table["spearman"])
             ],
         }
 
 
-def sizes(
-    summary: Mapping[str, Any], methods: Sequence[str], measures: Mapping[str, Measure]
+def scale_rows(
+    summary: Mapping[str, Any],
+    methods: Sequence[str],
+    measures: Mapping[str, Measure],
+    names: MethodNames,
 ) -> dict[str, dict[str, Any]]:
-    """How each method whose sign means something compares in size with retraining, in its unit."""
-    found: dict[str, dict[str, Any]] = {}
-    for method in methods:
-        measure = measures[method.removesuffix("_summed")]
-        gold = summary["logo"]["judge"] if "calibration" in summary else ""
+    """Returns each signed method's size of scores relative to retraining, in the same unit."""
+    rows: dict[str, dict[str, Any]] = {}
+    for method in names.ordered(methods):
+        measure = measures[method.removesuffix(SUMMED)]
+        reference = summary["logo"]["judge"] if "calibration" in summary else ""
         if measure.unit == NATS.unit:
-            gold = gold.replace("logo_", "logo_elbo_")
-        row = summary.get("calibration", {}).get(gold, {}).get(method)
+            reference = reference.replace("logo_", "logo_elbo_")
+        row = summary.get("calibration", {}).get(reference, {}).get(method)
         if row is not None and measure.signed:
-            found[method] = {**row, "unit": measure.unit, "said": size_verdict(row)}
-    return found
+            words = {"unit": measure.unit, "verdict": scale_verdict(row)}
+            rows[method] = {**names.row(method), **row, **words}
+    return rows
 
 
-def size_of_truth(summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The same of another training of the same groups, where there is one."""
+def retraining_scale(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the same comparison for a second retraining of the same groups, if there is one."""
     if "calibration" not in summary:
         return None
-    found: dict[str, Any] = summary["calibration"][summary["logo"]["judge"]]
-    return found.get("another_training")
+    rows: dict[str, Any] = summary["calibration"][summary["logo"]["judge"]]
+    return rows.get("another_training")
 
 
 def costs(
-    made: Sequence[Mapping[str, Any]],
+    artifacts: Sequence[Mapping[str, Any]],
     *,
     packs: Mapping[str, Sequence[str]],
     groups: int,
     queries: int,
 ) -> Iterable[dict[str, Any]]:
-    """What a group and what a query cost by unlearning and by retraining, where it was recorded.
+    """Yields the CPU time per group and per query of unlearning and of retraining, if recorded.
 
-    ``packs``: pack of models -> the kind of each. A pack's models are trained side by side, so each
-    has an even share of what the pack took.
+    Args:
+        artifacts: one record per artifact.
+        packs: pack of models -> the kind of each. The models of a pack are trained together, so
+            each is assigned an equal share of the pack's time.
+        groups, queries: their numbers.
     """
-    kinds = [kind for of in packs.values() for kind in of]
-    for what, stage, prefix, each in (
-        ("forget a group", "unlearned", "", groups),
+    kinds = [kind for pack in packs.values() for kind in pack]
+    for title, stage, prefix, count in (
+        ("unlearn a group", "unlearned", "", groups),
         ("train a model without a group", "models", "", kinds.count("logo")),
-        ("ask all models that forgot about a query", "measurements", "unlearned-", queries),
-        ("ask all models trained without a group about it", "measurements", "logo-", queries),
+        ("evaluate all unlearned models on a query", "measurements", "unlearned-", queries),
+        ("evaluate all leave-one-group-out models on a query", "measurements", "logo-", queries),
     ):
-        spent = [
-            (row["cpu_seconds"], _share(packs[row["name"]]) if stage == "models" else 1.0)
-            for row in made
+        times = [
+            (row["cpu_seconds"], _logo_share(packs[row["name"]]) if stage == "models" else 1.0)
+            for row in artifacts
             if row["stage"] == stage and row["name"].startswith(prefix)
         ]
-        known = [seconds * share for seconds, share in spent if share and seconds is not None]
-        if each and known and len(known) == sum(share > 0 for _, share in spent):
-            yield {"what": what, "each": sum(known) / each, "all": sum(known)}
+        recorded = [seconds * share for seconds, share in times if share and seconds is not None]
+        if count and recorded and len(recorded) == sum(share > 0 for _, share in times):
+            yield {"title": title, "each": sum(recorded) / count, "total": sum(recorded)}
 
 
-def _share(kinds: Sequence[str]) -> float:
-    """The models without a group among those of a pack."""
+def _logo_share(kinds: Sequence[str]) -> float:
+    """The fraction of a pack's models that are trained without a group."""
     return kinds.count("logo") / len(kinds)

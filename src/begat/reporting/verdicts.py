@@ -1,142 +1,142 @@
-"""What intervals and p-values allow one to say of methods, in words."""
+"""Conclusions in words that confidence intervals and p-values support."""
 
 from collections.abc import Sequence
 
 from begat.evaluation.intervals import Row
-from begat.reporting.method_names import words
+from begat.reporting.method_names import BASELINES, PIXELS, RETRAINED
 
-YARDSTICKS = ("random", "group_size", "query_independent", "another_training")
-TRUTH = "logo_"  # how the rows begin that are the truth
-PIXELS = "pixel_"  # how the rows begin that know no model
-LEVEL = 0.05  # of p-values in verdicts
-CLEAR, UNCLEAR, UNKNOWN = "better than chance", "perhaps better than chance", "not clear of chance"
-BESIDE = {1: "beats", 0: "level with", -1: "below"}
-NO_INTERVAL = "Too few queries, halves or groups to say: an interval needs four of each."
+BASELINE = "baseline"  # the verdict of rows that are no method
+LEVEL = 0.05  # largest p-value of a significant result
+CLEAR, UNCLEAR, UNKNOWN = "better than chance", "perhaps better than chance", "may be chance"
+COMPARED = {1: "above", 0: "no clear difference from", -1: "below"}
+NO_INTERVAL = "No conclusion: an interval needs at least four queries and four subsets or groups."
 
 
 def verdict(row: Row, chance: float = 0.0) -> str:
-    """What the numbers allow one to say of a method, in a few words.
+    """Returns the conclusion on one method, in a few words; empty if it has no interval.
 
-    Nothing without an interval. With one, a method is clear of chance or of its rival where the
-    interval is and shuffled names of units would hardly do as well.
+    A method is better than chance, or differs from the pixel kernel, if the interval excludes
+    equality *and* the permutation test is significant.
+
+    Args:
+        row: of ``evaluation.intervals.compared``, with the name of the method.
+        chance: the value at the level of chance.
     """
-    if row["method"] in YARDSTICKS:
-        return "yardstick"
+    if row["method"] in BASELINES:
+        return BASELINE
     if row["low"] is None:
         return ""
-    said = [CLEAR if _clear(row, chance) else UNCLEAR if row["p"] <= LEVEL else UNKNOWN]
+    words = CLEAR if _is_clear(row, chance) else UNCLEAR if row["p"] <= LEVEL else UNKNOWN
     if "minus_pixel" in row:
-        said.append(f"{BESIDE[_side(row['minus_pixel'])]} the pixel kernel")
-    return ", ".join(said)
+        words += f", {COMPARED[_sign(row['minus_pixel'])]} the pixel kernel"
+    return words
 
 
-def _is_judged(row: Row) -> bool:
-    return row["method"] not in YARDSTICKS and not row["method"].startswith((TRUTH, PIXELS))
+def _is_method(row: Row) -> bool:
+    """Whether a row is a method under evaluation: no baseline and no ground truth."""
+    return row["method"] not in BASELINES and not row["method"].startswith((RETRAINED, PIXELS))
 
 
-def _clear(row: Row, chance: float) -> bool:
+def _is_clear(row: Row, chance: float) -> bool:
     return row["low"] is not None and row["low"] > chance and row["p"] <= LEVEL
 
 
-def _side(difference: Row) -> int:
-    """1 where a difference is surely positive, -1 where surely negative, 0 where unknown."""
+def _sign(difference: Row) -> int:
+    """1 if a difference is significantly positive, -1 if significantly negative, else 0."""
     low, high = difference["low"], difference["high"]
     if low is None or difference.get("p", 0) > LEVEL:
         return 0
     return int(low > 0) - int(high < 0)
 
 
-def answer(rows: Sequence[Row], chance: float, leading: Sequence[str]) -> str:
-    """The answer to a chart's question, as far as its intervals carry one.
+def conclusion(rows: Sequence[Row], chance: float) -> str:
+    """Returns the answer to a chart's question, as far as its intervals support one.
 
-    Counted are the leading methods: their variants are no further evidence, and neither the truth
-    nor pixels are methods.
+    Only headline methods count: variants are no independent evidence, and neither the ground truth
+    nor the pixel baseline is a method under evaluation.
     """
-    methods = [row for row in rows if row["method"] in leading and _is_judged(row)]
+    methods = [row for row in rows if row["headline"] and _is_method(row)]
     if not methods:
-        return "No method to judge."
+        return "There is no method to evaluate."
     if any(row["low"] is None for row in methods):
         return NO_INTERVAL
     best = max(methods, key=lambda row: row["value"])
-    sure = [row for row in methods if _clear(row, chance)]
-    if not sure:
-        said = "No leading method is clear of chance."
+    clear = [row for row in methods if _is_clear(row, chance)]
+    if not clear:
+        text = "No headline method is clearly better than chance."
     else:
-        share = _share(sure, methods, "leading method")
-        said = f"{share} better than chance; {_name(best)} is best, at {best['value']:.2f}."
-    yardsticks = {row["method"]: row for row in rows}
-    size, blind = yardsticks.get("group_size"), yardsticks.get("query_independent")
-    if size and (sure or _clear(size, chance)):
-        said += _beside_size(best, size)
-    if blind and sure:
-        said += _beside_blind(best, blind)
-    return said
+        share = _share(clear, methods, "headline method")
+        text = f"{share} better than chance; {best['label']} is best, at {best['value']:.2f}."
+    baselines = {row["method"]: row for row in rows}
+    size, independent = baselines.get("group_size"), baselines.get("query_independent")
+    if size and (clear or _is_clear(size, chance)):
+        text += _size_comparison(best, size)
+    if independent and clear:
+        text += _query_independent_comparison(best, independent)
+    return text
 
 
-def beside_pixels(rows: Sequence[Row], chance: float) -> str:
-    """Whether any method beats the pixel baseline, as far as the intervals of differences say.
+def pixel_comparison(rows: Sequence[Row], chance: float) -> str:
+    """Returns which methods are above the pixel baseline, as far as intervals show.
 
     Variants count too, so that "no method" means none.
     """
-    methods = [row for row in rows if _is_judged(row) and "minus_pixel" in row]
+    methods = [row for row in rows if _is_method(row) and "minus_pixel" in row]
     if not methods:
         return ""
     if any(row["low"] is None for row in methods):
         return NO_INTERVAL
-    above = [r for r in methods if _clear(r, chance) and _side(r["minus_pixel"]) > 0]
-    below = [row for row in methods if _side(row["minus_pixel"]) < 0]
-    said = f"{_share(above, methods)} above the pixel baseline: " if above else ""
-    said += ", ".join(map(_name, above)) + "." if above else "No method beats the pixel baseline."
+    above = [r for r in methods if _is_clear(r, chance) and _sign(r["minus_pixel"]) > 0]
+    below = [row for row in methods if _sign(row["minus_pixel"]) < 0]
+    if above:
+        labels = ", ".join(row["label"] for row in above)
+        text = f"{_share(above, methods)} above the pixel baseline: {labels}."
+    else:
+        text = "No method is clearly above the pixel baseline."
     if below:
-        said += f" {_share(below, methods)} below it."
-    if not any(_clear(row, chance) for row in methods):
-        said += " No method is clear of chance."
-    return said
+        text += f" {_share(below, methods)} below it."
+    if not any(_is_clear(row, chance) for row in methods):
+        text += " No method is clearly better than chance."
+    return text
 
 
-def _share(some: Sequence[Row], methods: Sequence[Row], what: str = "method") -> str:
-    if len(some) == len(methods):
-        return f"All {what}s are" if len(some) > 1 else f"The one {what} is"
-    return f"{len(some)} of {len(methods)} {what}s {'is' if len(some) == 1 else 'are'}"
+def _share(part: Sequence[Row], methods: Sequence[Row], noun: str = "method") -> str:
+    if len(part) == len(methods):
+        return f"All {noun}s are" if len(part) > 1 else f"The only {noun} is"
+    return f"{len(part)} of {len(methods)} {noun}s {'is' if len(part) == 1 else 'are'}"
 
 
-def _name(row: Row) -> str:
-    return words(row["method"])[0]
-
-
-def _beside_size(best: Row, size: Row) -> str:
-    """What the size of groups alone reaches, unless the best method surely does better."""
-    side = _side(best["minus_size"])
-    if side > 0:
+def _size_comparison(best: Row, size: Row) -> str:
+    """The agreement of the group size alone, unless the best method is significantly better."""
+    sign = _sign(best["minus_size"])
+    if sign > 0:
         return ""
-    return (
-        f" The size of a group, which knows no model, is {'above' if side else 'level with'} "
-        f"that, at {size['value']:.2f}."
-    )
+    relation = "is significantly better" if sign else "is not clearly worse"
+    return f" The number of images in a group alone {relation}, at {size['value']:.2f}."
 
 
-def _beside_blind(best: Row, blind: Row) -> str:
-    """Whether the best method knows more of a query than holds for all; on the same truth."""
-    other, difference = blind["value"], best["minus_blind"]
-    compared = f"({other + difference['value']:.2f} against {other:.2f} on the same truth)"
-    forecast = "a forecast that is the same for every query"
-    if (side := _side(difference)) > 0:
-        return f" It does better than {forecast} {compared}."
-    if side < 0:
+def _query_independent_comparison(best: Row, independent: Row) -> str:
+    """Comparison of the best method with the query-independent baseline, on one ground truth."""
+    value, difference = independent["value"], best["minus_blind"]
+    numbers = f"({value + difference['value']:.2f} and {value:.2f} on the same ground truth)"
+    baseline = "the baseline that is the same for every query"
+    if (sign := _sign(difference)) > 0:
+        return f" It is better than {baseline} {numbers}."
+    if sign < 0:
         return (
-            f" {forecast.capitalize()} does better still {compared}, so nothing here may be "
-            "claimed of a single query."
+            f" It is worse than {baseline} {numbers}, so it gives no evidence about single queries."
         )
-    return f" It cannot be told from {forecast} {compared}."
+    return f" It does not differ clearly from {baseline} {numbers}."
 
 
-def size_verdict(row: Row) -> str:
-    """How large a method's scores are against retraining, and what factor would bring them there.
+def scale_verdict(row: Row) -> str:
+    """Returns the size of a method's scores relative to retraining, and the best factor.
 
-    ``row`` is of ``evaluation.calibration``.
+    Args:
+        row: of ``evaluation.calibration``.
     """
-    said = f"{row['ratio']:.2g} times the truth"
+    text = f"{row['ratio']:.2g} times the ground truth"
     slope, agreement = row["slope"], row["correlation"]
     if agreement["low"] is not None and agreement["low"] <= 0:
-        return f"{said}; it does not surely follow it, so no factor is given"
-    return f"{said}; multiplied by {slope['value']:.2g} it fits best"
+        return f"{text}; the correlation is not clearly positive, so no factor is given"
+    return f"{text}; best fit when multiplied by {slope['value']:.2g}"
