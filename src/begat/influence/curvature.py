@@ -144,29 +144,27 @@ def eigenvalues(
     number = draws(sample.number[:1]).number
     counts = torch.ones(1, len(sample)) if groups is None else groups
     counts = counts.to(denoiser.like)
-    totals = [{layer.name: _no_values(denoiser, layer) for layer in layers} for _ in counts]
+    totals = {layer.name: _no_values(denoiser, layer, len(counts)) for layer in layers}
     for block, tape in passes(denoiser, layers, sample, draws, [fake], examples):
         count = counts[:, block.images].repeat_interleave(block.draws.number, 1)
         for layer in layers:
-            for values in squares(tape, layer, bases[layer.name], count):
-                for total, value in zip(totals, values, strict=True):
-                    for name, part in value.items():
-                        total[layer.name][name] += part
+            for name, values in squares(tape, layer, bases[layer.name], count):
+                totals[layer.name][name] += values
     scale = (counts.sum(1) * number).where(counts.any(1), 1)
     return [
-        {n: {k: (v / s).to(denoiser.like) for k, v in part.items()} for n, part in total.items()}
-        for total, s in zip(totals, scale, strict=True)
+        {n: {k: (v[g] / s).to(denoiser.like) for k, v in of.items()} for n, of in totals.items()}
+        for g, s in enumerate(scale)
     ]
 
 
-def _no_values(denoiser: Denoiser, layer: Layer) -> dict[str, Tensor]:
+def _no_values(denoiser: Denoiser, layer: Layer, groups: int) -> dict[str, Tensor]:
     sizes: dict[str, tuple[int, ...]] = {"eigenvalues": (layer.outputs, layer.inputs)}
     if not layer.inputs:
         sizes = {"parameter_eigenvalues": (layer.stop - layer.start,)}
     elif layer.bias:
         sizes["bias_eigenvalues"] = (layer.outputs,)
     zeros = denoiser.like.new_zeros
-    return {name: zeros(shape, dtype=torch.float64) for name, shape in sizes.items()}
+    return {name: zeros(groups, *shape, dtype=torch.float64) for name, shape in sizes.items()}
 
 
 def squares(
@@ -174,22 +172,21 @@ def squares(
     layer: Layer,
     basis: Mapping[str, Tensor],
     count: Float[Tensor, "group example"],
-) -> Iterator[list[dict[str, Tensor]]]:
+) -> Iterator[tuple[str, Float[Tensor, "group ..."]]]:
     """Squared gradients in the eigenbasis, summed over each group's examples, piece by piece."""
     if not layer.inputs:
         for some, a, b in tape.pieces(layer):
             rows = layer_gradients(layer, a, b) @ basis["parameter_eigenvectors"]
-            yield [{"parameter_eigenvalues": v} for v in count[:, some] @ rows.square()]
+            yield "parameter_eigenvalues", count[:, some] @ rows.square()
         return
     basis_out = basis["gradient_eigenvectors"]
     for some, values in _weight_squares(tape, layer, basis, count):
-        yield [{"eigenvalues": v} for v in values]
+        yield "eigenvalues", values
         if layer.bias:
             summed = reduce(
                 torch.add, (outputs_of(layer.module, b[some]).sum(1) for _, b in tape.uses(layer))
             )
-            of_bias = count[:, some] @ (summed @ basis_out).square()
-            yield [{"bias_eigenvalues": v} for v in of_bias]
+            yield "bias_eigenvalues", count[:, some] @ (summed @ basis_out).square()
 
 
 def _weight_squares(

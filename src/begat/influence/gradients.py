@@ -129,7 +129,7 @@ def image_gradients(
         else:
             if block.is_first:
                 totals.append(rows.new_zeros(parts, *rows.shape[1:]))
-            totals[turn % kinds][block.parts_held] += rows * block.share
+            totals[turn % kinds][block.parts_held].add_(rows, alpha=block.share)
         if block.is_last and turn % kinds == kinds - 1:
             yield block.images, tuple(totals)
             totals = []
