@@ -252,7 +252,9 @@ def test_zero_damping_is_the_true_inverse():
         torch.testing.assert_close(inverse[:, block.place], expected, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize(("kind", "structure"), [("absolute", "ekfac"), ("mean_eigenvalue", "kfac")])
+@pytest.mark.parametrize(
+    ("kind", "structure"), [("absolute", "ekfac"), ("mean_eigenvalue", "kfac")]
+)
 def test_a_grid_of_dampings_is_each_damped_inverse(kind, structure):
     images, module = sample(5), nonlinear()
     layers, found = curvature(module, images, norms=True)

@@ -37,7 +37,9 @@ def test_an_image_is_most_like_itself_in_the_models_own_eyes():
 
 
 def test_a_network_without_a_middle_is_refused():
-    denoiser = unet_denoiser(random_rows(TINY, 1)[0], TINY, cosine_schedule(50), "v_prediction", CPU)
+    denoiser = unet_denoiser(
+        random_rows(TINY, 1)[0], TINY, cosine_schedule(50), "v_prediction", CPU
+    )
     with pytest.raises(BegatError, match="has no mid_block; name another"):
         own_features(denoiser.with_module(torch.nn.Identity()), SAMPLE, DRAWS)
 

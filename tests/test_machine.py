@@ -61,7 +61,9 @@ def test_a_record_names_machine_pack_and_blocks(tmp_path):
 def test_models_that_are_trained_or_forget_side_by_side_are_named():
     for job in PLAN.jobs("models"):
         assert JobContext(PLAN, job).together == [model.name for model in job.models]
-    forgotten = [group for job in PLAN.jobs("unlearned") for group in JobContext(PLAN, job).together]
+    forgotten = [
+        group for job in PLAN.jobs("unlearned") for group in JobContext(PLAN, job).together
+    ]
     assert forgotten == list(PLAN.dataset.groups)
 
 

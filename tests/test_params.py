@@ -68,10 +68,22 @@ def test_a_params_file_that_uses_another_gets_that_one(tmp_path):
         (dict(models=dict(steps=-3)), "models.max_train_steps: expected at least 1, found -3"),
         (dict(models=dict(stesp=3)), "models.stesp: unknown parameter; did you mean steps?"),
         (dict(modelz=dict(a=1)), "modelz: unknown parameter; did you mean models?"),
-        (dict(models=dict(steps="abc")), "models.max_train_steps: expected a whole number, found 'abc'"),
-        (dict(models=dict(steps=3.5)), "models.max_train_steps: expected a whole number, found 3.5"),
-        (dict(models=dict(steps=None)), "models.max_train_steps: expected a whole number, found None"),
-        (dict(models=dict(steps=True)), "models.max_train_steps: expected a whole number, found True"),
+        (
+            dict(models=dict(steps="abc")),
+            "models.max_train_steps: expected a whole number, found 'abc'",
+        ),
+        (
+            dict(models=dict(steps=3.5)),
+            "models.max_train_steps: expected a whole number, found 3.5",
+        ),
+        (
+            dict(models=dict(steps=None)),
+            "models.max_train_steps: expected a whole number, found None",
+        ),
+        (
+            dict(models=dict(steps=True)),
+            "models.max_train_steps: expected a whole number, found True",
+        ),
         (dict(models=dict(learning_rate="1e-3")), r"write 1.0e-3, not 1e-3\), found '1e-3'"),
         (
             dict(models=dict(learning_rate=float("nan"))),
@@ -83,7 +95,10 @@ def test_a_params_file_that_uses_another_gets_that_one(tmp_path):
         (dict(unet=dict(attention=[1, 2])), "expected a list of true and false"),
         (dict(unet=dict(block_out_channels=[8, 0])), "expected at least 1, found 0"),
         (dict(measurements=dict(draws=5)), "measurements.draws: expected an even number"),
-        (dict(queries=dict(steps=2000)), "queries.num_inference_steps: expected at most .*1000, found 2000"),
+        (
+            dict(queries=dict(steps=2000)),
+            "queries.num_inference_steps: expected at most .*1000, found 2000",
+        ),
         (dict(queries=dict(drawn_by="member"), splits=dict(members=0)), "of which it asks 0"),
         (
             dict(diffusion=dict(schedule="linear", timesteps=400)),
@@ -104,8 +119,14 @@ def test_a_params_file_that_uses_another_gets_that_one(tmp_path):
             "scores_influence.draws: expected a multiple of 8 with models.random_flip, .* found 12",
         ),
         (dict(images=dict(channels=3)), "images.channels: expected 1, as digits are grey"),
-        (dict(models=dict(clip=float("inf"))), r"models.max_grad_norm: expected a finite number .*'\.inf'"),
-        (dict(models=dict(clip=10**400)), "models.max_grad_norm: expected a finite number .*, found 10000"),
+        (
+            dict(models=dict(clip=float("inf"))),
+            r"models.max_grad_norm: expected a finite number .*'\.inf'",
+        ),
+        (
+            dict(models=dict(clip=10**400)),
+            "models.max_grad_norm: expected a finite number .*, found 10000",
+        ),
         (dict(models=dict(clip="x" * 5000)), r"models.max_grad_norm: .*, found 'xxx.*xxx\.\.\.$"),
         (dict(models=dict(pipeline="a\nb")), r"models.pipeline: expected text .*'a\\nb'$"),
         (dict(images=dict(source="a\nb")), r"images.source: expected text .*'a\\nb'$"),
@@ -237,7 +258,12 @@ def test_counts_are_exactly_what_decides_which_jobs_there_are():
     }
     assert counts == {
         *(f"splits.{k}" for k in ("full", "members", "group_members", "logo", "halves")),
-        *("splits.group_subsets", "splits.seeds_per_subset", "models.models_per_job", "unlearned.groups_per_job"),
+        *(
+            "splits.group_subsets",
+            "splits.seeds_per_subset",
+            "models.models_per_job",
+            "unlearned.groups_per_job",
+        ),
         *("queries.count", "queries.queries_per_job"),
         *("unlearned.operator", "unlearned.init", "factors.models"),
     }

@@ -57,7 +57,12 @@ def test_its_digest_follows_its_weights_and_its_scheduler(pipeline):
         ("images", "size", 16, "images.size: expected 8, as in the pipeline .*; found 16"),
         ("images", "channels", 1, "images.channels: expected 3"),
         ("diffusion", "num_train_timesteps", 1000, "diffusion.num_train_timesteps: expected 50"),
-        ("diffusion", "prediction_type", "v_prediction", "diffusion.prediction_type: expected epsilon"),
+        (
+            "diffusion",
+            "prediction_type",
+            "v_prediction",
+            "diffusion.prediction_type: expected epsilon",
+        ),
         ("diffusion", "beta_schedule", "cosine", "diffusion.beta_schedule: expected linear"),
         ("unet", "class_conditional", True, "unet.class_conditional: expected False"),
     ],

@@ -69,14 +69,19 @@ def test_errors_of_a_request_name_the_parameter_file(root):
 def test_fewer_than_two_groups_leave_no_member_to_draw_queries(root):
     changes = dict(splits__group_members=12, queries__generated_by="group_member")
     assert requested(root, {"artist": artist}, **changes)
-    with pytest.raises(BegatError, match="queries.generated_by: expected models that splits asks for"):
+    with pytest.raises(
+        BegatError, match="queries.generated_by: expected models that splits asks for"
+    ):
         requested(root, {}, **changes)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(queries__count=5_000, queries__queries_per_job=4), "at least 5, so that 5000 .* 1000 blocks"),
+        (
+            dict(queries__count=5_000, queries__queries_per_job=4),
+            "at least 5, so that 5000 .* 1000 blocks",
+        ),
         (
             dict(queries__count=1_000, queries__queries_per_job=1, splits__members=9_960),
             "at least 10, so that 1000 queries make at most 100 blocks, found 1",
@@ -85,7 +90,9 @@ def test_fewer_than_two_groups_leave_no_member_to_draw_queries(root):
 )
 def test_so_many_blocks_that_a_plan_takes_minutes_are_refused(root, changes, message):
     request = requested(root, {"artist": artist}, **changes)
-    with pytest.raises(BegatError, match=f"params.yaml: queries.queries_per_job: expected {message}"):
+    with pytest.raises(
+        BegatError, match=f"params.yaml: queries.queries_per_job: expected {message}"
+    ):
         request.blocks  # noqa: B018
 
 

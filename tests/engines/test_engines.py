@@ -341,7 +341,9 @@ def test_an_impossible_parameter_stops_both_engines_in_one_line_and_changes_noth
     before = outputs(project)
     project.change("models", "max_train_steps", -5)
     for said in (project.snakemake(fails=True), project.begat("status", fails=True)):
-        assert "begat: params/tiny.yaml: models.max_train_steps: expected at least 1, found -5" in said
+        assert (
+            "begat: params/tiny.yaml: models.max_train_steps: expected at least 1, found -5" in said
+        )
         assert "Traceback" not in said
     said = project.dvc("repro", fails=True)
     assert "models.max_train_steps: expected at least 1, found -5" in said

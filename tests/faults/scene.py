@@ -20,7 +20,11 @@ SMALLER: tuple[tuple[str, str, object], ...] = (
     *(("images", key, value) for key, value in (("source", "folder"), ("limit", 0))),
     *(("splits", key, value) for key, value in (("members", 8), ("group_members", 8))),
     *(("queries", key, value) for key, value in (("count", 2), ("steps", 2))),
-    *(("models", "max_train_steps", 4), ("compute", "checkpoint_seconds", 1), ("scores_ensemble", "null_samples", 19)),
+    *(
+        ("models", "max_train_steps", 4),
+        ("compute", "checkpoint_seconds", 1),
+        ("scores_ensemble", "null_samples", 19),
+    ),
 )
 COMPUTED = ("results", ".begat", ".snakemake", "logs")
 NOTE = ".snakemake_timestamp"  # Snakemake's own, in every directory it made

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from typing import Any
 
+from begat.config.fields import plain_type
 from begat.config.schema import Params, fields_of, sections
 
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤"}
@@ -47,7 +48,7 @@ def _row(name: str, field: dataclasses.Field[Any]) -> str:
     rule = field.metadata
     bounds = [f"{sign} {rule[k]}" for k, sign in SIGNS.items() if rule[k] is not None]
     bounds += ["plan"] if rule["plans_only"] else []
-    return f"| `{name}` | {TYPES[field.type]} | {explained(field)} | {', '.join(bounds)} |"
+    return f"| `{name}` | {TYPES[plain_type(field)]} | {explained(field)} | {', '.join(bounds)} |"
 
 
 def commented(text: str, schema: type[Params]) -> str:

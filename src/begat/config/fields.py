@@ -1,8 +1,9 @@
 """Declaration of one parameter: its help, unit, bounds and choices, as a dataclass field."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import field
-from typing import Any
+from typing import Any, Literal, get_origin
 
 MAX_COUNT = 1_000_000  # bound of every count, so that a typing error fills no memory
 
@@ -31,3 +32,8 @@ def param(
         help=help, unit=unit, ge=ge, le=le, gt=gt, choices=tuple(choices), plans_only=plans_only
     )
     return field(default="???", metadata=metadata)
+
+
+def plain_type(declared: dataclasses.Field[Any]) -> Any:
+    """Returns the type of a parameter's values in a file: text where it is one of some words."""
+    return str if get_origin(declared.type) is Literal else declared.type

@@ -96,7 +96,7 @@ def passes(
 
 
 def backs_of(measurements: Sequence[str]) -> list[Back]:
-    """For ``passes``: the gradients of measurements named in ``diffusion.denoisers.MEASUREMENTS``."""
+    """For ``passes``: gradients of measurements named in ``diffusion.denoisers.MEASUREMENTS``."""
     return [lambda _, __, found, m=m: MEASUREMENTS[m](found) for m in measurements]  # type: ignore[misc]
 
 

@@ -74,8 +74,8 @@ def products(
 ) -> list[Float[Tensor, "group row"]]:
     """The inner product of the gradient of every group on a tape with every stored row.
 
-    The gradients are made layer by layer and never put together: putting whole rows into memory
-    and reading them again takes longer than making them. Groups as in ``influence.gradients.pieces``.
+    The gradients are made layer by layer and never put together: putting whole rows into memory and
+    reading them again takes longer than making them. Groups as in ``influence.gradients.pieces``.
     Each of ``sums`` grows by as much of every group's gradient as ``counts`` says.
     """
     like = tape.uses(tape.layers[0])[0][1]

@@ -10,14 +10,19 @@ from jaxtyping import Float
 from begat.diffusion.denoisers import Denoiser
 from begat.diffusion.image_draws import DrawsOf, unmirrored
 from begat.errors import BegatError
-from begat.evaluation.measures import KERNEL_WEIGHT, UNSIGNED_KERNEL_WEIGHT, WEIGHTED_LOSS
+from begat.evaluation.measures import (
+    KERNEL_WEIGHT,
+    UNSIGNED_KERNEL_WEIGHT,
+    WEIGHTED_LOSS,
+    Measure,
+)
 from begat.influence.gradients import EXAMPLES, Sample, image_gradients, image_losses, width
 from begat.influence.layers import Layer, covered_layers
 from begat.influence.projections import Projection
 from begat.influence.trak_kernels import das, weights
 
 Method = Literal["trak", "dtrak", "das"]
-METHODS = {  # see influence.trak_kernels
+METHODS: dict[Method, Measure] = {  # see influence.trak_kernels
     "trak": KERNEL_WEIGHT,
     "dtrak": UNSIGNED_KERNEL_WEIGHT,
     "das": WEIGHTED_LOSS,
@@ -40,11 +45,11 @@ def score(
     share: float = 1.0,
     examples: int = EXAMPLES,
 ) -> Float[np.ndarray, "variant query image"]:
-    """``score[variant, query, image]``, a variant for each damping; see ``influence.trak_kernels`` for signs.
+    """``score[variant, query, image]``, a variant for each damping.
 
-    Without a projection the kernel is exact and all images' gradients are held in memory at once
-    (1,797 images by 40 thousand parameters: 300 MB; see ``require_memory``); with one,
-    ``projection`` numbers per image.
+    Signs as in ``influence.trak_kernels``. Without a projection the kernel is exact and all images'
+    gradients are held in memory at once (1,797 images by 40 thousand parameters: 300 MB; see
+    ``require_memory``); with one, ``projection`` numbers per image.
 
     Args:
         denoiser: the network.

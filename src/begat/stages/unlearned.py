@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from begat.config.consistency import refuse
 from begat.config.fields import MAX_COUNT, param
@@ -29,7 +29,7 @@ class Unlearned:
         choices=("full", "newton"),
         plans_only=True,
     )
-    retain_loss: str = param(
+    retain_loss: Literal["distil", "denoise"] = param(
         "on retained images: match the full model, or train on", choices=("distil", "denoise")
     )
     forget_weight: float = param("weight of the forget loss", ge=0)
