@@ -35,10 +35,11 @@ from begat.evaluation.pixel_similarity import similarity
 from begat.evaluation.ranking_metrics import top1
 from begat.evaluation.statistics import lds, removed_sum, spearman
 from begat.execution.networks import config_of, schedule_of
-from begat.planning.plan import specify
-from begat.influence import scores, trak
+from begat.influence import scores
 from begat.influence.factors import factors
 from begat.influence.gradients import Sample
+from begat.influence.trak import score as trak_score
+from begat.planning.plan import specify
 from begat.unlearning.operators import Forgetting
 from begat.unlearning.unlearn import shortened, unlearn
 
@@ -247,7 +248,7 @@ def trak(method: str, draws: int, damping: float) -> Setting:
         shape, times = case.pixels.shape[1:], case.schedule.timesteps
         drawn = common_draws(case.seed, "scores_trak", draws, times, shape)
         what = case.denoiser, *case.samples, drawn, method, [damping]
-        return trak.score(*what, seed=case.seed)[0].astype(np.float64) @ case.member_of.T
+        return trak_score(*what, seed=case.seed)[0].astype(np.float64) @ case.member_of.T
 
     return score
 

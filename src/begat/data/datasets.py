@@ -1,4 +1,4 @@
-"""Datasets at the door: which images and groups there are, and their pixels, one at a time.
+"""Dataset index: which images and groups there are, and their pixels, one at a time.
 
 ``index`` is cheap (names, groups and a digest of every file's bytes, remembered by size and times
 of change), so the plan of a run can be made from it; ``pixels`` decodes.
