@@ -36,8 +36,8 @@ def put(plan, stage, arrays, name="all", **attributes):
 
 
 def put_images_and_queries(plan):
-    names, groups = plan.dataset.names, len(plan.dataset.groups)
-    images, membership = len(names), np.array(plan.dataset.membership)
+    names, groups = plan.spec.dataset.names, len(plan.spec.dataset.groups)
+    images, membership = len(names), np.array(plan.spec.dataset.membership)
     number = np.arange(images, dtype=np.int32)
     text = {name: np.zeros((images, 4), np.uint8) for name in ("sha256", "file_sha256")}
     arrays = dict(pixels=np.zeros((images, 1, 8, 8), np.uint8), name=padded_text(names), **text)
@@ -78,7 +78,7 @@ def test_top_of_images_needs_one_methods_scores_alone(plan):
     put_scores(plan, "scores_pixel", "pixel_rbf", score=score)
     found = said("top", "--query", "1", "--use", TINY)
     assert "query 1: [/b].png (dogs)" in found.stdout
-    assert f"{plan.dataset.names[7]} (" in found.stdout
+    assert f"{plan.spec.dataset.names[7]} (" in found.stdout
     [line] = found.stderr.splitlines()
     assert line.startswith("begat: without what `begat run` is to make: ensemble (missing), ")
     assert "pixel" not in line
@@ -92,8 +92,8 @@ def test_top_of_groups_needs_no_table_of_all_methods_and_shows_their_p_values(pl
     put_scores(plan, "scores_ensemble", "m", score=score, group_score=group_score, **how)
     lines = said("top", "--query", "0", "--groups", "--use", TINY).stdout.splitlines()
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
-    of_7 = plan.dataset.groups[plan.dataset.membership[7][0]]
-    assert rows[0][:4] == [plan.dataset.groups[3], "+0.5", "0.125", "0.12"]
+    of_7 = plan.spec.dataset.groups[plan.spec.dataset.membership[7][0]]
+    assert rows[0][:4] == [plan.spec.dataset.groups[3], "+0.5", "0.125", "0.12"]
     assert rows[1][:2] == [of_7, "+0.25"]  # m_summed
 
 

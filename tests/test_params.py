@@ -126,7 +126,7 @@ def test_a_params_file_that_uses_another_gets_that_one(tmp_path):
         ),
         (
             dict(queries=dict(source="folder"), counterfactuals=dict(strength=0.039)),
-            "counterfactuals.strength: expected more than 0.039, .*num_inference_steps=25 timesteps",
+            "counterfactuals.strength: expected more than 0.039, .*_inference_steps=25 timesteps",
         ),
         (
             dict(models=dict(random_flip=True), scores_trak=dict(draws=10)),
