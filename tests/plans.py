@@ -56,7 +56,7 @@ DOWN = {  # the stages below each, itself included
         *("measurements", "counterfactuals", "scores_ensemble", "scores_guda", "scores_logo"),
         *END,
     },
-    "counterfactuals": {"counterfactuals", "scores_ensemble", *END},
+    "counterfactuals": {"counterfactuals", "metrics", "report"},
     **{stage: {stage, *END} for stage in STAGES if stage.startswith("scores_")},
     "aggregated": END,
     "metrics": {"metrics", "report"},

@@ -1,4 +1,4 @@
-"""Datasets at the door: what is read, and one line for everything that cannot be."""
+"""Dataset sources: what is read, and one line for everything that cannot be."""
 
 import contextlib
 import itertools

@@ -42,8 +42,8 @@ def test_draws_are_the_same_for_the_same_query_and_others_for_another():
 
 def test_another_instruction_set_draws_the_same_but_for_the_rounding_of_the_normal():
     code = (
-        "import json; from begat.rng.torch_generators import torch_generator as g; import torch; print("
-        "json.dumps([torch.rand(99, generator=g(0, 'u')).tolist(), "
+        "import json; from begat.rng.torch_generators import torch_generator as g; import torch; "
+        "print(json.dumps([torch.rand(99, generator=g(0, 'u')).tolist(), "
         "torch.randperm(99, generator=g(0, 'p')).tolist(), "
         "torch.randn(99, generator=g(0, 'n')).tolist()]))"
     )

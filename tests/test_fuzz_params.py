@@ -11,14 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small import ROOT
 
-from begat.config.schema import SECTIONS, fields_of
+from begat.config.schema import fields_of, sections
 from begat.planning.plan import specify
+from begat.stages import PARAMS
 
 pytestmark = pytest.mark.fuzz
 
 TINY = (ROOT / "params" / "tiny.yaml").read_bytes().replace(b"use: params/tiny", b"use: params")
 RAW = yaml.safe_load(TINY)
-KEYS = [(section, name) for section in SECTIONS for name in fields_of(section)]
+SECTIONS = sections(PARAMS)
+FIELDS = {
+    (s, name): field for s, owner in SECTIONS.items() for name, field in fields_of(owner).items()
+}
+KEYS = list(FIELDS)
 TOKENS = (
     *(
         "!!float",
@@ -43,7 +48,7 @@ NUMBERS = st.one_of(
 WORDS = st.one_of(
     st.text(max_size=9),
     st.sampled_from(["\0", "a\nb", "x" * 5000, "\ud800", "${x}", "???", "data/../..", "/dev/zero"]),
-    st.sampled_from([c for s, k in KEYS for c in fields_of(s)[k].metadata["choices"]]),
+    st.sampled_from([c for field in FIELDS.values() for c in field.metadata["choices"]]),
 )
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), NUMBERS, WORDS, st.dates()),
@@ -57,8 +62,8 @@ VALUES = st.recursive(
 def planned_or_refused(text):
     with TemporaryDirectory() as folder, refused_in_one_line():
         (Path(folder) / "params.yaml").write_bytes(text)
-        request = specify(Path(folder))
-        assert len(request.models) * len(request.blocks) <= 1_000_000
+        spec = specify(Path(folder))
+        assert len(spec.models) * len(spec.blocks) <= 1_000_000
 
 
 @fuzzed()
@@ -112,5 +117,5 @@ def test_numbers_of_any_size(changes):
     raw = copy.deepcopy(RAW)
     for (section, name), value in changes:
         if type(raw[section][name]) is int:
-            raw[section][name] = min(value, fields_of(section)[name].metadata["most"] or 3)
+            raw[section][name] = min(value, FIELDS[section, name].metadata["le"] or 3)
     planned_or_refused(yaml.safe_dump(raw).encode())

@@ -47,7 +47,7 @@ def test_a_record_names_machine_pack_and_blocks(tmp_path):
     record(tmp_path, job, started=0.0, computing=1.5, device="cpu", pack=pack, content="c")
     (path,) = (tmp_path / "results" / "records").iterdir()
     found = json.loads(path.read_text())
-    assert found["pack"] == [model.name for model in PLAN.of_kind("member")]
+    assert found["pack"] == [model.name for model in PLAN.spec.of_kind("member")]
     assert found["blocks"] == {
         "queries": job.queries[1],
         "network": noise_predictors.BATCH,
@@ -65,7 +65,7 @@ def test_models_that_are_trained_or_forget_side_by_side_are_named():
     forgotten = [
         group for job in PLAN.jobs("unlearned") for group in JobContext(PLAN, job).together
     ]
-    assert forgotten == list(PLAN.dataset.groups)
+    assert forgotten == list(PLAN.spec.dataset.groups)
 
 
 def test_a_fingerprint_has_what_decides_the_last_bits():

@@ -2,13 +2,15 @@
 
 import inspect
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
-from small import ATTENTIVE
+from small import ATTENTIVE, ROOT
 
+from begat.config.load import load
 from begat.data.pipelines import (
     FORWARD,
     SAMPLING,
@@ -19,12 +21,27 @@ from begat.data.pipelines import (
     pipeline_row,
 )
 from begat.errors import BegatError
+from begat.stages import PARAMS as STAGE_PARAMS
 
-PARAMS = {
+CHANGES = {
     "images": {"size": 8, "channels": 3},
-    "diffusion": {"schedule": "linear", "timesteps": 50, "prediction": "epsilon"},
-    "unet": {"conditional": False},
+    "diffusion": {
+        "beta_schedule": "linear",
+        "num_train_timesteps": 50,
+        "prediction_type": "epsilon",
+    },
+    "unet": {"class_conditional": False},
 }
+
+
+def params_with(**changes):
+    """The parameters of this pipeline, with other values of some keys of some sections."""
+    base = load(ROOT, "params/tiny.yaml", STAGE_PARAMS)
+    values = {s: {**CHANGES[s], **changes.get(s, {})} for s in CHANGES}
+    return replace(base, **{s: replace(base.value(s), **keys) for s, keys in values.items()})
+
+
+PARAMS = params_with()
 
 
 @pytest.fixture
@@ -63,12 +80,17 @@ def test_its_digest_follows_its_weights_and_its_scheduler(pipeline):
             "v_prediction",
             "diffusion.prediction_type: expected epsilon",
         ),
-        ("diffusion", "beta_schedule", "cosine", "diffusion.beta_schedule: expected linear"),
+        (
+            "diffusion",
+            "beta_schedule",
+            "squaredcos_cap_v2",
+            "diffusion.beta_schedule: expected linear",
+        ),
         ("unet", "class_conditional", True, "unet.class_conditional: expected False"),
     ],
 )
 def test_parameters_that_say_otherwise_are_refused(pipeline, section, key, value, message):
-    params = {**PARAMS, section: {**PARAMS[section], key: value}}
+    params = params_with(**{section: {key: value}})
     with pytest.raises(BegatError, match=message):
         check_pipeline(pipeline, params, 5)
 
@@ -206,7 +228,7 @@ def test_trained_betas_really_are_another_schedule():
 
 @pytest.mark.parametrize("groups", [4, 6])
 def test_as_many_classes_as_groups_are_expected(pipeline, groups):
-    params = {**PARAMS, "unet": {"conditional": True}}
+    params = params_with(unet={"class_conditional": True})
     changed(pipeline / "unet" / "config.json", num_class_embeds=5)
     check_pipeline(pipeline, params, 5)
     message = f"num_class_embeds: expected {groups}, one for each class .* sorted name, found 5"

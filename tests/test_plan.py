@@ -26,7 +26,7 @@ def root(tmp_path):
 
 
 PIPELINE = {
-    **{f"splits__{kind}": 0 for kind in ("members", "group_members", "logo", "halves")},
+    **{f"splits__{kind}": 0 for kind in ("members", "group_members", "logo", "subsets")},
     "splits__group_subsets": 0,
     "scores_tracin__models": 0,
 }
@@ -41,11 +41,11 @@ PIPELINE = {
         ("models__max_train_steps", 11, DOWN["models"]),
         ("models__learning_rate", 0.1, DOWN["models"]),
         ("unet__layers_per_block", 2, DOWN["models"]),
-        ("diffusion__use_ema", "raw", DOWN["queries"] | {"factors", "unlearned"}),
+        ("diffusion__use_ema", False, DOWN["queries"] | {"factors", "unlearned"}),
         ("queries__num_inference_steps", 5, DOWN["queries"]),
         ("factors__draws", 4, DOWN["factors"]),
         ("unlearned__steps_fraction", 0.5, DOWN["unlearned"]),
-        ("unlearned__operator", "swap", DOWN["unlearned"]),
+        ("unlearned__operator", {"name": "swap"}, DOWN["unlearned"]),
         ("factors__models", 2, DOWN["scores_influence"]),
         ("scores_influence__draws", 8, DOWN["scores_influence"]),
         ("scores_trak__damping", 0.2, DOWN["scores_trak"]),
@@ -73,7 +73,7 @@ def test_touching_a_file_changes_nothing(root):
     assert keys(root) == before
 
 
-def test_more_members_or_halves_leave_every_trained_model_as_it_was(root):
+def test_more_members_or_subsets_leave_every_trained_model_as_it_was(root):
     before = keys(root)
     after = keys(root, splits__members=16, splits__subsets=6, splits__seeds_per_subset=3)
     models = {n for n in before if n.startswith("model ")}
@@ -89,7 +89,7 @@ def test_packing_otherwise_changes_no_models_key(root):
 def test_more_queries_leave_the_blocks_that_were_full(root):
     before, after = keys(root), keys(root, queries__count=8)
     assert after["queries/0"] == before["queries/0"]
-    assert after["measurements/half-0"] == before["measurements/half-0"]
+    assert after["measurements/subset-0"] == before["measurements/subset-0"]
     assert "queries/1" in after
 
 
@@ -119,7 +119,7 @@ def test_the_reason_for_being_stale_names_parameters_code_and_inputs(root):
     assert why(plan, job, Contents(root)).startswith("input missing: ")
     assert why(plan, plan.job("report", "all"), Contents(root)) == "missing"
     keys(root, metrics__resamples=33, measurements__draws=8)
-    with (root / "src" / "begat" / "core" / "statistics.py").open("a") as file:
+    with (root / "src" / "begat" / "evaluation" / "statistics.py").open("a") as file:
         file.write("CHANGED = 1\n")
     plan = Plan(root, "params/tiny.yaml")
     said = why(plan, plan.job("metrics", "all"), Contents(root))
@@ -213,8 +213,9 @@ def test_dvc_notices_whatever_changes_the_jobs_of_a_stage(root, changes, stage):
 
 
 def test_a_newton_step_reads_the_full_models_factors_asked_for_or_not(root):
-    for asked, how in product((0, 1), ("operator", "start")):
-        plan = planned(root, **{f"unlearned__{how}": "newton"}, factors__models=asked)
+    newton = {"unlearned__operator": {"name": "newton"}, "unlearned__init": "newton"}
+    for asked, name in product((0, 1), newton):
+        plan = planned(root, **{name: newton[name]}, factors__models=asked)
         assert [job.name for job in plan.jobs("factors")] == ["full-0-0"]
         assert all(("factors", "full-0-0") in job.inputs for job in plan.jobs("unlearned"))
 
@@ -226,8 +227,9 @@ def test_what_looks_into_a_member_reads_which_images_it_was_trained_on(root):
 
 
 def test_planning_starts_without_torch():
-    asked = "import sys, begat.planning.freshness, begat.planning.plan; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
+    modules = "begat.planning.plan, begat.planning.freshness, begat.planning.generate"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_stages_stand_in_dvc_in_the_order_of_the_plan():

@@ -20,7 +20,7 @@ def root(tmp_path):
 
 
 def requested(root, columns, queries=None, **changes):
-    """The request of a manifest with these columns: a function of the image's number each."""
+    """The run of a manifest with these columns: a function of the image's number each."""
     for name, table, count in (("list", columns, 24), ("queries", queries or {}, 3)):
         rows = [",".join([f"{i}.png", *(str(f(i)) for f in table.values())]) for i in range(count)]
         header = ",".join(["path", *table])
@@ -70,7 +70,7 @@ def test_fewer_than_two_groups_leave_no_member_to_draw_queries(root):
     changes = dict(splits__group_members=12, queries__generated_by="group_member")
     assert requested(root, {"artist": artist}, **changes)
     with pytest.raises(
-        BegatError, match="queries.generated_by: expected models that splits asks for"
+        BegatError, match="queries.generated_by: expected models that splits trains"
     ):
         requested(root, {}, **changes)
 
@@ -80,20 +80,20 @@ def test_fewer_than_two_groups_leave_no_member_to_draw_queries(root):
     [
         (
             dict(queries__count=5_000, queries__queries_per_job=4),
-            "at least 5, so that 5000 .* 1000 blocks",
+            "at least 5, so that 5000 .* 1000 jobs",
         ),
         (
             dict(queries__count=1_000, queries__queries_per_job=1, splits__members=9_960),
-            "at least 10, so that 1000 queries make at most 100 blocks, found 1",
+            "at least 10, so that 1000 queries make at most 100 jobs, found 1",
         ),
     ],
 )
 def test_so_many_blocks_that_a_plan_takes_minutes_are_refused(root, changes, message):
-    request = requested(root, {"artist": artist}, **changes)
+    spec = requested(root, {"artist": artist}, **changes)
     with pytest.raises(
         BegatError, match=f"params.yaml: queries.queries_per_job: expected {message}"
     ):
-        request.blocks  # noqa: B018
+        spec.blocks  # noqa: B018
 
 
 def test_an_overlap_that_leaves_every_group_images_of_its_own_is_allowed(root):
@@ -141,6 +141,6 @@ def test_own_queries_have_the_class_that_their_condition_names(root):
 )
 def test_own_queries_without_a_known_class_are_refused(root, queries, message):
     columns = {"artist": artist, "condition": species}
-    request = requested(root, columns, queries, **CONDITIONAL)
+    spec = requested(root, columns, queries, **CONDITIONAL)
     with pytest.raises(BegatError, match=f"queries.path: {message}"):
-        request.query_labels  # noqa: B018
+        spec.query_labels  # noqa: B018

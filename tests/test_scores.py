@@ -17,11 +17,17 @@ from begat.errors import BegatError
 from begat.evaluation import group_scores as aggregated
 from begat.evaluation import pixel_similarity as scores_pixel
 from begat.evaluation.statistics import lds, removed_sum
-from begat.execution.context import Run
+from begat.execution.context import JobContext
 from begat.execution.gradient_inputs import Watched, training_sample
 from begat.execution.results import additive_scores
+from begat.influence import features as scores_features
+from begat.influence import scores as scores_influence
+from begat.influence import tracin as scores_tracin
+from begat.influence import trak as scores_trak
 from begat.influence.blocks import blocks_of
+from begat.stages import STAGES
 from begat.unlearning import leave_one_out as scores_logo
+from begat.unlearning import scores as scores_guda
 
 pytestmark = pytest.mark.numerics
 
@@ -146,14 +152,14 @@ class Stored(dict):
 
 def test_copies_share_a_score_of_their_cluster_and_no_score_of_their_own():
     score = np.ones((1, 2, 5), np.float32)
-    run = Run.__new__(Run)
-    run.read = lambda stage: {"cluster": np.array([0, 1, 1, 1, 0])}
-    run.scores = lambda: [
+    context = JobContext.__new__(JobContext)
+    context.input = lambda stage: {"cluster": np.array([0, 1, 1, 1, 0])}
+    context.scores = lambda: [
         Stored({"score": score}, methods=["ensemble"], of_clusters=True),
         Stored({"score": score}, methods=["ekfac"], of_clusters=False),
         Stored({"group_score": score}, methods=["guda"], of_clusters=False),
     ]
-    found = additive_scores(run)
+    found = additive_scores(context)
     assert list(found) == ["ensemble", "ekfac"]
     np.testing.assert_allclose(found["ensemble"][0], [1 / 2, 1 / 3, 1 / 3, 1 / 3, 1 / 2])
     np.testing.assert_array_equal(found["ekfac"], 1)
@@ -310,18 +316,18 @@ def test_a_units_mean_is_over_the_models_that_were_trained_on_it():
 @pytest.mark.parametrize("conditional", [False, True])
 def test_a_model_is_looked_into_with_the_images_it_was_trained_on(conditional):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 1, 2, 2), dtype=np.uint8)
-    run = Run.__new__(Run)
-    run.params = {"unet": {"conditional": conditional}}
-    run.read = lambda stage: {"pixels": pixels, "label": np.arange(6) % 3}
+    context = JobContext.__new__(JobContext)
+    context.params = SimpleNamespace(unet=SimpleNamespace(class_conditional=conditional))
+    context.input = lambda stage: {"pixels": pixels, "label": np.arange(6) % 3}
     own = np.array([0, 1, 0, 0, 1, 1], bool)
     bar = tqdm(total=6, disable=True)
-    found = training_sample(run, own, bar)
+    found = training_sample(context, own, bar)
     assert list(found.number) == [1, 4, 5]  # their draws stay their own
     np.testing.assert_array_equal(found.pixels, pixels[own])
     assert (found.label is None) != conditional
     assert not conditional or found.label.tolist() == [1, 1, 2]
     for everything in (None, np.ones(6, bool)):
-        assert list(training_sample(run, everything, bar).number) == list(range(6))
+        assert list(training_sample(context, everything, bar).number) == list(range(6))
 
 
 def test_a_bar_counts_the_images_that_are_taken_in_every_pass():
@@ -334,3 +340,23 @@ def test_a_bar_counts_the_images_that_are_taken_in_every_pass():
         assert bar.n == 12
         sample.only([0, 1]).images(slice(0, 2))
         assert bar.n == 14
+
+
+COMPUTED = {  # the rows of what the mathematics returns, in their order
+    "scores_influence": {**scores_influence.METHODS, **scores_influence.GROUP_METHODS},
+    "scores_trak": scores_trak.METHODS,
+    "scores_tracin": scores_tracin.METHODS,
+    "scores_guda": scores_guda.METHODS,
+    "scores_features": scores_features.METHODS,
+    "scores_pixel": scores_pixel.METHODS,
+    "scores_logo": scores_logo.methods(2),
+}
+
+
+@pytest.mark.parametrize("stage", COMPUTED)
+def test_methods_are_declared_in_the_order_of_the_computed_rows(stage):
+    assert list(STAGES[stage].methods) == list(COMPUTED[stage])
+
+
+def test_the_variants_of_ensembles_are_declared_in_the_order_of_their_contrasts():
+    assert list(STAGES["scores_ensemble"].methods) == [f"ensemble_{name}" for name in CONTRASTS]

@@ -216,9 +216,10 @@ def test_what_an_earlier_run_left_in_the_log_is_not_this_jobs_error(handler, cap
 
 
 def test_an_error_in_the_parameters_is_its_own_line_only(handler, capsys):
-    text = 'WorkflowError in file "common.smk", line 3:\nbegat: params.yaml: models.max_train_steps: no\n'
+    line = "begat: params.yaml: models.max_train_steps: no\n"
+    text = f'WorkflowError in file "common.smk", line 3:\n{line}'
     say(handler, LogEvent.ERROR, text, logging.ERROR, exception="WorkflowError")
-    assert capsys.readouterr().err == "begat: params.yaml: models.max_train_steps: no\n"
+    assert capsys.readouterr().err == line
 
 
 def test_only_lines_meant_for_a_person_are_told():

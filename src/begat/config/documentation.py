@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from begat.config.fields import plain_type
 from begat.config.schema import Params, fields_of, sections
 
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤"}
@@ -61,19 +62,28 @@ def _row(name: str, field: dataclasses.Field[Any]) -> str:
     rule = field.metadata
     bounds = [f"{sign} {rule[k]}" for k, sign in SIGNS.items() if rule[k] is not None]
     bounds += ["plan"] if rule["plans_only"] else []
-    return f"| `{name}` | {TYPES[field.type]} | {explained(field)} | {', '.join(bounds)} |"
+    return f"| `{name}` | {TYPES[plain_type(field)]} | {explained(field)} | {', '.join(bounds)} |"
 
 
 def commented(text: str, schema: type[Params]) -> str:
-    """Returns a parameter file with its values as they are written, and the declared comments."""
-    blocks = (_commented_block(block, schema) for block in text.rstrip("\n").split("\n\n"))
-    return "\n\n".join(blocks) + "\n"
+    """Returns a parameter file with its values as written, and the declared comments and order."""
+    order = ["", *sections(schema)]
+    blocks = [_commented_block(block, schema) for block in text.rstrip("\n").split("\n\n")]
+    declared = [block for block in blocks if _title(block) in order]
+    others = [block for block in blocks if _title(block) not in order]
+    declared.sort(key=lambda block: order.index(_title(block)))
+    return "\n\n".join([*declared, *others]) + "\n"
+
+
+def _title(block: str) -> str:
+    """Returns the section that a block describes; empty for the top level and its comments."""
+    title = re.search(r"^(\w+):$", block, re.MULTILINE)
+    return title[1] if title else ""
 
 
 def _commented_block(block: str, schema: type[Params]) -> str:
     """Returns a section, or the keys of the top level; other text stays as it is."""
-    title = re.search(r"^(\w+):$", block, re.MULTILINE)
-    section = title[1] if title else ""
+    section = _title(block)
     owner = sections(schema).get(section, schema)
     values = dict(re.findall(r"^ *(\w+): (.*?)(?:  +#.*)?$", block, re.MULTILINE))
     fields = {name: field for name, field in fields_of(owner).items() if name in values}

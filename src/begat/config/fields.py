@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import field
-from typing import Any
+from typing import Any, Literal, get_origin
 
 MAX_COUNT = 1_000_000  # bound of every count, so that a typing error fills no memory
 REQUIRED = "???"  # OmegaConf's mark of a value that is missing
@@ -52,3 +52,8 @@ def violated_bound(declared: dataclasses.Field[Any], value: Any) -> str | None:
     if rule["gt"] is not None and not value > rule["gt"]:
         return f"more than {rule['gt']}"
     return None
+
+
+def plain_type(declared: dataclasses.Field[Any]) -> Any:
+    """Returns the type of a parameter's values in a file: text where it is one of some words."""
+    return str if get_origin(declared.type) is Literal else declared.type

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from begat.config.fields import plain_type
 from begat.config.schema import Params, fields_of, sections
 
 TYPES: dict[Any, dict[str, Any]] = {
@@ -61,7 +62,7 @@ def _named(name: str, owner: type) -> dict[str, Any]:
 
 
 def _value(field: dataclasses.Field[Any]) -> dict[str, Any]:
-    rule, kind = field.metadata, dict(TYPES[field.type])
+    rule, kind = field.metadata, dict(TYPES[plain_type(field)])
     unit = f" [{rule['unit']}]" if rule["unit"] else ""
     bounds: dict[str, Any] = {BOUNDS[k]: rule[k] for k in BOUNDS if rule[k] is not None}
     bounds |= {"enum": list(rule["choices"])} if rule["choices"] else {}

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from begat.config import plain_yaml
-from begat.config.fields import violated_bound
+from begat.config.fields import plain_type, violated_bound
 from begat.config.renamed import RENAMED
 from begat.config.schema import Params, fields_of, sections
 from begat.errors import BegatError, brief
@@ -35,17 +35,13 @@ def load(root: Path, use: str | None, schema: type[Params]) -> Params:
         _check_type(DEFAULT_FILE, "use", raw["use"], fields_of(Params)["use"])
         raw = plain_yaml.read(root, file := raw["use"])
     _refuse_old_names(file, raw)
-    _check_types(file, raw, schema)
+    _check_values(file, raw, schema)
     try:
         config = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(raw))
         params = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
         raise BegatError(_in_one_line(file, error, schema)) from None
     assert isinstance(params, Params)
-    for name, owner in {"": schema, **sections(schema)}.items():
-        values = getattr(params, name) if name else params
-        for key, field in fields_of(owner).items():
-            _check(file, f"{name}.{key}".lstrip("."), getattr(values, key), field)
     return dataclasses.replace(params, use=file)
 
 
@@ -84,8 +80,8 @@ def _all(value: object, kind: type) -> bool:
     return isinstance(value, list) and bool(value) and all(_TYPES[kind][1](v) for v in value)
 
 
-def _check_types(file: str, raw: dict[str, Any], schema: type[Params]) -> None:
-    """Refuse values of another type, before a reader converts them silently."""
+def _check_values(file: str, raw: dict[str, Any], schema: type[Params]) -> None:
+    """Refuse values of another type, before a reader converts them silently, or out of bounds."""
     for section, owner in {"": schema, **sections(schema)}.items():
         values = raw.get(section, {}) if section else raw
         if not isinstance(values, dict):
@@ -94,11 +90,13 @@ def _check_types(file: str, raw: dict[str, Any], schema: type[Params]) -> None:
             )
         for name, field in fields_of(owner).items():
             if name in values:
-                _check_type(file, f"{section}.{name}".lstrip("."), values[name], field)
+                full_name = f"{section}.{name}".lstrip(".")
+                _check_type(file, full_name, values[name], field)
+                _check_bounds(file, full_name, values[name], field)
 
 
 def _check_type(file: str, name: str, value: object, field: dataclasses.Field[Any]) -> None:
-    expected, fits = _TYPES[field.type]
+    expected, fits = _TYPES[plain_type(field)]
     if not fits(value):
         raise BegatError(f"{brief(file)}: {name}: expected {expected}, found {shown(value)}")
 
@@ -124,7 +122,7 @@ def _in_one_line(file: str, error: OmegaConfBaseException, schema: type[Params])
     return f"{place}: {brief(message, 80)}"
 
 
-def _check(file: str, name: str, value: Any, field: dataclasses.Field[Any]) -> None:
+def _check_bounds(file: str, name: str, value: Any, field: dataclasses.Field[Any]) -> None:
     for one in value if isinstance(value, list) else [value]:
         if expected := violated_bound(field, one):
             raise BegatError(f"{brief(file)}: {name}: expected {expected}, found {shown(one)}")

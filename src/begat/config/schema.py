@@ -6,11 +6,13 @@ A stage's own section stands in its declaration (``begat.stages``).
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from begat.config.fields import MAX_COUNT, param
 
 Section = TypeVar("Section")
+PredictionType = Literal["v_prediction", "epsilon"]
+Scheduler = Literal["ddim", "ddpm"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,9 @@ class Diffusion:
 
     num_train_timesteps: int = param("length of the forward process", ge=2, le=100_000)
     beta_schedule: str = param("noise schedule", choices=("squaredcos_cap_v2", "linear"))
-    prediction_type: str = param("what the network outputs", choices=("v_prediction", "epsilon"))
+    prediction_type: PredictionType = param(
+        "what the network outputs", choices=get_args(PredictionType)
+    )
     use_ema: bool = param("attribute to the moving average of the weights, not to the last ones")
 
 
@@ -138,7 +142,7 @@ class Queries:
     generated_by: str = param("the models", choices=("full", "member", "group_member"))
     count: int = param("how many are generated", ge=1, le=MAX_COUNT, plans_only=True)
     queries_per_job: int = param("queries in one job", ge=1, le=MAX_COUNT, plans_only=True)
-    scheduler: str = param("deterministic, or ancestral", choices=("ddim", "ddpm"))
+    scheduler: Scheduler = param("deterministic, or ancestral", choices=get_args(Scheduler))
     num_inference_steps: int = param("sampling steps", ge=1, le=100_000)
     clip_sample: bool = param("clip the predicted clean image to -1..1 at every step")
 

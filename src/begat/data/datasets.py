@@ -1,4 +1,4 @@
-"""Datasets at the door: which images and groups there are, and their pixels, one at a time.
+"""Dataset index: which images and groups there are, and their pixels, one at a time.
 
 ``index`` is cheap (names, groups and a digest of every file's bytes, remembered by size and times
 of change), so the plan of a run can be made from it; ``pixels`` decodes.
@@ -15,7 +15,7 @@ from begat.data.digits import PREFIX, digit_class, digit_pixels, digit_rows
 from begat.data.file_digests import file_digests
 from begat.data.image_files import SUFFIXES, Pixels, decode
 from begat.data.listings import Entry, folder, is_file, is_folder, manifest, watched
-from begat.errors import BegatError, brief
+from begat.errors import BegatError
 
 SHOWN = 5  # faults of images that a message tells of
 
@@ -77,11 +77,6 @@ def index(params: Images | Queries, root: Path) -> Dataset:
         BegatError: no such place, no image in it, a manifest that names a missing file or lacks
             its columns, a group without images or with all of them.
     """
-    if params.source not in SOURCES:
-        section = type(params).__name__.lower()
-        raise BegatError(
-            f"{section}.source: expected one of {', '.join(SOURCES)}, found {brief(params.source)}"
-        )
     dataset = SOURCES[params.source](root, params.path)
     return _thinned(dataset, params.max_images) if isinstance(params, Images) else dataset
 

@@ -1,9 +1,9 @@
 """The evidence lower bound of a diffusion model: its weights over time, and losses in nats.
 
-Symbols as in ``diffusion.schedules``, timesteps counted from 0 as in diffusers. The negative ELBO is a
-sum over ``t = 1 .. T-1`` of ``weight[t] * |noise - predicted|^2`` (a sum over pixels), plus two
-terms left out here: the prior's, which no model changes, and the decoder's at ``t = 0``, where the
-weight diverges. Ho et al., arXiv 2006.11239, eq. 5 and 12.
+Symbols as in ``diffusion.schedules``, timesteps counted from 0 as in diffusers. The negative ELBO
+is a sum over ``t = 1 .. T-1`` of ``weight[t] * |noise - predicted|^2`` (a sum over pixels), plus
+two terms left out here: the prior's, which no model changes, and the decoder's at ``t = 0``, where
+the weight diverges. Ho et al., arXiv 2006.11239, eq. 5 and 12.
 """
 
 from typing import Literal

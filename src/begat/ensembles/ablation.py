@@ -114,10 +114,10 @@ def null_by_residuals(
 
     With orthogonal codes no unit reaches into another's score, so the score of a unit without
     effect is made by differences between members alone, as is that of any direction orthogonal to
-    all codes (``ensembles.null_codes.residual_directions``). Forwards and backwards along a direction the
-    linear part of a contrast changes its sign: half the difference is one residual of the
-    orthogonal regression, half the sum is what an average of fewer members adds, which moves all
-    units alike and hardly varies.
+    all codes (``ensembles.null_codes.residual_directions``). Forwards and backwards along a
+    direction the linear part of a contrast changes its sign: half the difference is one residual of
+    the orthogonal regression, half the sum is what an average of fewer members adds, which moves
+    all units alike and hardly varies.
     """
     length = np.sqrt(gram.shape[-1])
     forwards, backwards = (

@@ -38,8 +38,8 @@ def redraw(
     The predicted noise is averaged over the asked members at every step. A query that was
     ``drawn`` starts from its own noise. A person's own image is first noised up to ``strength`` of
     the process and redrawn from there, so that it stays recognisable. Slots are drawn one after
-    another, each in the shapes in which ``diffusion.query_images`` draws the same queries: pictures drawn
-    by the same members then have the same bits, and others differ by their members alone.
+    another, each in the shapes in which ``diffusion.query_images`` draws the same queries: pictures
+    drawn by the same members then have the same bits, and others differ by their members alone.
 
     Args:
         predictor: the ensemble.

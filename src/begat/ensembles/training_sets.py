@@ -30,8 +30,8 @@ def encode(
 ) -> dict[str, np.ndarray]:
     """``trains_on[model, image]`` and the ensembles' codes.
 
-    Near-duplicate images (one ``cluster``) always share a code and a subset, or ablating one of them
-    would leave the other. An image of several groups is trained on where *all* its groups are.
+    Near-duplicate images (one ``cluster``) always share a code and a subset, or ablating one of
+    them would leave the other. An image of several groups is trained on where *all* its groups are.
 
     Raises:
         BegatError: an impossible number of codes or subsets, a model with nothing to train on, a

@@ -31,9 +31,9 @@ def subset_agreement(
     """LDS of every method against models retrained on subsets, with what bounds it.
 
     Beside the methods are ``random`` scores and, with several seeds, ``query_independent``
-    (``evaluation.predictions``). That row is judged by the losses of one seed, in the mean over seeds, a
-    noisier truth than the mean of all seeds; ``minus_blind`` is each method's difference from it on
-    the same single seeds.
+    (``evaluation.predictions``). That row is judged by the losses of one seed, in the mean over
+    seeds, a noisier truth than the mean of all seeds; ``minus_blind`` is each method's difference
+    from it on the same single seeds.
 
     Args:
         forecasts: method -> what it predicts.

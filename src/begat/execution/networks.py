@@ -1,7 +1,7 @@
 """Networks from parameters, and packs of them in the store, each model under its own key."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -60,7 +60,7 @@ def elbo_weights_of(spec: RunSpec, variance: str, clipped: str) -> Float[np.ndar
 
 def prediction_type_of(spec: RunSpec) -> Prediction:
     """Returns what the network outputs."""
-    return cast(Prediction, spec.params.diffusion.prediction_type)
+    return spec.params.diffusion.prediction_type
 
 
 def packed_network(context: JobContext) -> PackedNetwork:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from begat.config.consistency import refuse
 from begat.config.schema import Params
 from begat.data import datasets
 from begat.data.listings import watched
@@ -32,6 +33,8 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         """Index the dataset, fit the splits to it and check what follows."""
+        if (source := self.params.images.source) not in datasets.SOURCES:
+            refuse(self.params, "images.source", f"one of {', '.join(datasets.SOURCES)}", source)
         self.dataset = datasets.index(self.params.images, self.root)
         units = len(self.dataset.names), len(self.dataset.groups)
         self.params = replace(self.params, splits=fitted(self.params.splits, *units))

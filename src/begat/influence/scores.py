@@ -163,9 +163,9 @@ def _group_scores(
     """Scores of whole groups by EK-FAC, the curvature down-dated by each group's own.
 
     Sums of image scores take every image's effect at the full model; here the curvature that the
-    group itself contributed is taken off first (``influence.pairwise.group_scores``). A group without
-    any of the images scores 0. The uncertainty is half the difference between two halves of the
-    draws.
+    group itself contributed is taken off first (``influence.pairwise.group_scores``). A group
+    without any of the images scores 0. The uncertainty is half the difference between two halves of
+    the draws.
     """
     whole, how = blocks(layers, tensors, "ekfac"), (variant.kind, variant.damping)
     found = np.zeros((2, 2, asked.shape[1], len(member_of)))

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from begat.diffusion.denoisers import Denoiser
 from begat.diffusion.image_draws import DrawsOf, unmirrored
 from begat.errors import BegatError
-from begat.evaluation.measures import KERNEL_WEIGHT, UNSIGNED_KERNEL_WEIGHT, WEIGHTED_LOSS
+from begat.evaluation.measures import KERNEL_WEIGHT, UNSIGNED_KERNEL_WEIGHT, WEIGHTED_LOSS, Measure
 from begat.influence.blocks import MAX_EXAMPLES
 from begat.influence.gradients import Sample, image_gradients, image_losses
 from begat.influence.layers import Layer, covered_layers, width
@@ -19,7 +19,7 @@ from begat.influence.trak_kernels import das, weights
 
 MAX_WAITING_NUMBERS = 2**26  # numbers of gradients projected at a time: 256 MiB of float32
 Method = Literal["trak", "dtrak", "das"]
-METHODS = {  # see influence.trak_kernels
+METHODS: dict[Method, Measure] = {  # see influence.trak_kernels
     "trak": KERNEL_WEIGHT,
     "dtrak": UNSIGNED_KERNEL_WEIGHT,
     "das": WEIGHTED_LOSS,
@@ -42,11 +42,11 @@ def score(
     share: float = 1.0,
     examples: int = MAX_EXAMPLES,
 ) -> Float[np.ndarray, "variant query image"]:
-    """``score[variant, query, image]``, a variant for each damping; see ``influence.trak_kernels`` for signs.
+    """``score[variant, query, image]``, a variant for each damping.
 
-    Without a projection the kernel is exact and all images' gradients are held in memory at once
-    (1,797 images by 40 thousand parameters: 300 MB; see ``require_memory``); with one,
-    ``projection`` numbers per image.
+    Signs as in ``influence.trak_kernels``. Without a projection the kernel is exact and all images'
+    gradients are held in memory at once (1,797 images by 40 thousand parameters: 300 MB; see
+    ``require_memory``); with one, ``projection`` numbers per image.
 
     Args:
         denoiser: the network.

@@ -88,7 +88,7 @@ def _regenerated(context: JobContext) -> Iterator[Block]:
         drawn=context.spec.query_dataset is None,
         strength=params.strength,
         watch=partial(tqdm, desc=context.job.name, unit=" pictures"),
-        sampler=sampling.scheduler,  # type: ignore[arg-type]
+        sampler=sampling.scheduler,
         steps=sampling.num_inference_steps,
         clip=sampling.clip_sample,
     )

@@ -21,7 +21,8 @@ class Stage:
     Attributes:
         name: of the stage, its module, its artifacts' folder and its rule.
         parameters: sections (``models``) and single keys (``models.random_flip``) that its jobs
-            read, with spaces between, ``*`` for all sections but compute; its own section is added where none of its keys is listed.
+            read, with spaces between, ``*`` for all sections but compute; its own section is added
+            where none of its keys is listed.
         inputs: the stages whose artifacts it reads, with spaces between.
         jobs: lists its jobs, given those of the stages before it.
         run: makes the artifact of one job.

@@ -102,7 +102,7 @@ def _scores(context: JobContext) -> Iterator[Block]:
                     images,
                     queries,
                     draws,
-                    method,  # type: ignore[arg-type]
+                    method,
                     [params.damping],
                     seed=context.seed,
                     projection=params.projection_dim or None,

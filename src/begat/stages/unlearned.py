@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from begat.config.consistency import refuse
 from begat.config.fields import MAX_COUNT, param
@@ -36,7 +36,7 @@ class Unlearned:
     init_damping: float = param(
         "for init newton: damping, a multiple of each block's mean eigenvalue", ge=0, le=1e9
     )
-    retain_loss: str = param(
+    retain_loss: Literal["distil", "denoise"] = param(
         "on retained images: match the full model, or train on", choices=("distil", "denoise")
     )
     forget_weight: float = param("weight of the forget loss", ge=0)

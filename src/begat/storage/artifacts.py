@@ -2,8 +2,8 @@
 
 Three names tell an artifact's state: ``X.zarr`` (whole), ``X.zarr.<pid>.tmp`` (being written; left
 behind by a crash, removed by the next writer) and nothing. The key is written last of all, then the
-manifest (``storage.manifests``); all is on the disk before the renaming. Reading compares every file it
-reads with the manifest.
+manifest (``storage.manifests``); all is on the disk before the renaming. Reading compares every
+file it reads with the manifest.
 """
 
 import json
