@@ -49,7 +49,9 @@ def test_the_types_are_right():
 
 
 def test_the_rules_are_formatted():
-    code, output = output_of(f"{sys.prefix}/bin/snakefmt", "--check", "Snakefile", "workflow/Snakefile", "workflow/rules")
+    code, output = output_of(
+        f"{sys.prefix}/bin/snakefmt", "--check", "Snakefile", "workflow/Snakefile", "workflow/rules"
+    )
     assert code == 0, output
 
 

@@ -9,7 +9,7 @@ from begat.data.pipelines import check_pipeline, pipeline_row
 from begat.diffusion.parameter_rows import unflatten
 from begat.diffusion.schedules import cosine_schedule
 from begat.diffusion.unet import unet
-from begat.execution.export import write_pipeline
+from begat.execution.export import to_pipeline
 from begat.storage.artifacts import write
 
 
@@ -20,7 +20,7 @@ def test_the_exported_pipeline_predicts_and_noises_as_we_do(config, tmp_path):
 
     row = random_rows(config, 1)
     diffusion = dict(timesteps=100, schedule="cosine", prediction="v_prediction")
-    write_pipeline(row, config, diffusion, tmp_path / "pipeline")
+    to_pipeline(row, config, diffusion).save_pretrained(tmp_path / "pipeline")
     pipeline = DDPMPipeline.from_pretrained(tmp_path / "pipeline", local_files_only=True)
     x, t = torch.randn(1, 3, 1, 8, 8).double(), torch.tensor([[3, 50, 99]])
     label = torch.tensor([[0, 2, 4]]) if config.classes else None
@@ -50,7 +50,7 @@ def test_weights_survive_an_artifact_bit_for_bit(tmp_path):
 def test_what_is_exported_can_be_brought_in(config, tmp_path):
     row = random_rows(config, 1)
     diffusion = dict(timesteps=100, schedule="cosine", prediction="v_prediction")
-    write_pipeline(row, config, diffusion, tmp_path)
+    to_pipeline(row, config, diffusion).save_pretrained(tmp_path)
     images = {"size": config.sample_size, "channels": config.image_channels}
     unet = {"conditional": bool(config.classes)}
     check_pipeline(

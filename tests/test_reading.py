@@ -19,12 +19,12 @@ def plan(tmp_path, monkeypatch):
 
 def test_a_run_without_results_has_names_and_a_reason_for_every_missing_method(plan):
     results = Results(plan)
-    assert len(results.images) == 200
-    assert results.groups == list(plan.spec.dataset.groups)
-    assert results.queries == results.methods == results.group_methods == []
+    assert len(results.image_names) == 200
+    assert results.group_names == list(plan.spec.dataset.groups)
+    assert results.query_names == results.methods == results.group_methods == []
     assert {results.missing[name] for name in ("trak", "pixel", "guda")} == {"missing"}
     with pytest.raises(BegatError, match="expected a method with scores: none; run `begat run`"):
-        results.scores("trak")
+        results.image_scores("trak")
 
 
 def test_scores_that_are_up_to_date_are_read_with_their_p_values_and_measure(plan):
@@ -33,13 +33,13 @@ def test_scores_that_are_up_to_date_are_read_with_their_p_values_and_measure(pla
     put_scores(plan, "scores_pixel", "pixel_rbf", score=score)
     put_scores(plan, "scores_ensemble", "ensemble_matched", score=score, p_value=np.abs(score) % 1)
     results = Results(plan)
-    assert results.queries[1] == "[/b].png (dogs)"
+    assert results.query_names[1] == "[/b].png (dogs)"
     assert results.methods == results.group_methods == ["ensemble_matched", "pixel_rbf"]
-    scores = results.scores("ensemble_matched")
+    scores = results.image_scores("ensemble_matched")
     np.testing.assert_array_equal(scores.values, score[0])
     np.testing.assert_array_equal(scores.p_values, np.abs(score[0]) % 1)
     assert scores.measure == LOSS
-    assert results.scores("pixel_rbf").p_values is None
+    assert results.image_scores("pixel_rbf").p_values is None
     assert "pixel" not in results.missing
 
 

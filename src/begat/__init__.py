@@ -4,10 +4,40 @@ One convention for every score in this package::
 
     score[query, unit] = measurement of the query without the unit - measurement with it
 
-A *query* is an image asked about; a *unit* is a training image or a group of them (class,
-artist, contributor). The *measurement* is a loss, so a **positive score means the unit helped**:
-without it, the model explains the query worse. What each method measures, estimates or merely
-multiplies stands in its artifact's attribute ``measures`` (``evaluation.measures``), with whether
-the sign (``signed``) and the size (``calibrated``) mean what they should: similarities, magnitudes
-and centred scores only rank.
+A *query* is the image to explain; a *unit* is a training image or a group of them (class, artist,
+contributor). The *measurement* is a loss, so a **positive score means the unit helped**: without
+it, the model explains the query worse. The attribute ``measures`` of each artifact of scores
+(``evaluation.measures``) says in which unit its methods score, and whether the sign (``signed``) and
+the size (``calibrated``) have this meaning: similarities, magnitudes and centred scores only rank.
+
+Public names, for notebooks and other programs (docs/python.md): ``open`` a finished run, or use
+the parts that stand alone.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from begat.ensembles.codes import ensemble_codes as encode
+    from begat.errors import BegatError
+    from begat.evaluation.statistics import lds
+    from begat.reading import Results, open
+    from begat.unlearning.unlearn import unlearn
+
+PUBLIC = {  # name: module and name there; imported when first used, as torch takes seconds
+    "BegatError": ("begat.errors", "BegatError"),
+    "Results": ("begat.reading", "Results"),
+    "encode": ("begat.ensembles.codes", "ensemble_codes"),
+    "lds": ("begat.evaluation.statistics", "lds"),
+    "open": ("begat.reading", "open"),
+    "unlearn": ("begat.unlearning.unlearn", "unlearn"),
+}
+__all__ = ["BegatError", "Results", "encode", "lds", "open", "unlearn"]
+
+
+def __getattr__(name: str) -> Any:
+    """Returns a public name, imported when it is first used."""
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'begat' has no attribute {name!r}")
+    module, attribute = PUBLIC[name]
+    return getattr(importlib.import_module(module), attribute)

@@ -1,9 +1,10 @@
-"""Scores of a finished or half-finished run, read from those artifacts that are up to date."""
+"""Images, scores and models of a finished or half-finished run, from its up-to-date artifacts."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +19,23 @@ from begat.planning.freshness import why
 from begat.planning.plan import Plan
 from begat.reporting.method_names import SUMMED, MethodNames
 from begat.storage.artifacts import Artifact
+
+if TYPE_CHECKING:
+    from diffusers import DDPMPipeline
+    from xarray import DataArray
+
+
+def open(path: str | Path = ".", params_file: str | None = None) -> "Results":
+    """Returns the results of the run in a project's folder.
+
+    Args:
+        path: the folder with ``params.yaml`` and ``results``.
+        params_file: below it, if not the one that ``params.yaml`` names.
+
+    Raises:
+        BegatError: parameters or data that allow no such run.
+    """
+    return Results(Plan(Path(path).resolve(), params_file))
 
 
 @dataclass(frozen=True)
@@ -76,10 +94,12 @@ class Results:
     def __init__(self, plan: Plan) -> None:
         """Compare the artifacts of a plan with what they should be."""
         contents = Contents(plan.root)
-        names: list[Name] = [("images", "all"), *plan.names("queries"), *plan.scores()]
+        names: list[Name] = [("images", "all"), ("metrics", "all")]
+        names += [*plan.names("queries"), *plan.scores()]
         reasons = {name: why(plan, plan.job(*name), contents) for name in names}
         self._current = CurrentArtifacts(plan.root, [n for n in names if not reasons[n]])
-        self._dataset, self.names = plan.spec.dataset, MethodNames(plan.methods)
+        self._spec, self._dataset = plan.spec, plan.spec.dataset
+        self.names = MethodNames(plan.methods)
         self.missing = {
             stage.removeprefix("scores_"): reason
             for (stage, _), reason in reasons.items()
@@ -87,19 +107,19 @@ class Results:
         }
 
     @property
-    def images(self) -> list[str]:
+    def image_names(self) -> list[str]:
         """The file names of the training images, each with its groups in brackets."""
         groups = map(", ".join, self._dataset.group_names)
         pairs = zip(self._dataset.names, groups, strict=True)
         return [f"{name} ({group})" if group else name for name, group in pairs]
 
     @property
-    def groups(self) -> list[str]:
+    def group_names(self) -> list[str]:
         """The names of the groups."""
         return list(self._dataset.groups)
 
     @cached_property
-    def queries(self) -> list[str]:
+    def query_names(self) -> list[str]:
         """The names of the queries that are up to date; empty where they have none."""
         return results.query_names(self._current)
 
@@ -113,8 +133,8 @@ class Results:
         """The methods that score groups, sums of image scores included, in the same order."""
         return self.names.ordered(self._group_scores)
 
-    def scores(self, method: str) -> Scores:
-        """Returns a method's scores of images.
+    def image_scores(self, method: str) -> Scores:
+        """Returns a method's scores of images, as arrays without labels.
 
         Raises:
             BegatError: there are no such scores.
@@ -122,12 +142,72 @@ class Results:
         return self._select(method, self._image_scores)
 
     def group_scores(self, method: str) -> Scores:
-        """Returns a method's scores of groups.
+        """Returns a method's scores of groups, as arrays without labels.
 
         Raises:
             BegatError: there are no such scores.
         """
         return self._select(method, self._group_scores)
+
+    def scores(self, method: str, of: Literal["images", "groups"] = "images") -> "DataArray":
+        """Returns a method's scores, labelled by query and by training image or group.
+
+        The attributes have the method's ``label`` and ``description``, the ``unit``, and whether the
+        sign (``signed``) and the size (``calibrated``) have a meaning. Where the method has p-values,
+        they are a coordinate, ``p_value``.
+
+        Raises:
+            BegatError: there are no such scores.
+        """
+        from xarray import DataArray  # takes a second
+
+        table = self.image_scores(method) if of == "images" else self.group_scores(method)
+        names = self.image_names if of == "images" else self.group_names
+        axes = ("query", of.removesuffix("s"))
+        labels: dict[str, Any] = {"query": self.query_names, axes[1]: names}
+        if table.p_values is not None:
+            labels["p_value"] = (axes, table.p_values)
+        words = {"label": self.names.label(method), "description": self.names.description(method)}
+        return DataArray(table.values, labels, axes, method, {**words, **asdict(table.measure)})
+
+    @property
+    def images(self) -> "DataArray":
+        """The training images, levels 0 to 255, labelled by name."""
+        return self._pixels(self._current.input("images")["pixels"], "image", self.image_names)
+
+    @property
+    def queries(self) -> "DataArray":
+        """The query images, -1 to 1, labelled by name."""
+        pixels = np.concatenate([part["pixels"] for part in self._current.inputs("queries")])
+        return self._pixels(pixels, "query", self.query_names)
+
+    @staticmethod
+    def _pixels(pixels: np.ndarray, axis: str, names: list[str]) -> "DataArray":
+        from xarray import DataArray
+
+        return DataArray(pixels, {axis: names}, (axis, "channel", "y", "x"), "pixels")
+
+    def agreement(self) -> dict[str, Any]:
+        """Returns the agreement of every method with retraining, with intervals and noise ceilings.
+
+        Keys are those of the report's tables, such as ``lds`` or ``logo``.
+
+        Raises:
+            BegatError: the metrics are missing or out of date.
+        """
+        return self._current.input("metrics").attributes["summary"]
+
+    def model(
+        self, name: str = "full-0-0", weights: Literal["ema", "raw"] = "ema"
+    ) -> "DDPMPipeline":
+        """Returns a trained model as a diffusers pipeline.
+
+        Raises:
+            BegatError: no such model, or it is not trained yet.
+        """
+        from begat.execution.export import pipeline_of
+
+        return pipeline_of(self._spec, name, weights)
 
     def _select(self, method: str, scores: dict[str, Scores]) -> Scores:
         if method not in scores:

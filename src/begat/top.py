@@ -35,12 +35,14 @@ def print_query(
     if method is not None and method not in methods:
         raise BegatError(f"--method {brief(method)}: expected one of {', '.join(methods)}")
     read, names = (
-        (results.group_scores, results.groups) if groups else (results.scores, results.images)
+        (results.group_scores, results.group_names)
+        if groups
+        else (results.image_scores, results.image_names)
     )
     queries = len(read(methods[0]).values)
     if not 0 <= query < queries:
         raise BegatError(f"--query {query}: expected a number from 0 to {queries - 1}")
-    title = f"query {query}: {''.join(results.queries[query : query + 1])}"
+    title = f"query {query}: {''.join(results.query_names[query : query + 1])}"
     console.print(Text(brief(title.rstrip(": "))))
     for name in [method] if method else methods:
         scores = read(name)

@@ -1,7 +1,7 @@
 """A trained model as a plain diffusers pipeline that any other tool can load."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from begat.errors import BegatError
 from begat.execution.jobs import path_of
 from begat.execution.run_spec import RunSpec
 from begat.storage.artifacts import Artifact, publish
+
+if TYPE_CHECKING:
+    from diffusers import DDPMPipeline
 
 ARRAYS = {"ema": "ema_weights", "raw": "weights"}
 
@@ -31,33 +34,44 @@ def export(spec: RunSpec, name: str, weights: str, target: Path) -> None:
     Raises:
         BegatError: no such model or weights, not trained yet, or a target that exists.
     """
+    if target.exists():
+        raise BegatError(f"{target}: exists already; choose another directory")
+    pipeline: Any = pipeline_of(spec, name, weights)
+    publish(target, lambda scratch: pipeline.save_pretrained(scratch))
+
+
+def pipeline_of(spec: RunSpec, name: str, weights: str = "ema") -> "DDPMPipeline":
+    """Returns the model ``name`` of a run as a diffusers pipeline.
+
+    Args:
+        spec: the run whose model it is.
+        name: the model's name, as ``begat status --models`` lists them.
+        weights: ``ema`` or ``raw``.
+
+    Raises:
+        BegatError: no such model or weights, or it is not trained yet.
+    """
     names = [model.name for model in spec.models]
     if name not in names:
         raise BegatError(f"{name}: expected one of the models {names[0]} .. {names[-1]}")
     if weights not in ARRAYS:
         raise BegatError(f"--weights: expected ema or raw, found {weights}")
-    if target.exists():
-        raise BegatError(f"{target}: exists already; choose another directory")
     pack = Artifact(spec.root / path_of("models", spec.model(name).pack), "models")
     row = np.array([pack.attributes["models"].index(name)])
     config = UNetConfig.from_attributes(pack.attributes["config"])
     weight = torch.from_numpy(pack.rows(ARRAYS[weights], row))
-    write_pipeline(weight, config, spec.params.diffusion, target)
+    return to_pipeline(weight, config, spec.params.diffusion)
 
 
-def write_pipeline(
-    row: Float[Tensor, "1 parameter"],
-    config: UNetConfig,
-    diffusion: Diffusion,
-    target: Path,
-) -> None:
-    """Write one model's weights as a pipeline of safetensors and JSON.
+def to_pipeline(
+    row: Float[Tensor, "1 parameter"], config: UNetConfig, diffusion: Diffusion
+) -> "DDPMPipeline":
+    """Returns one model's weights as a diffusers pipeline.
 
     Args:
         row: the weights, as the ``models`` artifacts hold them.
         config: the network they belong to.
         diffusion: the section of the parameters.
-        target: where to.
     """
     from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel  # takes seconds
 
@@ -70,5 +84,4 @@ def write_pipeline(
         prediction_type=diffusion.prediction_type,
         timestep_spacing="trailing",
     )
-    pipeline: Any = DDPMPipeline(unet=network, scheduler=scheduler)
-    publish(target, lambda scratch: pipeline.save_pretrained(scratch))
+    return DDPMPipeline(unet=network, scheduler=scheduler)
