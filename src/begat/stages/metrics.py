@@ -52,16 +52,16 @@ def _tables(
 
     import numpy as np
 
-    from begat.ensembles.exposure import groups_seen
+    from begat.ensembles.exposure import group_exposure
     from begat.evaluation.agreement import Truth, evaluate, headline
-    from begat.execution.results import additive_scores, first_seeds, losses, trains_on
+    from begat.execution.results import additive_scores, first_seeds, losses, train_masks
 
     images, aggregated = context.input("images"), context.input("aggregated")
     truths = dict[str, Truth]()
     if first := first_seeds(context, "subset"):
-        truths["lds"] = Truth(~trains_on(context, first), losses(context, "subset").mean(-1))
+        truths["lds"] = Truth(~train_masks(context, first), losses(context, "subset").mean(-1))
     if first := first_seeds(context, "group_subset"):
-        removed = ~groups_seen(images["member_of"], trains_on(context, first)).T
+        removed = ~group_exposure(images["member_of"], train_masks(context, first)).T
         truths["group_lds"] = Truth(removed, losses(context, "group_subset").mean(-1))
     agreement, tables = evaluate(
         additive_scores(context),
@@ -85,7 +85,7 @@ def _regenerated(context: JobContext) -> Iterator[tuple[str, "Redrawn"]]:
     """The counterfactual images of each ensemble."""
     from begat.evaluation.agreement import Redrawn
     from begat.evaluation.removals import groups_of
-    from begat.execution.results import redrawn
+    from begat.execution.results import counterfactual_images
 
     images = context.input("images")
     units = {"group_member-": groups_of(images["member_of"]), "member-": images["cluster"][:, None]}
@@ -93,7 +93,7 @@ def _regenerated(context: JobContext) -> Iterator[tuple[str, "Redrawn"]]:
         if drawn := context.inputs("counterfactuals", kind):
             slots = drawn[0].attributes["slots"] if kind == "member-" else []
             helpful = sum(slot.startswith("helpful") for slot in slots)
-            arrays = redrawn(context, kind)
+            arrays = counterfactual_images(context, kind)
             yield name, Redrawn(**arrays, units=units[kind], helpful=helpful)
 
 

@@ -45,7 +45,7 @@ def _trained(context: JobContext, digests: dict[str, str]) -> Iterator[Block]:
     from begat.diffusion.model_training import train
     from begat.execution import networks
     from begat.execution.contents import part_digest
-    from begat.execution.results import trains_on
+    from begat.execution.results import train_masks
     from begat.storage.checkpoints import Checkpoint
 
     if context.spec.pipeline:
@@ -65,7 +65,7 @@ def _trained(context: JobContext, digests: dict[str, str]) -> Iterator[Block]:
         states = train(
             context.input("images")["pixels"],
             networks.labels_of(context),
-            trains_on(context, missing),
+            train_masks(context, missing),
             [model.name for model in missing],
             [model.stream for model in missing],
             seed=context.seed,
