@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from begat.evaluation.measures import COSINE, FIRST_ORDER, LOSS, NATS, SIMILARITY
-from begat.reporting.charts import MEASURES, costs, curve_lines, drawn_dag
+from begat.reporting.charts import METRICS, costs, curve_lines, drawn_dag
 from begat.reporting.method_names import of_each_side, remark, words
 from begat.reporting.page import Evidence, groups_with_a_class, page
 from begat.reporting.verdicts import answer, beside_pixels, size_verdict, verdict
@@ -75,8 +75,8 @@ def evidence(**changes):
             "group_lds": truth,
             "logo": {
                 "judge": "logo_retrained",
-                "chance": dict.fromkeys(MEASURES, 0.25),
-                "logo_retrained": dict.fromkeys(MEASURES, rows),
+                "chance": dict.fromkeys(METRICS, 0.25),
+                "logo_retrained": dict.fromkeys(METRICS, rows),
             },
             "calibration": {
                 "logo_retrained": {
@@ -594,7 +594,7 @@ def test_no_group_is_marked_farthest_where_unused_codes_move_pictures_as_far(err
 def test_a_mean_without_spread_has_no_error_beside_it():
     rows = {"ensemble_matched": interval(1.0, 0.0, p=0.01)}
     summary = evidence().summary
-    summary["logo"]["logo_retrained"] = dict.fromkeys(MEASURES, rows)
+    summary["logo"]["logo_retrained"] = dict.fromkeys(METRICS, rows)
     table = page(evidence(summary=summary), queries=1, top=3).split("Every measure of agreement")[1]
     assert "±" not in table.split('<tr><th scope="row"')[1]
 

@@ -34,34 +34,28 @@ def regenerate(
 ) -> Images:
     """Returns each query as several subsets of the ensemble generate it from the query's noise.
 
-    The predicted noise is averaged over the members of the subset at every step. Slots are sampled
-    one after another, each in the shapes in which ``diffusion.query_images`` samples the same
-    queries: images of the same members then have the same bits, and others differ by their members
-    alone.
+    The predicted noise is averaged over the subset at every step. Slots are sampled one by one, in
+    the shapes of ``diffusion.query_images``: images of the same members have the same bits.
 
     Args:
         predictor: the ensemble.
         members: the members that generate, for every slot of every query.
         queries: the arrays of the ``queries`` schema.
-        strength: of user-supplied queries, the share of the process up to which they are noised
-            first, so that the result stays recognisable; None for generated queries, which start
-            from their own noise.
+        strength: share of the process that user-supplied queries are noised by; None if generated.
         sampler, steps, clip: as the queries were sampled.
         progress: passes the slots on one by one, for a progress bar.
     """
     schedule = predictor.schedule
-    share = 1.0 if strength is None else strength
-    times = sampling_timesteps(schedule.timesteps, steps, share)
+    times = sampling_timesteps(schedule.timesteps, steps, 1.0 if strength is None else strength)
     noise = torch.from_numpy(queries["noise"]).clone()
     if strength is not None:
         start = torch.full((len(noise),), times[0])
         noise[:, 0] = diffuse(schedule, torch.from_numpy(queries["pixels"]), start, noise[:, 0])
-    label = torch.from_numpy(queries["label"]).long()
-    condition = label if predictor.config.classes else None
+    label = torch.from_numpy(queries["label"]).long() if predictor.config.classes else None
 
     def generated(subset: Bool[Tensor, "query member"]) -> Float[Tensor, "query channel y x"]:
         def predict(x: Tensor, t: int) -> Tensor:
-            return predictor.mean_noise(x, t, condition, subset)
+            return predictor.mean_noise(x, t, label, subset)
 
         return sample(predict, noise, schedule, times, sampler, clip)
 

@@ -56,11 +56,7 @@ def encode(
             group that fewer members of the group-coded ensemble would train on than its code says.
     """
     _, unit = np.unique(cluster, return_inverse=True)
-    codes: dict[str, np.ndarray] = {}
-    if images.members:
-        codes["member_code"] = _image_codes(seed, images, unit)
-    if groups.members:
-        codes["group_member_code"] = _group_codes(seed, groups, member_of, group_names)
+    codes = _image_codes(seed, images, unit) | _group_codes(seed, groups, member_of, group_names)
     subsets = {
         kind: _subsets(seed, kind, _subset_count(models, kind), units, subset_fraction)
         for kind, units in (("subset", int(unit.max()) + 1), ("group_subset", len(member_of)))
@@ -73,19 +69,24 @@ def encode(
 
 def _image_codes(
     seed: int, ensemble: Ensemble, unit: Int[np.ndarray, " image"]
-) -> Bool[np.ndarray, "image member"]:
+) -> dict[str, Bool[np.ndarray, "image member"]]:
+    if not ensemble.members:
+        return {}
     units = int(unit.max()) + 1
-    return ensemble_codes(ensemble.code, seed, "member", units, ensemble.members)[unit]
+    codes = ensemble_codes(ensemble.code, seed, "member", units, ensemble.members)
+    return {"member_code": codes[unit]}
 
 
 def _group_codes(
     seed: int, ensemble: Ensemble, member_of: MemberOf, group_names: Sequence[str]
-) -> Bool[np.ndarray, "group member"]:
+) -> dict[str, Bool[np.ndarray, "group member"]]:
+    if not ensemble.members:
+        return {}
     groups = len(member_of)
     codes = ensemble_codes(ensemble.code, seed, "group_member", groups, ensemble.members)
     membership = [np.flatnonzero(column).tolist() for column in member_of.T]
     check_exposure(codes, membership, group_names)
-    return codes
+    return {"group_member_code": codes}
 
 
 def _train_rows(
@@ -128,13 +129,13 @@ def _subsets(
     check_subsets(kind, count, units, fraction)
     size = subset_size(units, fraction)
     subsets = np.zeros((count, units), bool)
-    drawn: set[bytes] = set()
+    used: set[bytes] = set()
     for index, subset in enumerate(subsets):
         generator = numpy_generator(seed, "splits", STREAMS[kind], index)
-        while len(drawn) == index:
+        while len(used) == index:
             subset[:] = False
             subset[generator.permutation(units)[:size]] = True
-            drawn.add(subset.tobytes())
+            used.add(subset.tobytes())
     return subsets
 
 

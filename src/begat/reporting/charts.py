@@ -8,22 +8,13 @@ from jaxtyping import Float
 
 from begat.evaluation.intervals import Row
 from begat.evaluation.measures import NATS, Measure
+from begat.evaluation.ranking_metrics import METRICS
 from begat.reporting.verdicts import answer, beside_pixels, size_verdict, verdict
 
 BOUNDS = ("ceiling", "seed_correlation", "subsets", "seeds")
 CORRELATION = "rank correlation"
 RANKED = "Groups: are they ranked as retraining without each ranks them?"
 FIRST = "Groups: how often is the group named first the right one?"
-MEASURES = {  # of agreement with leave-one-group-out, in the order of their table
-    "top1": "top 1",
-    "top3": "top 3",
-    "mrr": "MRR",
-    "ndcg_exp": "NDCG@3, exponential gain",
-    "ndcg_lin": "NDCG@3, linear gain",
-    "rbo": "RBO",
-    "wpra": "WPRA",
-    "spearman": "Spearman",
-}
 GOLDS = {
     "logo_independent": "retrained from another seed than the model that methods look into",
     "logo_paired": "retrained from the same start, batches and noise as that model",
@@ -145,10 +136,10 @@ def logo_tables(logo: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         methods = list(logo[gold]["spearman"])
         yield {
             "title": GOLDS[gold],
-            "measures": list(MEASURES.values()),
-            "chance": [logo["chance"][measure] for measure in MEASURES],
+            "measures": [metric.title for metric in METRICS.values()],
+            "chance": [logo["chance"][measure] for measure in METRICS],
             "rows": [
-                {"method": method, "cells": [logo[gold][measure][method] for measure in MEASURES]}
+                {"method": method, "cells": [logo[gold][measure][method] for measure in METRICS]}
                 for method in methods
             ],
         }
