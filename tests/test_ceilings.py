@@ -1,10 +1,14 @@
-"""The noise ceiling is what a perfect predictor reaches, whatever the queries are like."""
+"""The noise ceiling is the LDS of a perfect predictor, for any distribution of queries."""
 
 import numpy as np
 import pytest
 
 from begat.evaluation.lds import subset_agreement
-from begat.evaluation.noise_ceilings import attainable, ceiling, reliabilities
+from begat.evaluation.noise_ceilings import (
+    expected_correlations,
+    noise_ceiling,
+    reliability_distribution,
+)
 from begat.evaluation.predictions import forecast_of
 from begat.evaluation.statistics import lds
 
@@ -17,7 +21,7 @@ KINDS = {
 
 
 def simulated(generator, signal, subsets, seeds):
-    """What a perfect predictor knows, and the losses measured."""
+    """The signal, and the losses measured."""
     effect = generator.normal(size=(subsets, len(signal))) * signal
     return effect, effect[:, None] + generator.normal(size=(subsets, seeds, len(signal)))
 
@@ -26,11 +30,11 @@ def simulated(generator, signal, subsets, seeds):
 @pytest.mark.parametrize(("subsets", "seeds"), [(12, 2), (24, 3)])
 def test_a_perfect_predictor_reaches_the_ceiling(kind, subsets, seeds):
     generator = np.random.default_rng(0)
-    reached = attainable(subsets, generator)
+    correlations = expected_correlations(subsets, generator)
     pairs = []
     for _ in range(20):
         effect, measured = simulated(generator, KINDS[kind], subsets, seeds)
-        pairs.append((lds(effect, measured).mean(), ceiling(measured, reached)))
+        pairs.append((lds(effect, measured).mean(), noise_ceiling(measured, correlations)))
     perfect, bound = np.mean(pairs, 0)
     assert bound == pytest.approx(perfect, abs=0.08)
 
@@ -39,7 +43,7 @@ def test_a_perfect_predictor_reaches_the_ceiling(kind, subsets, seeds):
 def test_with_many_subsets_the_ceiling_is_closer(kind):
     generator = np.random.default_rng(1)
     effect, measured = simulated(generator, KINDS[kind], 200, 4)
-    bound = ceiling(measured, attainable(200, generator))
+    bound = noise_ceiling(measured, expected_correlations(200, generator))
     assert bound == pytest.approx(lds(effect, measured).mean(), abs=0.05)
 
 
@@ -54,15 +58,17 @@ def test_the_interval_of_the_ceiling_holds_the_perfect_predictor():
         losses = removed @ effect.T / 3
         measured = losses[:, None] + generator.normal(size=(16, 2, QUERIES))
         forecasts = {"perfect": forecast_of(effect)}
-        found, _ = subset_agreement(forecasts, removed, measured, name="lds", seed=0, resamples=20)
-        bound = found["ceiling"]
-        inside.append(bound["low"] < found["methods"]["perfect"]["value"] < bound["high"])
+        summary, _ = subset_agreement(
+            forecasts, removed, measured, name="lds", seed=0, resamples=20
+        )
+        bound = summary["ceiling"]
+        inside.append(bound["low"] < summary["methods"]["perfect"]["value"] < bound["high"])
     assert sum(inside) >= 10
 
 
 def test_losses_without_noise_or_without_signal_are_at_the_ends():
     losses = np.random.default_rng(0).normal(size=(10, 1, 5))
     exact = np.repeat(losses, 3, axis=1)
-    assert reliabilities(exact)[-1] == pytest.approx(1, abs=1e-3)
+    assert reliability_distribution(exact)[-1] == pytest.approx(1, abs=1e-3)
     constant = np.ones((10, 3, 5))
-    assert ceiling(constant, attainable(10, np.random.default_rng(0))) < 0.2
+    assert noise_ceiling(constant, expected_correlations(10, np.random.default_rng(0))) < 0.2

@@ -1,4 +1,4 @@
-"""Codes keep the promises that ablation rests on."""
+"""Codes satisfy the conditions of ablation."""
 
 import itertools
 
@@ -10,24 +10,23 @@ from reference import words_of_weight
 
 from begat.ensembles.codes import (
     CODES,
-    MOST_DRAWN,
-    capacity,
+    MAX_RANDOM_MEMBERS,
     check_codes,
     code_blocks,
     ensemble_codes,
     hadamard_codes,
-    hadamard_matrix,
     nested_codes,
     random_codes,
-    words,
 )
-from begat.ensembles.null_codes import residual_directions, unused_codes
+from begat.ensembles.codewords import codeword_count, codewords
+from begat.ensembles.hadamard_matrices import hadamard_matrix
+from begat.ensembles.null_codes import null_codes, residual_directions
 from begat.errors import BegatError
 
 
-def test_words_are_numbered_without_gaps_or_repetition():
-    found = {tuple(np.flatnonzero(w)) for w in words(range(capacity(8)), 8, 4)}
-    assert found == words_of_weight(8, 4)
+def test_codewords_are_ranked_without_gaps_or_repetition():
+    unranked = codewords(range(codeword_count(8)), 8, 4)
+    assert {tuple(np.flatnonzero(codeword)) for codeword in unranked} == words_of_weight(8, 4)
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -39,8 +38,8 @@ def test_ablating_a_unit_leaves_every_other_in_a_surviving_member(code, units, r
     codes = ensemble_codes(code, root, "test", units, members)
     check_codes(codes)
     survivors = ~codes
-    left = survivors.astype(int) @ codes.T.astype(int)  # members without row that have column
-    assert (left[~np.eye(units, dtype=bool)] >= 1).all()
+    exposed = survivors.astype(int) @ codes.T.astype(int)  # members without row that have column
+    assert (exposed[~np.eye(units, dtype=bool)] >= 1).all()
 
 
 def _possible(code, units, members):
@@ -52,11 +51,11 @@ def _possible(code, units, members):
 
 
 def test_random_codes_of_the_most_members_can_be_drawn():
-    check_codes(random_codes(0, "x", 100, MOST_DRAWN))
+    check_codes(random_codes(0, "x", 100, MAX_RANDOM_MEMBERS))
 
 
-def test_random_codes_use_every_word_when_all_are_needed():
-    codes = random_codes(0, "x", capacity(6), 6)
+def test_random_codes_use_every_codeword_when_all_are_needed():
+    codes = random_codes(0, "x", codeword_count(6), 6)
     assert {tuple(np.flatnonzero(c)) for c in codes} == words_of_weight(6, 3)
 
 
@@ -111,7 +110,7 @@ def test_orthogonal_codes_recover_additive_effects_exactly():
         ("hadamard", 3, 4, "hadamard codes need at least 4 units, found 3"),
     ],
 )
-def test_more_units_than_codes_is_refused_in_words(code, units, members, message):
+def test_more_units_than_codes_are_refused(code, units, members, message):
     with pytest.raises(BegatError, match=message):
         ensemble_codes(code, 0, "x", units, members)
 
@@ -120,33 +119,32 @@ def test_more_units_than_codes_is_refused_in_words(code, units, members, message
     ("codes", "message"),
     [
         ([[1, 0], [1, 0]], "two units share one code"),
-        ([[1, 1], [1, 0]], "unit 0 was seen by every member"),
-        ([[1, 0], [0, 0]], "unit 1 was seen by no member"),
+        ([[1, 1], [1, 0]], "every member trains on unit 0"),
+        ([[1, 0], [0, 0]], "no member trains on unit 1"),
         ([[1, 0, 0], [0, 1, 0]], "member 2 has nothing to train on"),
         ([[1, 0, 0], [0, 1, 1]], "unequal weight"),
     ],
 )
-def test_broken_codes_are_refused_in_words(codes, message):
+def test_broken_codes_are_refused(codes, message):
     with pytest.raises(BegatError, match=message):
         check_codes(np.array(codes, bool))
 
 
 @pytest.mark.parametrize(("code", "units", "members"), [("nested", 100, 14), ("hadamard", 10, 24)])
-def test_unused_codes_look_like_the_units_own_and_belong_to_none(code, units, members):
+def test_null_codes_are_like_the_units_own_and_belong_to_none(code, units, members):
     codes = ensemble_codes(code, 0, "x", units, members)
     blocks = code_blocks(code, units, members)
-    free = unused_codes(np.random.default_rng(0), codes, blocks, 300)
-    assert len(free) == 300
-    assert len(np.unique(np.concatenate([codes, free]), axis=0)) == units + 300
+    nulls = null_codes(np.random.default_rng(0), codes, blocks, 300)
+    assert len(nulls) == 300
+    assert len(np.unique(np.concatenate([codes, nulls]), axis=0)) == units + 300
     edges = np.cumsum([0, *blocks])
     for start, stop in itertools.pairwise(edges):
-        assert (free[:, start:stop].sum(1) == (stop - start) // 2).all()
+        assert (nulls[:, start:stop].sum(1) == (stop - start) // 2).all()
 
 
-def test_all_unused_codes_come_back_where_few_are_left():
+def test_all_unused_codewords_are_null_codes_where_they_are_rare():
     codes = random_codes(0, "x", 60, 8)
-    free = unused_codes(np.random.default_rng(0), codes, [8], 999)
-    assert len(free) == 10
+    assert len(null_codes(np.random.default_rng(0), codes, [8], 999)) == 10
 
 
 @pytest.mark.numerics
@@ -155,8 +153,8 @@ def test_directions_left_for_residuals_are_orthogonal_to_every_code_and_to_the_m
     units, members, left
 ):
     codes = hadamard_codes(0, "x", units, members)
-    found = residual_directions(codes)
-    assert len(found) == left
-    np.testing.assert_allclose(found @ found.T, np.eye(left), atol=1e-12)
-    np.testing.assert_allclose(found @ (2.0 * codes.T - 1), 0, atol=1e-12)
-    np.testing.assert_allclose(found.sum(1), 0, atol=1e-12)
+    directions = residual_directions(codes)
+    assert len(directions) == left
+    np.testing.assert_allclose(directions @ directions.T, np.eye(left), atol=1e-12)
+    np.testing.assert_allclose(directions @ (2.0 * codes.T - 1), 0, atol=1e-12)
+    np.testing.assert_allclose(directions.sum(1), 0, atol=1e-12)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from begat.evaluation.agreement import Redrawn, Truth, evaluate, headline
+from begat.evaluation.agreement import Counterfactuals, GroundTruth, evaluate, headline
 from begat.evaluation.calibration import calibration
 from begat.evaluation.lds import subset_agreement
-from begat.evaluation.logo_agreement import gold_agreement
+from begat.evaluation.logo_agreement import logo_agreement
 from begat.evaluation.measures import LOSS
 from begat.evaluation.predictions import (
     forecast_of,
@@ -16,12 +16,13 @@ from begat.evaluation.predictions import (
     mean_of_others,
     query_independent,
 )
+from begat.evaluation.ranking_metrics import METRICS, RankingMetric
 from begat.evaluation.removals import (
     PUBLISHED_SCALE,
-    false_attribution,
-    groups_of,
+    counterfactual_radius,
+    false_attribution_rate,
+    groups_of_images,
     nearest_images,
-    radius,
 )
 from begat.evaluation.statistics import lds
 from begat.execution.methods import Method
@@ -161,7 +162,7 @@ def test_nor_are_they_where_each_group_was_left_out():
     for trial in range(trials):
         names = ("logo_independent", "a", "pixel_rbf")
         scores = {name: effects_of_groups(generator, 12, 10) for name in names}
-        found, _ = gold_agreement(scores, "logo_independent", seed=trial, resamples=19)
+        found, _ = logo_agreement(scores, "logo_independent", seed=trial, resamples=19)
         row = found["spearman"]["a"]
         said.append(verdict({"method": "a", **row}))
         p_values.append(row["p"])
@@ -177,13 +178,13 @@ def test_intervals_over_groups_are_as_wide_as_other_groups_would_differ():
     for trial in range(25):
         gold, noise = (effects_of_groups(generator, 12, 10) for _ in range(2))
         scores = {"logo_retrained": gold, "a": 0.6 * gold + 0.8 * noise}
-        rows, _ = gold_agreement(scores, "logo_retrained", seed=trial, resamples=20)
+        rows, _ = logo_agreement(scores, "logo_retrained", seed=trial, resamples=20)
         found.append(rows)
     for metric in ("top1", "mrr", "wpra", "spearman"):
         values = [rows[metric]["a"]["value"] for rows in found]
         errors = [rows[metric]["a"]["error"] for rows in found]
         assert 0.7 < np.mean(errors) / np.std(values) < 2, metric
-    for metric in ("top3", "ndcg_exp", "ndcg_lin", "rbo"):
+    for metric in ("overlap_at_3", "ndcg_exp", "ndcg_lin", "rbo"):
         assert found[0][metric]["a"]["error"] is None
 
 
@@ -212,7 +213,7 @@ def test_where_groups_are_of_unequal_size_their_size_is_a_rival():
     removed, measured = subsets(effect)
     noisy = effect + 15 * generator.normal(size=effect.shape)
     groups = {"method": noisy, "logo_retrained": effect}
-    truths = {"group_lds": Truth(removed, measured)}
+    truths = {"group_lds": GroundTruth(removed, measured)}
     images = np.zeros((sizes.sum(), 1, 2, 2))
     summary, tables = evaluate({}, groups, member_of, truths, {}, images, **HOW)
     for rows in (summary["group_lds"]["methods"], summary["logo"]["logo_retrained"]["spearman"]):
@@ -263,7 +264,7 @@ def test_gold_agrees_with_itself_and_random_scores_are_right_one_time_in_k():
     gold = generator.normal(size=(200, 8))
     noise = generator.normal(size=gold.shape)
     scores = {"gold": gold, "noise": noise, "logo_paired": gold, "logo_independent": noise}
-    found, per_query = gold_agreement(scores, "logo_paired", **HOW)
+    found, per_query = logo_agreement(scores, "logo_paired", **HOW)
     assert found["mrr"]["another_training"] == found["mrr"]["noise"]
     assert not [method for method in found["mrr"] if method.startswith("logo")]
     assert found["spearman"]["gold"]["value"] == pytest.approx(1)
@@ -296,6 +297,22 @@ def test_each_training_in_nats_is_a_truth_of_its_own_and_the_loss_leads():
     )
 
 
+def test_a_new_metric_is_one_entry_and_reaches_the_report(monkeypatch):
+    def constant(score, reference):
+        return np.full(len(score), 0.25)
+
+    monkeypatch.setitem(METRICS, "toy", RankingMetric("toy metric", constant, half_sampled=True))
+    generator = np.random.default_rng(0)
+    scores = {"logo_paired": generator.normal(size=(6, 5)), "a": generator.normal(size=(6, 5))}
+    images = np.zeros((5, 1, 2, 2))
+    summary, _ = evaluate({}, scores, np.eye(5, dtype=bool), {}, {}, images, **HOW)
+    assert summary["logo"]["chance"]["toy"] == 0.25
+    assert summary["logo"]["logo_paired"]["toy"]["a"]["low"] == 0.25
+    (table,) = logo_tables(summary["logo"])
+    assert table["measures"][-1] == "toy metric"
+    assert table["chance"][-1] == table["rows"][0]["cells"][-1]["value"] == 0.25
+
+
 @pytest.mark.numerics
 def test_the_mean_of_the_others_leaves_oneself_out():
     np.testing.assert_allclose(
@@ -314,7 +331,7 @@ def test_no_row_of_truth_is_judged_as_a_method_nor_judges_unasked():
     assert summary["logo"]["judge"] == "logo_independent"
     assert set(summary["logo"]["logo_independent"]["spearman"]) == {"method"} | yardsticks
     assert set(summary["logo"]["logo_retrained"]["spearman"]) == {"method", "group_size"}
-    elbo, _ = gold_agreement(scores, "logo_elbo_paired", **HOW)
+    elbo, _ = logo_agreement(scores, "logo_elbo_paired", **HOW)
     assert elbo["top1"]["another_training"]["value"] == pytest.approx(
         (scores["logo_elbo_independent"].argmax(1) == scores["logo_elbo_paired"].argmax(1)).mean()
     )
@@ -324,8 +341,8 @@ def test_what_is_the_same_for_every_group_left_out_comes_from_other_seeds():
     generator = np.random.default_rng(0)
     paired, independent = generator.normal(size=(2, 6, 5))
     scores = {"logo_independent": independent, "logo_paired": paired}
-    _, ranks = gold_agreement(scores, "logo_independent", **HOW)
-    expected, _ = gold_agreement(
+    _, ranks = logo_agreement(scores, "logo_independent", **HOW)
+    expected, _ = logo_agreement(
         {**scores, "by_hand": mean_of_others(paired, axis=0)}, "logo_independent", **HOW
     )
     values = expected["spearman"]
@@ -335,7 +352,7 @@ def test_what_is_the_same_for_every_group_left_out_comes_from_other_seeds():
 
 def rate(blamed, without, removed):
     """The false attribution rate where every image is in one unit."""
-    return false_attribution(blamed[:, None], without[:, :, None], removed, **HOW)
+    return false_attribution_rate(blamed[:, None], without[:, :, None], removed, **HOW)
 
 
 def test_scores_44_times_too_large_are_called_so():
@@ -442,16 +459,16 @@ def test_the_rates_interval_is_that_of_a_ratio():
 
 def test_an_image_of_several_groups_blames_each_and_is_compared_with_none_of_them():
     member_of = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 1]], bool)
-    units = groups_of(member_of)
+    units = groups_of_images(member_of)
     assert units.tolist() == [[0, 2], [1, 2], [0, 3]]
     removed = np.tile(np.arange(4), (4, 1))
     # image 0 of groups 0 and 2 is blamed; without 0 group 2 is blamed through image 1, without 2
     # group 0 through image 2; without 1 or 3 image 0 again
     without = np.tile([1, 0, 2, 0], (4, 1))
-    found = false_attribution(units[np.zeros(4, int)], units[without], removed, **HOW)
+    found = false_attribution_rate(units[np.zeros(4, int)], units[without], removed, **HOW)
     assert found["value"] == 0
     without[:, 2] = 1  # an image of group 2, which is not its first
-    found = false_attribution(units[np.zeros(4, int)], units[without], removed, **HOW)
+    found = false_attribution_rate(units[np.zeros(4, int)], units[without], removed, **HOW)
     assert found["value"] == 0.5
     assert found["without_another"] == 1
 
@@ -462,7 +479,7 @@ def test_slots_of_units_chosen_as_helpful_are_no_yardstick():
     training = 5 * generator.normal(size=(images, 1, 2, 2))
     unit = np.tile([7, 0, 3], (queries, 1)).astype(np.int32)  # helpful 1, nearest, random
     pixels = np.repeat(training[None, [9, 0, 0]], queries, 0)  # only the helpful one moves it
-    drawn = Redrawn(
+    drawn = Counterfactuals(
         factual=np.repeat(training[:1], queries, 0),
         pixels=pixels,
         unit=unit,
@@ -481,12 +498,12 @@ def test_slots_of_units_chosen_as_helpful_are_no_yardstick():
 def test_the_radius_is_the_mean_farthest_distance_and_knows_its_null():
     distance = np.array([[0.1, 0.4], [0.2, 0.0]])
     null = np.array([[0.1, 0.1], [0.3, 0.2]])
-    found = radius(distance, null, **HOW)
+    found = counterfactual_radius(distance, null, **HOW)
     assert found["radius"]["value"] == pytest.approx(0.3)
     assert found["null"]["value"] == pytest.approx(0.2)
     assert found["excess"]["value"] == pytest.approx(0.1)
     assert found["published"]["value"] == pytest.approx(0.3 * PUBLISHED_SCALE)
-    assert "null" not in radius(distance, distance[:, :0], **HOW)
+    assert "null" not in counterfactual_radius(distance, distance[:, :0], **HOW)
 
 
 def test_the_nearest_image_is_found_for_every_slot():
@@ -499,10 +516,10 @@ def test_everything_together_and_the_headline():
     generator = np.random.default_rng(0)
     effect = generator.normal(size=(6, 10))
     groups = generator.normal(size=(6, 4))
-    truths = {"lds": Truth(*subsets(effect)), "group_lds": Truth(*subsets(groups))}
+    truths = {"lds": GroundTruth(*subsets(effect)), "group_lds": GroundTruth(*subsets(groups))}
     training = generator.normal(size=(10, 1, 2, 2))
     unit = np.tile(np.append(np.arange(4), [-1] * 4), (6, 1)).astype(np.int32)
-    redrawn = Redrawn(
+    redrawn = Counterfactuals(
         training[:6],
         generator.normal(size=(6, 8, 1, 2, 2)),
         unit,

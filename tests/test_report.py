@@ -17,8 +17,8 @@ from report_pages import (
 )
 
 from begat.evaluation.measures import LOSS, NATS
+from begat.evaluation.ranking_metrics import METRICS
 from begat.execution.methods import Method
-from begat.reporting.charts import METRICS
 from begat.reporting.method_names import MethodNames
 from begat.reporting.page import groups_with_a_class, page
 from begat.reporting.verdicts import scale_verdict

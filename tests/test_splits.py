@@ -11,10 +11,11 @@ from small import ROOT
 
 from begat.config.load import load
 from begat.config.schema import Splits
-from begat.ensembles.codes import capacity, code_blocks, fitting_members
-from begat.ensembles.exposure import check_exposure, groups_seen
-from begat.ensembles.null_codes import residual_directions, unused_codes
-from begat.ensembles.training_sets import encode
+from begat.ensembles.codes import code_blocks, fitting_members
+from begat.ensembles.codewords import codeword_count
+from begat.ensembles.exposure import check_exposure, group_exposure
+from begat.ensembles.null_codes import null_codes, residual_directions
+from begat.ensembles.training_sets import Ensemble, encode
 from begat.errors import BegatError
 from begat.execution.model_list import check_request, fitted, roster
 from begat.stages import PARAMS
@@ -41,9 +42,16 @@ def encoded(member_of=DISJOINT, cluster=None, pack=4, seed=0, **changes):
     models = roster(splits, len(member_of), pack)
     names = [f"g{i}" for i in range(len(member_of))]
     cluster = np.arange(IMAGES, dtype=np.int32) if cluster is None else cluster
-    codes = {k: getattr(splits, k) for k in ("members", "code", "group_members", "group_code")}
-    fraction = splits.subset_fraction
-    arrays = encode(models, member_of, names, cluster, seed=seed, fraction=fraction, **codes)
+    arrays = encode(
+        models,
+        member_of,
+        names,
+        cluster,
+        seed=seed,
+        images=Ensemble(splits.members, splits.code),
+        groups=Ensemble(splits.group_members, splits.group_code),
+        subset_fraction=splits.subset_fraction,
+    )
     return models, arrays
 
 
@@ -56,10 +64,10 @@ def test_every_kind_trains_on_what_its_name_says():
     assert rows(models, arrays, "full").all()
     np.testing.assert_array_equal(rows(models, arrays, "logo"), ~DISJOINT)
     np.testing.assert_array_equal(rows(models, arrays, "member").T, arrays["member_code"])
-    seen = groups_seen(DISJOINT, rows(models, arrays, "group_member"))
+    seen = group_exposure(DISJOINT, rows(models, arrays, "group_member"))
     np.testing.assert_array_equal(seen, arrays["group_member_code"])
     assert (rows(models, arrays, "subset").sum(1) == IMAGES // 2).all()
-    assert (groups_seen(DISJOINT, rows(models, arrays, "group_subset")).sum(0) == 2).all()
+    assert (group_exposure(DISJOINT, rows(models, arrays, "group_subset")).sum(0) == 2).all()
 
 
 def test_the_seeds_of_a_subset_share_its_images_and_subsets_differ():
@@ -84,7 +92,7 @@ def test_an_image_of_several_groups_needs_all_of_them():
     member_of[0, :10] = True
     models, arrays = encoded(member_of)
     for row in rows(models, arrays, "group_member"):
-        seen = groups_seen(member_of, row[None])[:, 0]
+        seen = group_exposure(member_of, row[None])[:, 0]
         assert not row[member_of[~seen].any(0)].any()
     for group, row in enumerate(rows(models, arrays, "logo")):
         np.testing.assert_array_equal(row, ~member_of[group])
@@ -195,13 +203,13 @@ def test_what_was_fitted_can_be_encoded_and_leaves_codes_or_directions_unused(gr
         assert len(residual_directions(codes)) > 0
     else:
         blocks = code_blocks("nested", *codes.shape)
-        assert len(unused_codes(np.random.default_rng(0), codes, blocks, 20)) > 0
+        assert len(null_codes(np.random.default_rng(0), codes, blocks, 20)) > 0
 
 
 @pytest.mark.parametrize(("units", "members"), [(2, 2), (6, 4), (70, 8), (924, 12), (924, 0)])
 def test_a_fitted_code_has_a_word_that_no_unit_holds(units, members):
     found = fitting_members(units, members)
-    assert math.prod(map(capacity, code_blocks("nested", units, found))) > units
+    assert math.prod(map(codeword_count, code_blocks("nested", units, found))) > units
 
 
 def test_splits_that_fit_stay_as_they_are():
@@ -228,7 +236,7 @@ def test_overlapping_groups_with_images_of_their_own_are_seen_as_their_codes_say
     member_of = DISJOINT.copy()
     member_of[0, :10] = True
     models, arrays = encoded(member_of)
-    seen = groups_seen(member_of, rows(models, arrays, "group_member"))
+    seen = group_exposure(member_of, rows(models, arrays, "group_member"))
     np.testing.assert_array_equal(seen, arrays["group_member_code"])
 
 
@@ -238,7 +246,7 @@ def test_overlapping_groups_with_images_of_their_own_are_seen_as_their_codes_say
 )
 def test_exposure_is_what_the_trained_models_show(codes, member_of):
     trains_on = np.stack([~member_of[~on].any(0) for on in codes.T])
-    as_said = np.array_equal(groups_seen(member_of, trains_on), codes)
+    as_said = np.array_equal(group_exposure(member_of, trains_on), codes)
     membership = [np.flatnonzero(of).tolist() for of in member_of.T]
     try:
         check_exposure(codes, membership, "abcd")

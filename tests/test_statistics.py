@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from reference import spearman_by_hand
 
-from begat.evaluation.intervals import compared, half_samples, interval, p_value
+from begat.evaluation.intervals import (
+    compare_methods,
+    confidence_interval,
+    half_sampling,
+    permutation_p_value,
+)
 from begat.evaluation.statistics import (
     correlation,
     lds,
@@ -65,7 +70,7 @@ def test_reliability_is_the_share_of_signal_in_one_seeds_variance():
     assert reliability(measured) == pytest.approx(1 / (1 + 1.5**2), abs=0.02)
 
 
-def test_half_samples_find_the_standard_error_over_both_axes():
+def test_half_sampling_estimates_the_standard_error_over_both_axes():
     generator = np.random.default_rng(0)
 
     def draw():
@@ -75,81 +80,85 @@ def test_half_samples_find_the_standard_error_over_both_axes():
         return lambda rows, columns: np.array(table[np.ix_(rows, columns)].mean())
 
     errors = [
-        interval(float(whole), deviations)["error"]
+        confidence_interval(float(whole), deviations)["error"]
         for whole, deviations in (
-            half_samples(mean_of(draw()), (40, 25), generator, 200) for _ in range(30)
+            half_sampling(mean_of(draw()), (40, 25), generator, 200) for _ in range(30)
         )
     ]
     assert np.mean(errors) == pytest.approx((1 / 40 + 1 / 25) ** 0.5, rel=0.1)
 
 
 @pytest.mark.parametrize("n", [4, 5, 7, 12])
-def test_half_samples_of_few_are_neither_too_narrow_nor_too_wide(n):
+def test_intervals_of_small_samples_are_neither_too_narrow_nor_too_wide(n):
     generator = np.random.default_rng(n)
     squares = []
     for values in generator.normal(size=(150, n)):
-        whole, deviations = half_samples(
+        whole, deviations = half_sampling(
             lambda rows, v=values: np.array(v[rows].mean()), (n,), generator, 60
         )
-        squares.append(interval(float(whole), deviations)["error"] ** 2)
+        squares.append(confidence_interval(float(whole), deviations)["error"] ** 2)
     assert np.mean(squares) == pytest.approx(1 / n, rel=0.2)
 
 
 @pytest.mark.parametrize("sizes", [(1,), (3,), (3, 60), (60, 2)])
 def test_fewer_than_four_on_an_axis_give_no_interval(sizes):
     table = np.random.default_rng(0).normal(size=sizes)
-    whole, deviations = half_samples(
-        lambda *kept: np.array(table[np.ix_(*kept)].mean()), sizes, np.random.default_rng(0), 20
+    whole, deviations = half_sampling(
+        lambda *indices: np.array(table[np.ix_(*indices)].mean()),
+        sizes,
+        np.random.default_rng(0),
+        20,
     )
-    found = interval(float(whole), deviations)
-    assert found == {"value": pytest.approx(table.mean()), "error": None, "low": None, "high": None}
+    row = confidence_interval(float(whole), deviations)
+    assert row == {"value": pytest.approx(table.mean()), "error": None, "low": None, "high": None}
 
 
 def test_a_statistic_that_depends_on_how_many_there_are_has_no_wider_interval_for_that():
-    whole, deviations = half_samples(
+    whole, deviations = half_sampling(
         lambda rows: np.array(1 / len(rows)), (20,), np.random.default_rng(0), 20
     )
     assert whole == 0.05
-    assert interval(float(whole), deviations)["error"] < 1e-12
+    assert confidence_interval(float(whole), deviations)["error"] < 1e-12
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say():
+def test_intervals_cover_the_truth_as_often_as_their_level():
     generator = np.random.default_rng(1)
     covered = []
     for _ in range(200):
         values = generator.normal(size=60)
-        whole, deviations = half_samples(
+        whole, deviations = half_sampling(
             lambda rows, v=values: np.array(v[rows].mean()), (60,), generator, 100
         )
-        found = interval(float(whole), deviations)
-        covered.append(found["low"] <= 0 <= found["high"])
+        interval = confidence_interval(float(whole), deviations)
+        covered.append(interval["low"] <= 0 <= interval["high"])
     assert np.mean(covered) == pytest.approx(0.95, abs=0.05)
 
 
-def test_a_p_value_counts_the_shuffles_that_do_as_well_and_equals_up_to_rounding():
-    shuffled = np.array([0.1, 0.5 - 1e-15, 0.5, 0.7, -0.2, 0.0, 0.3, 0.4, 0.45])
-    assert p_value(0.5, shuffled) == 0.4
-    assert p_value(0.9, shuffled) == 0.1
+def test_a_p_value_counts_the_permutations_that_reach_the_value_up_to_rounding():
+    permuted = np.array([0.1, 0.5 - 1e-15, 0.5, 0.7, -0.2, 0.0, 0.3, 0.4, 0.45])
+    assert permutation_p_value(0.5, permuted) == 0.4
+    assert permutation_p_value(0.9, permuted) == 0.1
 
 
-def test_differences_are_those_of_the_same_halves_and_shuffles():
+def test_differences_are_those_of_the_same_halves_and_permutations():
     deviations = np.random.default_rng(0).normal(size=(50, 1)) + np.zeros(2)
-    shuffled = np.random.default_rng(1).normal(size=(99, 1)) + np.zeros(2)
-    found = compared(["a", "b"], np.array([0.9, 0.2]), deviations, shuffled, {"minus_b": "b"})
-    assert found["a"]["error"] == pytest.approx(1, rel=0.2)
-    difference = found["a"]["minus_b"]
+    permuted = np.random.default_rng(1).normal(size=(99, 1)) + np.zeros(2)
+    values, baselines = np.array([0.9, 0.2]), {"minus_b": "b"}
+    rows = compare_methods(["a", "b"], values, deviations, permuted, baselines)
+    assert rows["a"]["error"] == pytest.approx(1, rel=0.2)
+    difference = rows["a"]["minus_b"]
     assert difference["low"] == difference["high"] == pytest.approx(0.7)
     assert difference["p"] == 0.01
-    assert "minus_b" not in found["b"]
+    assert "minus_b" not in rows["b"]
 
 
 def test_random_scores_have_an_lds_around_zero():
     generator = np.random.default_rng(0)
     removed = (generator.random((24, 100)) < 0.5).astype(float)
     measured = generator.normal(size=(24, 1, 300))
-    found = lds(removed_sum(generator.normal(size=(300, 100)), removed), measured)
-    assert found.mean() == pytest.approx(0, abs=0.05)
-    assert found.std() == pytest.approx(1 / np.sqrt(23), rel=0.15)
+    values = lds(removed_sum(generator.normal(size=(300, 100)), removed), measured)
+    assert values.mean() == pytest.approx(0, abs=0.05)
+    assert values.std() == pytest.approx(1 / np.sqrt(23), rel=0.15)
 
 
 def test_a_q_value_is_the_smallest_rate_at_which_a_p_value_is_significant():

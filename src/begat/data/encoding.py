@@ -1,4 +1,4 @@
-"""From a dataset to pixels, groups, digests and duplicates."""
+"""Encoding of training images: pixels, digests, groups, exact and near duplicates."""
 
 import hashlib
 import itertools
@@ -9,8 +9,8 @@ from jaxtyping import Float, Int, UInt8
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-THUMBNAIL = 32  # px; near-duplicates of larger images are sought in their averages of this size
-BLOCK = 1024  # images decoded, and rows of distances held, at a time
+THUMBNAIL_SIZE = 32  # px; near-duplicates of larger images are compared in averages of this size
+BLOCK = 1024  # images decoded, and rows of distances in memory, at a time
 
 
 def encode(
@@ -19,12 +19,12 @@ def encode(
     groups: int,
     near_duplicate: float,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Blocks of ``pixels`` and ``sha256``, then what needs all images.
+    """Yields blocks of ``pixels`` and ``sha256``, then the arrays that need all images.
 
     Args:
-        images: the pixels of each image, in order; held one block at a time.
+        images: the pixels of each image, in order; in memory one block at a time.
         membership: for each image, the groups it belongs to.
-        groups: how many groups there are.
+        groups: number of groups.
         near_duplicate: images whose RMS difference (pixels as 0..1) is at most this are one
             cluster, and chains of them too.
 
@@ -42,8 +42,8 @@ def encode(
         }
     first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
     member_of = np.zeros((groups, len(digests)), bool)
-    for image, of in enumerate(membership):
-        member_of[list(of), image] = True
+    for image, image_groups in enumerate(membership):
+        member_of[list(image_groups), image] = True
     copy_of = np.array([first[digest] for digest in digests], np.int32)
     yield {
         "member_of": member_of,
@@ -57,16 +57,16 @@ def clusters(
     copy_of: Int[np.ndarray, " image"],
     near_duplicate: float,
 ) -> Int[np.ndarray, " image"]:
-    """The first image of each image's cluster of exact and near duplicates."""
+    """Returns the first image of each image's cluster of exact and near duplicates."""
     pairs = [(np.arange(len(copy_of)), copy_of)]
     if near_duplicate > 0:
         square = (features**2).sum(1)
-        limit = near_duplicate**2 * features.shape[1]
+        threshold = near_duplicate**2 * features.shape[1]
         for start in range(0, len(features), BLOCK):
             rows = features[start : start + BLOCK]
             distance = square[start : start + BLOCK, None] + square - 2 * rows @ features.T
-            near, other = np.nonzero(distance <= limit)
-            pairs.append((near + start, other))
+            row, other = np.nonzero(distance <= threshold)
+            pairs.append((row + start, other))
     a, b = (np.concatenate(side) for side in zip(*pairs, strict=True))
     graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(len(features),) * 2)
     _, label = connected_components(graph, directed=False)
@@ -85,9 +85,9 @@ def _blocks(
 def _thumbnails(
     pixels: UInt8[np.ndarray, "image channel y x"],
 ) -> Float[np.ndarray, "image feature"]:
-    """Pixels as 0..1, averaged over squares where the image is larger than ``THUMBNAIL``."""
+    """Returns pixels as 0..1, averaged over squares in images larger than ``THUMBNAIL_SIZE``."""
     images, channels, size, _ = pixels.shape
-    factor = -(-size // THUMBNAIL)
-    whole = pixels[:, :, : size // factor * factor, : size // factor * factor]
-    squares = whole.reshape(images, channels, size // factor, factor, size // factor, factor)
+    factor = -(-size // THUMBNAIL_SIZE)
+    cropped = pixels[:, :, : size // factor * factor, : size // factor * factor]
+    squares = cropped.reshape(images, channels, size // factor, factor, size // factor, factor)
     return (squares.mean((3, 5), dtype=np.float32) / 255).reshape(images, -1)

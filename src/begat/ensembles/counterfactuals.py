@@ -1,4 +1,4 @@
-"""What would have been drawn from the same noise, had the ensemble never seen a unit."""
+"""Counterfactual images: queries regenerated from the same noise without a training unit."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -10,82 +10,75 @@ from torch import Tensor
 from begat.diffusion.noise_predictors import Predictor
 from begat.diffusion.sampling import Sampler, sample, sampling_timesteps
 from begat.diffusion.schedules import diffuse
-from begat.ensembles.ablation import Gram, matched
-from begat.ensembles.codes import Codes
-from begat.ensembles.null_codes import unused_codes
+from begat.ensembles.codewords import Codes
+from begat.ensembles.null_codes import null_codes
 from begat.evaluation.distances import nearest, rms
 from begat.rng.seeds import numpy_generator
 
-Draw = Callable[
-    [Bool[np.ndarray, "query slot member"]], Float[np.ndarray, "query slot channel y x"]
-]
+Queries = Float[np.ndarray, "query channel y x"]
+Images = Float[np.ndarray, "query slot channel y x"]
+Slots = Int[np.ndarray, "query slot"]
+Regenerate = Callable[[Bool[np.ndarray, "query slot member"]], Images]
 
 
-def redraw(
+def regenerate(
     predictor: Predictor,
     members: Bool[np.ndarray, "query slot member"],
     queries: Mapping[str, np.ndarray],
     *,
-    drawn: bool,
+    strength: float | None,
     sampler: Sampler,
     steps: int,
     clip: bool,
-    strength: float,
-    watch: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
-) -> Float[np.ndarray, "query slot channel y x"]:
-    """Each query drawn by several parts of the ensemble, all following the query's noise.
+    progress: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
+) -> Images:
+    """Returns each query as several subsets of the ensemble generate it from the query's noise.
 
-    The predicted noise is averaged over the asked members at every step. A query that was
-    ``drawn`` starts from its own noise. A person's own image is first noised up to ``strength`` of
-    the process and redrawn from there, so that it stays recognisable. Slots are drawn one after
-    another, each in the shapes in which ``diffusion.query_images`` draws the same queries: pictures
-    drawn by the same members then have the same bits, and others differ by their members alone.
+    The predicted noise is averaged over the subset at every step. Slots are sampled one by one, in
+    the shapes of ``diffusion.query_images``: images of the same members have the same bits.
 
     Args:
         predictor: the ensemble.
-        members: which members draw, for every slot of every query.
+        members: the members that generate, for every slot of every query.
         queries: the arrays of the ``queries`` schema.
-        drawn: whether the queries were generated.
-        sampler, steps, clip: as the queries were drawn.
-        strength: see above.
-        watch: passes the slots on one by one, to show how far this is.
+        strength: share of the process that user-supplied queries are noised by; None if generated.
+        sampler, steps, clip: as the queries were sampled.
+        progress: passes the slots on one by one, for a progress bar.
     """
     schedule = predictor.schedule
-    times = sampling_timesteps(schedule.timesteps, steps, 1.0 if drawn else strength)
+    times = sampling_timesteps(schedule.timesteps, steps, 1.0 if strength is None else strength)
     noise = torch.from_numpy(queries["noise"]).clone()
-    if not drawn:
-        at = torch.full((len(noise),), times[0])
-        noise[:, 0] = diffuse(schedule, torch.from_numpy(queries["pixels"]), at, noise[:, 0])
-    label = torch.from_numpy(queries["label"]).long()
-    condition = label if predictor.config.classes else None
+    if strength is not None:
+        start = torch.full((len(noise),), times[0])
+        noise[:, 0] = diffuse(schedule, torch.from_numpy(queries["pixels"]), start, noise[:, 0])
+    label = torch.from_numpy(queries["label"]).long() if predictor.config.classes else None
 
-    def drawn_by(asked: Bool[Tensor, "query member"]) -> Float[Tensor, "query channel y x"]:
+    def generated(subset: Bool[Tensor, "query member"]) -> Float[Tensor, "query channel y x"]:
         def predict(x: Tensor, t: int) -> Tensor:
-            return predictor.mean_noise(x, t, condition, asked)
+            return predictor.mean_noise(x, t, label, subset)
 
         return sample(predict, noise, schedule, times, sampler, clip)
 
     slots = torch.tensor(members).unbind(1)
-    return torch.stack([drawn_by(asked) for asked in watch(slots)], 1).numpy()
+    return torch.stack([generated(subset) for subset in progress(slots)], 1).numpy()
 
 
-def drawn_by_all(
-    draw: Draw,
-    queries: Float[np.ndarray, "query channel y x"],
-    drawn_by: Sequence[str] | str,
-    members: Sequence[str],
-) -> Float[np.ndarray, "query channel y x"]:
-    """What all ``members`` together draw: the queries themselves where these are who drew them."""
-    if drawn_by == members:
+def factual_images(
+    regenerate: Regenerate, queries: Queries, generated_by: Sequence[str] | str, members: list[str]
+) -> Queries:
+    """Returns the queries as all ``members`` together generate them.
+
+    These are the queries themselves where ``generated_by`` names the same models: what must be
+    identical is not computed twice.
+    """
+    if generated_by == members:
         return queries
-    return draw(np.ones((len(queries), 1, len(members)), bool))[:, 0]
+    return regenerate(np.ones((len(queries), 1, len(members)), bool))[:, 0]
 
 
-def without_images(
-    draw: Draw,
-    factual: Float[np.ndarray, "query channel y x"],
-    gram: Gram,
-    seen: Codes,
+def removed_images(
+    scores: Float[np.ndarray, "query image"],
+    factual: Queries,
     cluster: Int[np.ndarray, " image"],
     training: Float[np.ndarray, "image channel y x"],
     queries: range,
@@ -93,52 +86,51 @@ def without_images(
     seed: int,
     top: int,
     random: int,
-) -> dict[str, np.ndarray]:
-    """Each query without the images that are worth doing without, as ``image_slots`` names them.
+) -> Slots:
+    """Returns the training images to remove from each query, named by ``image_slots``.
 
-    The ``top`` most helpful by the matched contrast (one of each cluster of near-duplicates), the
-    nearest training image to what the ensemble draws, and ``random`` others: the two last are what
-    the false attribution rate compares.
+    The ``top`` most helpful by ``scores`` (one of each cluster of near-duplicates), the nearest
+    training image to the factual one, and ``random`` others. The false attribution rate compares
+    the nearest with the random ones.
     """
-    score = matched(gram, seen)
     representative = np.unique(cluster)
-    helpful = representative[np.argsort(-score[:, representative], axis=1)[:, :top]]
+    helpful = representative[np.argsort(-scores[:, representative], axis=1)[:, :top]]
     closest = cluster[nearest(factual, training)]
     others = np.empty((len(queries), random), int)
-    for row, query, blamed in zip(others, queries, closest, strict=True):
+    for row, query, excluded in zip(others, queries, closest, strict=True):
         generator = numpy_generator(seed, "counterfactuals", query)
-        row[:] = generator.choice(representative[representative != blamed], random, replace=False)
-    unit = np.concatenate([helpful, closest[:, None], others], 1).astype(np.int32)
-    return _compare(factual, draw(~seen[unit]), unit)
+        candidates = representative[representative != excluded]
+        row[:] = generator.choice(candidates, random, replace=False)
+    return np.concatenate([helpful, closest[:, None], others], 1).astype(np.int32)
 
 
 def image_slots(top: int, random: int) -> list[str]:
-    """Why each slot of ``without_images`` is there."""
+    """Returns the role of each slot of ``removed_images``."""
     return [f"helpful {i + 1}" for i in range(top)] + ["nearest"] + ["random"] * random
 
 
+def without_images(
+    regenerate: Regenerate, factual: Queries, exposure: Codes, unit: Slots
+) -> dict[str, np.ndarray]:
+    """Returns each query without each of its images ``unit``: the ``counterfactuals`` schema."""
+    return _counterfactuals(factual, regenerate(~exposure[unit]), unit)
+
+
 def without_groups(
-    draw: Draw,
-    factual: Float[np.ndarray, "query channel y x"],
-    seen: Codes,
-    blocks: list[int],
-    *,
-    seed: int,
+    regenerate: Regenerate, factual: Queries, exposure: Codes, blocks: list[int], *, seed: int
 ) -> dict[str, np.ndarray]:
-    """Each query without each group, then by as many codes that no group holds (unit -1)."""
-    groups, members = seen.shape
+    """Returns each query without each group, then by as many null codes (unit -1)."""
+    groups, members = exposure.shape
     queries = len(factual)
-    unused = unused_codes(numpy_generator(seed, "counterfactuals", "null"), seen, blocks, groups)
-    unit = np.concatenate([np.arange(groups), np.full(len(unused), -1)]).astype(np.int32)
-    left = np.broadcast_to(~np.concatenate([seen, unused]), (queries, len(unit), members))
-    return _compare(factual, draw(left), np.tile(unit, (queries, 1)))
+    generator = numpy_generator(seed, "counterfactuals", "null")
+    nulls = null_codes(generator, exposure, blocks, groups)
+    unit = np.concatenate([np.arange(groups), np.full(len(nulls), -1)]).astype(np.int32)
+    survivors = ~np.concatenate([exposure, nulls])
+    images = regenerate(np.broadcast_to(survivors, (queries, len(unit), members)))
+    return _counterfactuals(factual, images, np.tile(unit, (queries, 1)))
 
 
-def _compare(
-    factual: Float[np.ndarray, "query channel y x"],
-    images: Float[np.ndarray, "query slot channel y x"],
-    unit: Int[np.ndarray, "query slot"],
-) -> dict[str, np.ndarray]:
-    """The arrays of the ``counterfactuals`` schema; distances take pixels as 0..1."""
+def _counterfactuals(factual: Queries, images: Images, unit: Slots) -> dict[str, np.ndarray]:
+    """Returns the arrays of the ``counterfactuals`` schema; distances take pixels as 0..1."""
     distance = rms(images, factual[:, None]) / 2
     return {"factual": factual, "pixels": images, "unit": unit, "distance": distance}

@@ -1,4 +1,4 @@
-"""Which models were trained on a unit, which images are one unit, and means over models."""
+"""Exposure of models to training units: group exposure, cluster shares, means over models."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,11 +8,11 @@ from jaxtyping import Bool, Float, Int
 from begat.errors import BegatError
 
 
-def groups_seen(
-    member_of: Bool[np.ndarray, "group image"], trains_on: Bool[np.ndarray, "model image"]
+def group_exposure(
+    member_of: Bool[np.ndarray, "group image"], train_mask: Bool[np.ndarray, "model image"]
 ) -> Bool[np.ndarray, "group model"]:
-    """Whether each model was trained on any image of each group."""
-    return (member_of.astype(np.int64) @ trains_on.T.astype(np.int64)) > 0
+    """Returns whether each model was trained on any image of each group."""
+    return (member_of.astype(np.int64) @ train_mask.T.astype(np.int64)) > 0
 
 
 def check_exposure(
@@ -22,31 +22,31 @@ def check_exposure(
 ) -> None:
     """Raise BegatError where fewer members would train on a group than its code says.
 
-    A member trains on an image where it has all the image's groups. A group all of whose images
-    are in other groups too is thus seen by fewer members than hold it, and groups seen by unequal
-    numbers of members cannot be compared.
+    A member trains on an image if its code includes all the image's groups. So a group all of
+    whose images are in other groups too is trained on by fewer members than its code includes, and
+    groups with unequal numbers of such members cannot be compared.
 
     Args:
-        codes: which member holds which group.
+        codes: true where a member's code includes a group.
         membership: for each image, the groups it belongs to.
         group_names: the groups' names.
     """
-    seen = np.zeros_like(codes)
-    for groups in {tuple(of) for of in membership}:
-        seen[list(groups)] |= codes[list(groups)].all(0)
-    for name, code, found in zip(group_names, codes, seen, strict=True):
-        if not np.array_equal(code, found):
+    exposure = np.zeros_like(codes)
+    for groups in {tuple(image_groups) for image_groups in membership}:
+        exposure[list(groups)] |= codes[list(groups)].all(0)
+    for name, code, exposed in zip(group_names, codes, exposure, strict=True):
+        if not np.array_equal(code, exposed):
             raise BegatError(
                 f"splits.group_members: expected {code.sum()} members to train on group {name!r}, "
-                f"as its code says, found {found.sum()}: its images are all in other groups too; "
+                f"as its code says, found {exposed.sum()}: its images are all in other groups too; "
                 "take groups of one kind, or 0 members"
             )
 
 
 def even_shares(cluster: Int[np.ndarray, " image"]) -> Float[np.ndarray, " image"]:
-    """What each image is of its cluster of near-duplicates: 1 over the number of images in it.
+    """Returns 1 over the number of images in each image's cluster of near-duplicates.
 
-    A score of the whole cluster, handed to each of its images, is multiplied by this wherever
+    The score of a whole cluster, repeated for each of its images, is multiplied by this wherever
     scores of images are summed.
     """
     _, unit, size = np.unique(cluster, return_inverse=True, return_counts=True)
@@ -54,15 +54,15 @@ def even_shares(cluster: Int[np.ndarray, " image"]) -> Float[np.ndarray, " image
 
 
 def mean_over_trained(
-    values: Sequence[Float[np.ndarray, "*row _"]], trained_on: Bool[np.ndarray, "model unit"]
+    values: Sequence[Float[np.ndarray, "*row _"]], train_mask: Bool[np.ndarray, "model unit"]
 ) -> Float[np.ndarray, "*row unit"]:
-    """Each unit's mean over the models that were trained on it, 0 where none was.
+    """Returns each unit's mean over the models that were trained on it, 0 where none was.
 
     Args:
         values: of each model, for the units it was trained on, in their order.
-        trained_on: which these are.
+        train_mask: true where a model was trained on a unit.
     """
-    total = np.zeros((*values[0].shape[:-1], trained_on.shape[1]))
-    for rows, own in zip(values, trained_on, strict=True):
-        total[..., own] += rows
-    return total / np.maximum(trained_on.sum(0), 1)
+    total = np.zeros((*values[0].shape[:-1], train_mask.shape[1]))
+    for rows, mask in zip(values, train_mask, strict=True):
+        total[..., mask] += rows
+    return total / np.maximum(train_mask.sum(0), 1)

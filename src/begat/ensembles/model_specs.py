@@ -1,4 +1,4 @@
-"""Specification of one model to train: its kind, training set, seed and random stream."""
+"""Specification of a model to train: its kind, training set, seed and random stream."""
 
 import math
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ class Model:
         stream: name of its random numbers (a ``logo`` model shares the full model's).
         pack: the models that it is trained with.
         recipe: everything that decides its training set and random numbers besides the images.
-            How many models of a kind there are is not part of it (unless a code as published
-            makes it so), so more models leave the recipes of the others as they were.
+            The number of models of a kind is not part of it (unless a code as published depends
+            on it), so adding models leaves the recipes of the others as they were.
     """
 
     name: str
@@ -46,16 +46,16 @@ def subset_size(units: int, fraction: float) -> int:
 
 
 def distinct_subsets(units: int, fraction: float, enough: int) -> int:
-    """Returns how many subsets differ; ``enough`` where that is at least as many."""
+    """Returns the number of distinct subsets; ``enough`` where there are at least as many."""
     if units < 2:
         return 0
     return enough if enough <= units else math.comb(units, subset_size(units, fraction))
 
 
 def check_subsets(kind: str, count: int, units: int, fraction: float) -> None:
-    """Raise BegatError where so many subsets cannot all differ."""
-    if count > (most := distinct_subsets(units, fraction, count)):
+    """Raise BegatError where ``count`` subsets cannot all differ."""
+    if count > (maximum := distinct_subsets(units, fraction, count)):
         raise BegatError(
-            f"splits.{kind}s: expected at most {most}, the number of subsets of "
+            f"splits.{kind}s: expected at most {maximum}, the number of subsets of "
             f"{subset_size(units, fraction)} of {units} units; found {count}"
         )

@@ -1,96 +1,101 @@
-"""Scores from encoded ensembles: drop the members that saw a unit, and see what changes."""
+"""Ablation scores of encoded ensembles, with p-values and standard deviations under the null."""
+
+from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from begat.ensembles.ablation import (
     CONTRASTS,
+    Contrast,
     Gram,
-    null_by_residuals,
+    Scores,
     p_values,
+    residual_null,
     student_p_values,
 )
-from begat.ensembles.codes import Codes, code_blocks
-from begat.ensembles.null_codes import residual_directions, unused_codes
+from begat.ensembles.codes import code_blocks
+from begat.ensembles.codewords import Codes
+from begat.ensembles.null_codes import null_codes, residual_directions
 from begat.errors import BegatError
 from begat.rng.seeds import numpy_generator
 
 NULLS = {"random": "unused codes", "nested": "unused codes", "hadamard": "residuals"}
-Found = dict[str, Float[np.ndarray, "query unit"]]
+Arrays = dict[str, Scores]  # score, p_value, uncertainty
 
 
 def score(
-    gram: Gram, seen: Codes, code: str, *, seed: int, level: str, nulls: int
+    gram: Gram, exposure: Codes, code: str, *, seed: int, level: str, null_samples: int
 ) -> dict[str, Float[np.ndarray, "method query unit"]]:
-    """Every contrast's score of every unit, with its p-value and its spread under the null.
+    """Returns ``score``, ``p_value`` and ``uncertainty`` of every contrast and unit.
 
-    The null is what member-to-member differences do to the score of a unit without effect. Random
-    codes overlap by chance, so other units reach into a score as well: there the null is the score
-    of codes that no unit holds, drawn like the units' own. Hadamard codes keep the others out,
-    and so does their null: Student's t with the residuals of the orthogonal regression.
+    The null is the score that differences between members alone give a unit without effect.
+    Random codes overlap by chance, so other units contribute to a score as well: there the null is
+    the score of codes of no unit, drawn like the units' own. With Hadamard codes the other units
+    cancel, so the null is Student's t with the residuals of the orthogonal regression.
 
     Args:
         gram: the members' Gram matrices.
-        seen: which member was trained on which unit.
-        code: how the ensemble was coded, a key of ``ensembles.codes.CODES``.
+        exposure: true where a member was trained on a unit.
+        code: of the ensemble, a key of ``ensembles.codes.CODES``.
         seed: the root seed.
-        level: ``image`` or ``group``: whose null this is.
-        nulls: how many unused codes to draw.
+        level: ``image`` or ``group``, part of the name of the null's random numbers.
+        null_samples: the number of null codes.
 
     Raises:
-        BegatError: no code or direction is left unused, or units were seen by unequal numbers of
-            members.
+        BegatError: no code or direction is left unused, or the numbers of members trained on each
+            unit differ.
     """
-    weights = seen.sum(1)
-    if len(np.unique(weights)) > 1:
-        raise BegatError(
-            f"scores_ensemble: units of the {level} level were seen by {weights.min()} to "
-            f"{weights.max()} members; p-values need equal numbers (do groups overlap?)"
-        )
+    _check_equal_exposure(exposure, level)
     if NULLS[code] == "residuals":
-        found = _against_residuals(gram, seen)
+        rows = _with_residuals(gram, exposure)
     else:
         generator = numpy_generator(seed, "scores_ensemble", level)
-        blocks = code_blocks(code, *seen.shape)
-        found = _against_codes(gram, seen, unused_codes(generator, seen, blocks, nulls))
-    if not found:
+        blocks = code_blocks(code, *exposure.shape)
+        nulls = null_codes(generator, exposure, blocks, null_samples)
+        rows = _with_null_codes(gram, exposure, nulls)
+    if rows is None:
         raise BegatError(
             f"splits: every {level} code is in use, none is left for p-values; add members"
         )
-    return {name: np.stack([row[name] for row in found]) for name in found[0]}
+    arrays = [rows(contrast) for contrast in CONTRASTS.values()]
+    return {name: np.stack([row[name] for row in arrays]) for name in arrays[0]}
 
 
-def _against_codes(gram: Gram, seen: Codes, unused: Bool[np.ndarray, "null member"]) -> list[Found]:
-    found = []
-    for contrast in CONTRASTS.values() if len(unused) else ():
-        scores, null = contrast(gram, seen), contrast(gram, unused)
-        found.append(_row(scores, p_values(scores, null), null.std(1)))
-    return found
+def _check_equal_exposure(exposure: Codes, level: str) -> None:
+    counts = exposure.sum(1)
+    if len(np.unique(counts)) > 1:
+        raise BegatError(
+            f"scores_ensemble: {counts.min()} to {counts.max()} members were trained on units of "
+            f"the {level} level; p-values need equal numbers (do groups overlap?)"
+        )
 
 
-def _against_residuals(gram: Gram, seen: Codes) -> list[Found]:
-    directions, found = residual_directions(seen), []
-    for contrast in CONTRASTS.values() if len(directions) else ():
-        scores = contrast(gram, seen)
-        mean, spread = null_by_residuals(contrast, gram, directions)
-        p_value = student_p_values(scores, mean, spread, len(directions))
-        found.append(_row(scores, p_value, spread))
-    return found
+def _with_null_codes(
+    gram: Gram, exposure: Codes, nulls: Codes
+) -> Callable[[Contrast], Arrays] | None:
+    """Returns the scores by contrast against those of null codes, None where there are none."""
+
+    def arrays(contrast: Contrast) -> Arrays:
+        scores, null = contrast(gram, exposure), contrast(gram, nulls)
+        return _arrays(scores, p_values(scores, null), null.std(1))
+
+    return arrays if len(nulls) else None
 
 
-def _row(
-    scores: Float[np.ndarray, "query unit"],
-    p_value: Float[np.ndarray, "query unit"],
-    spread: Float[np.ndarray, " query"],
-) -> Found:
-    uncertainty = np.broadcast_to(spread[:, None], scores.shape)
+def _with_residuals(gram: Gram, exposure: Codes) -> Callable[[Contrast], Arrays] | None:
+    """Returns the scores by contrast against residuals, None where no direction is left."""
+    directions = residual_directions(exposure)
+
+    def arrays(contrast: Contrast) -> Arrays:
+        scores = contrast(gram, exposure)
+        mean, deviation = residual_null(contrast, gram, directions)
+        p_value = student_p_values(scores, mean, deviation, len(directions))
+        return _arrays(scores, p_value, deviation)
+
+    return arrays if len(directions) else None
+
+
+def _arrays(scores: Scores, p_value: Scores, deviation: Float[np.ndarray, " query"]) -> Arrays:
+    uncertainty = np.broadcast_to(deviation[:, None], scores.shape)
     return {"score": scores, "p_value": p_value, "uncertainty": uncertainty}
-
-
-def spread_out(
-    distance: Float[np.ndarray, "query slot"], unit: Int[np.ndarray, "query slot"], units: int
-) -> Float[np.ndarray, "query unit"]:
-    """Distances of the units that were redrawn without, NaN for all others."""
-    table = np.full((len(unit), units), np.nan, np.float32)
-    np.put_along_axis(table, unit.astype(np.int64), distance, 1)
-    return table

@@ -1,6 +1,7 @@
-"""Training sets of all models: the encoding of the dataset's splits."""
+"""Training sets of all models: full, leave-one-group-out, encoded ensembles, random subsets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -12,7 +13,16 @@ from begat.errors import BegatError
 from begat.rng.seeds import numpy_generator
 
 MemberOf = Bool[np.ndarray, "group image"]
+Row = Bool[np.ndarray, " image"]
 STREAMS = {"subset": "half", "group_subset": "group_half"}  # names of their random numbers
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The size of an encoded ensemble, 0 for none, and its code (``ensembles.codes.CODES``)."""
+
+    members: int
+    code: str
 
 
 def encode(
@@ -22,67 +32,92 @@ def encode(
     cluster: Int[np.ndarray, " image"],
     *,
     seed: int,
-    members: int,
-    code: str,
-    group_members: int,
-    group_code: str,
-    fraction: float,
+    images: Ensemble,
+    groups: Ensemble,
+    subset_fraction: float,
 ) -> dict[str, np.ndarray]:
-    """``trains_on[model, image]`` and the ensembles' codes.
+    """Returns ``trains_on[model, image]`` and the codes of both ensembles.
 
-    Near-duplicate images (one ``cluster``) always share a code and a subset, or ablating one of
-    them would leave the other. An image of several groups is trained on where *all* its groups are.
+    Near-duplicate images (one ``cluster``) always share a code and a subset; else ablating one
+    would leave the other in. An image of several groups is trained on where *all* its groups are.
+
+    Args:
+        models: the models, in the order of the rows.
+        member_of: true where an image belongs to a group.
+        group_names: the groups' names.
+        cluster: the first image of each image's cluster.
+        seed: the root seed.
+        images: the ensemble coded by image.
+        groups: the ensemble coded by group.
+        subset_fraction: of the units in a random subset.
 
     Raises:
         BegatError: an impossible number of codes or subsets, a model with nothing to train on, a
             group that fewer members of the group-coded ensemble would train on than its code says.
     """
     _, unit = np.unique(cluster, return_inverse=True)
-    units, groups = int(unit.max()) + 1, len(member_of)
-    codes: dict[str, np.ndarray] = {}
-    if members:
-        codes["member_code"] = ensemble_codes(code, seed, "member", units, members)[unit]
-    if group_members:
-        codes["group_member_code"] = ensemble_codes(
-            group_code, seed, "group_member", groups, group_members
-        )
-        membership = [np.flatnonzero(of).tolist() for of in member_of.T]
-        check_exposure(codes["group_member_code"], membership, group_names)
-
+    codes = _image_codes(seed, images, unit) | _group_codes(seed, groups, member_of, group_names)
     subsets = {
-        kind: _subsets(
-            seed, kind, sum(m.kind == kind and not m.seed for m in models), size, fraction
-        )
-        for kind, size in (("subset", units), ("group_subset", groups))
+        kind: _subsets(seed, kind, _subset_count(models, kind), units, subset_fraction)
+        for kind, units in (("subset", int(unit.max()) + 1), ("group_subset", len(member_of)))
+    }
+    train_rows = _train_rows(member_of, unit, codes, subsets)
+    train_mask = np.stack([train_rows[model.kind](model.index) for model in models])
+    _check_rows(train_mask, models)
+    return {"trains_on": train_mask, **codes}
+
+
+def _image_codes(
+    seed: int, ensemble: Ensemble, unit: Int[np.ndarray, " image"]
+) -> dict[str, Bool[np.ndarray, "image member"]]:
+    if not ensemble.members:
+        return {}
+    units = int(unit.max()) + 1
+    codes = ensemble_codes(ensemble.code, seed, "member", units, ensemble.members)
+    return {"member_code": codes[unit]}
+
+
+def _group_codes(
+    seed: int, ensemble: Ensemble, member_of: MemberOf, group_names: Sequence[str]
+) -> dict[str, Bool[np.ndarray, "group member"]]:
+    if not ensemble.members:
+        return {}
+    groups = len(member_of)
+    codes = ensemble_codes(ensemble.code, seed, "group_member", groups, ensemble.members)
+    membership = [np.flatnonzero(column).tolist() for column in member_of.T]
+    check_exposure(codes, membership, group_names)
+    return {"group_member_code": codes}
+
+
+def _train_rows(
+    member_of: MemberOf,
+    unit: Int[np.ndarray, " image"],
+    codes: Mapping[str, np.ndarray],
+    subsets: Mapping[str, Bool[np.ndarray, "subset unit"]],
+) -> dict[str, Callable[[int], Row]]:
+    """Returns, for each kind of model, a function from its index to its row of training images."""
+
+    def with_groups(included: Bool[np.ndarray, " group"]) -> Row:
+        return ~member_of[~included].any(0)
+
+    return {
+        "full": lambda index: np.ones(len(unit), bool),
+        "logo": lambda index: ~member_of[index],
+        "member": lambda index: codes["member_code"][:, index],
+        "group_member": lambda index: with_groups(codes["group_member_code"][:, index]),
+        "subset": lambda index: subsets["subset"][index][unit],
+        "group_subset": lambda index: with_groups(subsets["group_subset"][index]),
     }
 
-    def images_with(groups_on: Bool[np.ndarray, " group"]) -> Bool[np.ndarray, " image"]:
-        return ~member_of[~groups_on].any(0)
 
-    def row(model: Model) -> Bool[np.ndarray, " image"]:
-        match model.kind:
-            case "full":
-                return np.ones(len(unit), bool)
-            case "logo":
-                return ~member_of[model.index]
-            case "member":
-                return codes["member_code"][:, model.index]
-            case "group_member":
-                return images_with(codes["group_member_code"][:, model.index])
-            case "subset":
-                return subsets["subset"][model.index][unit]
-            case "group_subset":
-                return images_with(subsets["group_subset"][model.index])
-        raise AssertionError(model.kind)
-
-    trains_on = np.stack([row(model) for model in models])
-    _check(trains_on, models)
-    return {"trains_on": trains_on, **codes}
+def _subset_count(models: Sequence[Model], kind: str) -> int:
+    """Returns the number of different subsets of a kind, the seeds of each counted once."""
+    return sum(model.kind == kind and not model.seed for model in models)
 
 
 def _subsets(
     seed: int, kind: str, count: int, units: int, fraction: float
-) -> list[Bool[np.ndarray, " unit"]]:
+) -> Bool[np.ndarray, "subset unit"]:
     """Returns distinct random subsets of one size.
 
     Each is the first of its own draws that differs from all earlier ones, so that the earlier ones
@@ -93,20 +128,19 @@ def _subsets(
     """
     check_subsets(kind, count, units, fraction)
     size = subset_size(units, fraction)
-    subsets: list[np.ndarray] = []
-    drawn: set[bytes] = set()
-    for index in range(count):
+    subsets = np.zeros((count, units), bool)
+    used: set[bytes] = set()
+    for index, subset in enumerate(subsets):
         generator = numpy_generator(seed, "splits", STREAMS[kind], index)
-        while len(drawn) == index:
-            subset = np.zeros(units, bool)
+        while len(used) == index:
+            subset[:] = False
             subset[generator.permutation(units)[:size]] = True
-            drawn.add(subset.tobytes())
-        subsets.append(subset)
+            used.add(subset.tobytes())
     return subsets
 
 
-def _check(trains_on: Bool[np.ndarray, "model image"], models: Sequence[Model]) -> None:
-    for model, row in zip(models, trains_on, strict=True):
+def _check_rows(train_mask: Bool[np.ndarray, "model image"], models: Sequence[Model]) -> None:
+    for model, row in zip(models, train_mask, strict=True):
         if not row.any():
             raise BegatError(
                 f"splits: {model.name} has no image left to train on; groups overlap too much, use "

@@ -1,4 +1,4 @@
-"""How well scores predict what retraining does, how well anything could, and how sure that is."""
+"""Agreement of scores with retraining, its noise ceiling, and confidence intervals."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from begat.evaluation.calibration import calibration
 from begat.evaluation.lds import subset_agreement
-from begat.evaluation.logo_agreement import gold_agreement, judged
+from begat.evaluation.logo_agreement import logo_agreement, methods_and_baselines
 from begat.evaluation.predictions import (
     GroupScores,
     ImageScores,
@@ -18,29 +18,37 @@ from begat.evaluation.predictions import (
     group_sizes,
     image_forecasts,
 )
-from begat.evaluation.ranking_metrics import chance
-from begat.evaluation.removals import Units, false_attribution, nearest_images, radius
+from begat.evaluation.ranking_metrics import chance_levels
+from begat.evaluation.removals import (
+    Units,
+    counterfactual_radius,
+    false_attribution_rate,
+    nearest_images,
+)
 from begat.evaluation.statistics import Measured
 
-TRAININGS = ("independent", "paired", "retrained")  # the first there is judges
-GOLDS = tuple(f"logo_{part}{name}" for part in ("", "elbo_") for name in TRAININGS)
+TRAININGS = ("independent", "paired", "retrained")  # the first available is the main reference
+LOGO_ROWS = tuple(f"logo_{part}{name}" for part in ("", "elbo_") for name in TRAININGS)
 Summary = dict[str, Any]
+Tables = dict[str, dict[str, Float[np.ndarray, " query"]]]
 
 
 @dataclass(frozen=True)
-class Truth:
-    """Models retrained on subsets: what each lacked, and the losses measured."""
+class GroundTruth:
+    """Models retrained on subsets: the units each lacked, and the losses measured."""
 
     removed: Bool[np.ndarray, "subset unit"]
     measured: Measured
 
 
 @dataclass(frozen=True)
-class Redrawn:
-    """Counterfactual images: the arrays of their schema, and what the false attributions need.
+class Counterfactuals:
+    """Counterfactual images: the arrays of their schema, and the units of training images.
 
-    ``units``: the units that every training image belongs to; ``helpful``: the first so many slots
-    lack units that were chosen as helpful, against which nothing may be compared.
+    Attributes:
+        units: the units that every training image belongs to.
+        helpful: the first so many slots lack units chosen as helpful, which the false attribution
+            rate leaves out.
     """
 
     factual: Float[np.ndarray, "query channel y x"]
@@ -55,93 +63,101 @@ def evaluate(
     image_scores: ImageScores,
     group_scores: GroupScores,
     member_of: MemberOf,
-    truths: Mapping[str, Truth],
-    redrawn: Mapping[str, Redrawn],
+    ground_truths: Mapping[str, GroundTruth],
+    counterfactuals: Mapping[str, Counterfactuals],
     training: Float[np.ndarray, "image channel y x"],
     *,
     seed: int,
     resamples: int,
-) -> tuple[Summary, dict[str, dict[str, Float[np.ndarray, " query"]]]]:
-    """Everything that can be said of the scores at hand.
+) -> tuple[Summary, Tables]:
+    """Returns a summary of all agreement, and per table and method the value of each query.
 
     Args:
-        image_scores: method -> scores of images, as they may be summed.
-        group_scores: method -> scores of groups; those called ``logo_...`` are their truth.
-        member_of: which image belongs to which group.
-        truths: ``lds`` (halves of the images) and ``group_lds`` (of the groups), as far as trained.
-        redrawn: ``images_redrawn`` and ``groups_redrawn``, as far as drawn.
-        training: the training images, for the attributor whose false attributions are counted.
+        image_scores: method -> additive scores of images.
+        group_scores: method -> scores of groups; those called ``logo_...`` are ground truth.
+        member_of: true where an image belongs to a group.
+        ground_truths: ``lds`` (subsets of images) and ``group_lds`` (of groups), if trained.
+        counterfactuals: ``images_redrawn`` and ``groups_redrawn``, if generated.
+        training: the training images, for the false attributions of the nearest image.
         seed: the root seed.
-        resamples: halves and shuffles drawn for each interval and p-value.
-
-    Returns:
-        A summary, and per table and method the value of each query.
+        resamples: half-samples for each interval, permutations for each p-value.
     """
-    how = {"seed": seed, "resamples": resamples}
-    summary: Summary = {}
-    tables: dict[str, dict[str, np.ndarray]] = {}
+    sampling = {"seed": seed, "resamples": resamples}
     forecasts = {
         "lds": image_forecasts(image_scores),
         "group_lds": group_forecasts(group_scores, image_scores, member_of),
     }
-    for name, truth in truths.items():
+    summary, tables = Summary(), Tables()
+    for name, truth in ground_truths.items():
         summary[name], tables[name] = subset_agreement(
-            forecasts[name], truth.removed, truth.measured, name=name, **how
+            forecasts[name], truth.removed, truth.measured, name=name, **sampling
         )
-    golds = [gold for gold in GOLDS if gold in group_scores]
-    if golds:
-        summary["logo"] = {"judge": golds[0], "chance": chance(len(member_of))}
-        judges = [golds[0], golds[0].replace("logo_", "logo_elbo_")]
-        summary["calibration"] = {
-            gold: calibration(judged(group_scores, gold), group_scores[gold], name=gold, **how)
-            for gold in judges
-            if gold in group_scores
-        }
-    for gold in golds:
-        size = group_sizes(member_of, len(group_scores[gold]))
-        rows = {**group_scores, "group_size": size}
-        summary["logo"][gold], ranks = gold_agreement(rows, gold, **how)
-        tables.setdefault("logo_spearman", ranks)
-    for name, images in redrawn.items():
-        summary[name] = redrawn_measures(images, training, **how)
+    references = [name for name in LOGO_ROWS if name in group_scores]
+    if references:
+        logo, tables["logo_spearman"] = _logo(group_scores, references, member_of, **sampling)
+        summary |= logo
+    for name, images in counterfactuals.items():
+        summary[name] = counterfactual_measures(images, training, **sampling)
     return summary, tables
 
 
+def _logo(
+    scores: GroupScores, references: list[str], member_of: MemberOf, *, seed: int, resamples: int
+) -> tuple[Summary, dict[str, Float[np.ndarray, " query"]]]:
+    """Returns agreement and calibration against LOGO; rank correlations with the main reference."""
+    main, sampling = references[0], {"seed": seed, "resamples": resamples}
+    logo: Summary = {"judge": main, "chance": chance_levels(len(member_of))}
+    rows = {**scores, "group_size": group_sizes(member_of, len(scores[main]))}
+    agreement = {name: logo_agreement(rows, name, **sampling) for name in references}
+    logo |= {name: metrics for name, (metrics, _) in agreement.items()}
+    sizes = {
+        name: calibration(methods_and_baselines(scores, name), scores[name], name=name, **sampling)
+        for name in (main, main.replace("logo_", "logo_elbo_"))
+        if name in scores
+    }
+    return {"logo": logo, "calibration": sizes}, agreement[main][1]
+
+
 def headline(summary: Summary) -> Summary:
-    """The few numbers to compare runs by, of a summary from ``evaluate``, and what bounds them."""
+    """Returns the few numbers to compare runs by, of a summary from ``evaluate``, with ceilings."""
 
-    def brief(rows: Summary) -> dict[str, float]:
-        values = {name: row["value"] for name, row in rows.items()}
-        return {name: round(v, 4) for name, v in values.items() if v is not None}
+    def values(rows: Summary) -> dict[str, float]:
+        table = {name: row["value"] for name, row in rows.items()}
+        return {name: round(v, 4) for name, v in table.items() if v is not None}
 
-    found: Summary = {}
+    numbers: Summary = {}
     for name in ("lds", "group_lds"):
         if name in summary:
             bounds = {part: summary[name][part] for part in ("ceiling",) if part in summary[name]}
-            found[name] = brief(summary[name]["methods"] | bounds)
+            numbers[name] = values(summary[name]["methods"] | bounds)
     if "logo" in summary:
-        judged = summary["logo"][summary["logo"]["judge"]]
-        found |= {f"logo_{part}": brief(judged[part]) for part in ("spearman", "top1")}
+        metrics = summary["logo"][summary["logo"]["judge"]]
+        numbers |= {f"logo_{name}": values(metrics[name]) for name in ("spearman", "top1")}
     for name in ("groups_redrawn", "images_redrawn"):
         if name in summary:
             rate = summary[name]["false_attribution"]["pixel_nearest"]
-            found[name] = brief({"radius": summary[name]["radius"], "false_attribution": rate})
-    return found
+            numbers[name] = values({"radius": summary[name]["radius"], "false_attribution": rate})
+    return numbers
 
 
-def redrawn_measures(
-    images: Redrawn, training: Float[np.ndarray, "image channel y x"], *, seed: int, resamples: int
+def counterfactual_measures(
+    images: Counterfactuals,
+    training: Float[np.ndarray, "image channel y x"],
+    *,
+    seed: int,
+    resamples: int,
 ) -> Summary:
-    """The radius of counterfactual images, and the rate of false attributions by pixels."""
-    named = images.unit[0] >= 0
-    judged = named & (np.arange(len(named)) >= images.helpful)
-    far = false_attribution(
+    """Returns the radius of counterfactual images, and the false attribution rate of pixels."""
+    is_unit = images.unit[0] >= 0
+    compared = is_unit & (np.arange(len(is_unit)) >= images.helpful)
+    rate = false_attribution_rate(
         images.units[nearest_images(images.factual, training)],
-        images.units[nearest_images(images.pixels[:, judged], training)],
-        images.unit[:, judged],
+        images.units[nearest_images(images.pixels[:, compared], training)],
+        images.unit[:, compared],
         seed=seed,
         resamples=resamples,
     )
-    null = images.distance[:, ~named]
-    distances = radius(images.distance[:, named], null, seed=seed, resamples=resamples)
-    return {"false_attribution": {"pixel_nearest": far}, **distances}
+    radius = counterfactual_radius(
+        images.distance[:, is_unit], images.distance[:, ~is_unit], seed=seed, resamples=resamples
+    )
+    return {"false_attribution": {"pixel_nearest": rate}, **radius}

@@ -1,7 +1,7 @@
-"""The rivals that need no model: how near a training image is to the query, as pixels.
+"""Pixel similarity of training images to queries: the baseline that needs no model.
 
-Not scores in this package's sense (they have no unit of loss), but what every score must beat
-before anything is claimed for it.
+Not scores in this package's sense (they have no unit of loss), but the baseline that every score
+must beat before anything is claimed for it.
 """
 
 import numpy as np
@@ -23,15 +23,15 @@ def similarity(
     images: Float[np.ndarray, "image channel y x"],
     copy_of: Int[np.ndarray, " image"],
 ) -> Float[np.ndarray, "method query image"]:
-    """Similarities in the order of ``METHODS``, images in -1..1.
+    """Returns similarities in the order of ``METHODS``, images in -1..1.
 
     A Gaussian kernel of the RMS pixel difference, 1 for the same image, towards 0 with distance;
     the cosine of the angle between two images; minus the distance itself, so that a group's sum is
-    its mean distance. The kernel's width is the median distance from a training image to its
-    nearest other, copies left out, so no truth is consulted to choose it.
+    its total distance. The kernel's width is the median distance from a training image to its
+    nearest other, copies left out, so it is chosen without ground truth.
 
     Args:
-        queries: the images asked about.
+        queries: the query images.
         images: the training images.
         copy_of: the first training image with the same pixels as each.
 

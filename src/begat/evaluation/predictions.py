@@ -1,4 +1,4 @@
-"""What scores predict for subsets: the sum of the scores of what each lacks."""
+"""Predicted losses of subset models: sums of the scores of the units that each subset lacks."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,25 +16,25 @@ Forecast = Callable[[Removed], Predicted]
 
 
 def image_forecasts(scores: ImageScores) -> dict[str, Forecast]:
-    """What every method predicts for subsets that lack some images."""
+    """Returns every method's forecast for subsets that lack images."""
     return {method: forecast_of(score) for method, score in scores.items()}
 
 
 def group_forecasts(
     group_scores: GroupScores, image_scores: ImageScores, member_of: MemberOf
 ) -> dict[str, Forecast]:
-    """What every method predicts for subsets that lack some groups, and what group sizes do.
+    """Returns every method's forecast for subsets that lack groups, and that of ``group_size``.
 
-    Where an image may be in several groups, what a subset lacks is not the sum of its groups: some
-    images would count twice. So methods that score images are summed over the images lacked.
+    Where an image may be in several groups, the effect of a subset is not the sum over its groups:
+    some images would count twice. So methods that score images are summed over the images lacked.
     """
-    crossing = bool((member_of.sum(0) > 1).any())
+    overlapping = bool((member_of.sum(0) > 1).any())
 
     def forecast(method: str, score: np.ndarray) -> Forecast:
-        of_images = method.removesuffix("_summed")
-        is_sum = method != of_images or f"{method}_summed" not in group_scores
-        if crossing and is_sum and of_images in image_scores:
-            return forecast_of(image_scores[of_images], member_of)
+        image_method = method.removesuffix("_summed")
+        is_sum = method != image_method or f"{method}_summed" not in group_scores
+        if overlapping and is_sum and image_method in image_scores:
+            return forecast_of(image_scores[image_method], member_of)
         return forecast_of(score)
 
     forecasts = {method: forecast(method, score) for method, score in group_scores.items()}
@@ -47,7 +47,7 @@ def group_forecasts(
 def forecast_of(
     score: Float[np.ndarray, "query unit"], member_of: MemberOf | None = None
 ) -> Forecast:
-    """Sums of scores over the units removed; with ``member_of`` over the images of those units."""
+    """Returns the forecast by scores of units, or with ``member_of`` by scores of their images."""
     score = score.astype(np.float64)
     if member_of is None:
         return partial(removed_sum, score)
@@ -57,20 +57,20 @@ def forecast_of(
 def removed_images(
     removed: Bool[np.ndarray, "subset group"], member_of: MemberOf
 ) -> Bool[np.ndarray, "subset image"]:
-    """The images that subsets lack: those of any group they lack, each once."""
+    """Returns the images that subsets lack: those of any group they lack, each once."""
     return removed.astype(np.float64) @ member_of.astype(np.float64) > 0
 
 
 def group_sizes(member_of: MemberOf, queries: int) -> Float[np.ndarray, "query group"]:
-    """The number of images in each group, as a score that is the same for every query."""
+    """Returns the number of images in each group, as scores that are the same for every query."""
     return np.tile(member_of.sum(1).astype(np.float64), (queries, 1))
 
 
 def query_independent(measured: Measured) -> Float[np.ndarray, "seed subset query"] | None:
-    """A forecast of each seed's losses: what the other seeds' models say of all other queries.
+    """Returns a forecast of each seed's losses: the other seeds' mean over all other queries.
 
-    It knows nothing of the query at hand, nor of the models it is judged by: one that came out
-    badly by chance is bad for all queries. None where there is no other seed or no other query.
+    It is independent of the query, and of the models that it is compared with: a model that came
+    out badly by chance is bad for all queries. None where there is no other seed or no other query.
     """
     _, seeds, queries = measured.shape
     if min(seeds, queries) < 2:
@@ -80,6 +80,6 @@ def query_independent(measured: Measured) -> Float[np.ndarray, "seed subset quer
 
 
 def mean_of_others(values: Float[np.ndarray, "a b"], axis: int) -> Float[np.ndarray, "a b"]:
-    """For each entry along ``axis``, the mean of all the others."""
+    """Returns, for each entry along ``axis``, the mean of all the others."""
     n = values.shape[axis]
     return (values.sum(axis, keepdims=True) - values) / (n - 1)

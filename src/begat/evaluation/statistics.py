@@ -1,4 +1,4 @@
-"""Rank correlation between what scores predict and what retraining measures."""
+"""Correlation, LDS, false discovery rates, and standard errors over shared draws."""
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -11,7 +11,7 @@ Measured = Float[np.ndarray, "subset seed query"]
 def correlation(
     a: Float[np.ndarray, "*#rest n"], b: Float[np.ndarray, "*#rest n"]
 ) -> Float[np.ndarray, "..."]:
-    """Pearson correlation along the last axis; 0 where a side is constant: it predicts nothing."""
+    """Returns Pearson's correlation along the last axis; 0 where a side is constant."""
     a = a - a.mean(-1, keepdims=True)
     b = b - b.mean(-1, keepdims=True)
     norm = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
@@ -21,12 +21,12 @@ def correlation(
 def spearman(
     a: Float[np.ndarray, "*#rest n"], b: Float[np.ndarray, "*#rest n"]
 ) -> Float[np.ndarray, "..."]:
-    """Rank correlation along the last axis, ties at their mean rank."""
+    """Returns Spearman's rank correlation along the last axis, ties at their mean rank."""
     return correlation(rankdata(a, axis=-1), rankdata(b, axis=-1))
 
 
 def q_values(p_value: Float[np.ndarray, " unit"]) -> Float[np.ndarray, " unit"]:
-    """p-values corrected for their number: the false discovery rate at which each is significant.
+    """Returns q-values: the false discovery rate at which each p-value is significant.
 
     Benjamini and Hochberg 1995; valid under positive dependence.
     """
@@ -34,9 +34,9 @@ def q_values(p_value: Float[np.ndarray, " unit"]) -> Float[np.ndarray, " unit"]:
 
 
 def error_over_draws(values: Float[np.ndarray, "*rest draw"]) -> Float[np.ndarray, "*rest"]:
-    """Standard error of the mean over shared draws, antithetic pairs counted as one.
+    """Returns the standard error of the mean over shared draws, antithetic pairs counted as one.
 
-    0 where there is one pair only: it cannot tell.
+    0 where there is one pair only, which has no variance.
     """
     pairs = values.reshape(*values.shape[:-1], -1, 2).mean(-1)
     if pairs.shape[-1] < 2:
@@ -47,7 +47,7 @@ def error_over_draws(values: Float[np.ndarray, "*rest draw"]) -> Float[np.ndarra
 def removed_sum(
     score: Float[np.ndarray, "query unit"], removed: Shaped[np.ndarray, "subset unit"]
 ) -> Predicted:
-    """The loss a score predicts for each subset: the sum of the removed units' scores.
+    """Returns the loss that scores predict for each subset: the sum of the removed units' scores.
 
     ``removed`` is true, or a weight, where the subset lacks the unit.
     """
@@ -55,7 +55,7 @@ def removed_sum(
 
 
 def lds(predicted: Predicted, measured: Measured) -> Float[np.ndarray, " query"]:
-    """Linear datamodelling score: rank correlation over subsets, one value per query.
+    """Returns the linear datamodelling score per query: the rank correlation over subsets.
 
     Measured losses are averaged over seeds first. Source: Park et al., arXiv 2303.14186, eq. 4.
     """
@@ -63,7 +63,7 @@ def lds(predicted: Predicted, measured: Measured) -> Float[np.ndarray, " query"]
 
 
 def reliability(measured: Measured) -> float:
-    """Mean correlation over subsets between two seeds of one truth, over queries and seed pairs."""
+    """Returns the correlation over subsets between two seeds, mean over queries and seed pairs."""
     seeds = measured.shape[1]
     pairs = [(i, j) for i in range(seeds) for j in range(i)]
     return float(np.mean([correlation(measured[:, i].T, measured[:, j].T) for i, j in pairs]))

@@ -1,4 +1,4 @@
-"""What a job takes from the results it reads: training sets, losses, scores."""
+"""Reader of results for jobs: training masks, losses, counterfactual images, scores."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
@@ -29,65 +29,65 @@ class Reader(Protocol):
 def concatenated(
     context: JobContext, stage: str, array: str, prefix: str = "", axis: int = 0
 ) -> np.ndarray:
-    """One array of several artifacts, end to end along ``axis``."""
+    """Returns one array of several artifacts, concatenated along ``axis``."""
     return np.concatenate([a[array] for a in context.inputs(stage, prefix)], axis)
 
 
-def trains_on(context: JobContext, models: Sequence[Model]) -> np.ndarray:
-    """Which images each of these models is trained on, as ``[model, image]``."""
+def train_masks(context: JobContext, models: Sequence[Model]) -> np.ndarray:
+    """Returns whether each model is trained on each image, as ``[model, image]``."""
     splits = context.input("splits")
     row = {model["name"]: i for i, model in enumerate(splits.attributes["models"])}
     return splits.rows("trains_on", np.array([row[model.name] for model in models]))
 
 
 def first_seeds(context: JobContext, kind: str) -> list[Model]:
-    """One model of each index of a kind: those that differ in what they were trained on."""
+    """Returns one model per training set of a kind: the first seed of each."""
     return [model for model in context.spec.of_kind(kind) if model.seed == 0]
 
 
 def losses(context: JobContext, kind: str) -> np.ndarray:
-    """Losses of all models of a kind, ``[index, seed, query, draw]``."""
-    found = concatenated(context, "measurements", "loss", f"{kind}-", axis=1)
+    """Returns the losses of all models of a kind, ``[index, seed, query, draw]``."""
+    loss = concatenated(context, "measurements", "loss", f"{kind}-", axis=1)
     seeds = len({model.seed for model in context.spec.of_kind(kind)})
-    return found.reshape(-1, seeds, *found.shape[1:])
+    return loss.reshape(-1, seeds, *loss.shape[1:])
 
 
-def redrawn(context: JobContext, prefix: str) -> dict[str, np.ndarray]:
-    """What was drawn again by the models of a kind: all arrays of the counterfactuals' schema."""
+def counterfactual_images(context: JobContext, prefix: str) -> dict[str, np.ndarray]:
+    """Returns the counterfactuals by the ensemble of a kind: all arrays of their schema."""
     arrays = ("factual", "pixels", "unit", "distance")
     return {array: concatenated(context, "counterfactuals", array, prefix) for array in arrays}
 
 
 def image_scores(context: Reader) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    """Every method's scores of images, with their p-values where it has some."""
-    found = {}
+    """Returns every method's scores of images, with their p-values where it has any."""
+    rows = {}
     for scores in context.scores():
         if "score" in scores:
             score = scores["score"]
             p_value = scores["p_value"] if "p_value" in scores else None  # noqa: SIM401
             for i, method in enumerate(scores.attributes["methods"]):
-                found[method] = (score[i], None if p_value is None else p_value[i])
-    return found
+                rows[method] = (score[i], None if p_value is None else p_value[i])
+    return rows
 
 
 def additive_scores(context: Reader) -> dict[str, np.ndarray]:
-    """Every method's scores of images as they may be summed over images.
+    """Returns every method's scores of images in the form in which they may be summed over images.
 
-    Of a score of a whole cluster of near-duplicates each image has its even share.
+    A score of a whole cluster of near-duplicates is divided by the number of its images.
     """
-    shares, found = even_shares(context.input("images")["cluster"]), dict[str, np.ndarray]()
+    shares, rows = even_shares(context.input("images")["cluster"]), dict[str, np.ndarray]()
     for scores in (s for s in context.scores() if "score" in s):
         score = scores["score"] * (shares if scores.attributes["of_clusters"] else 1.0)
-        found |= zip(scores.attributes["methods"], score, strict=True)
-    return found
+        rows |= zip(scores.attributes["methods"], score, strict=True)
+    return rows
 
 
 def group_parts(
     context: Reader,
 ) -> Iterator[tuple[list[str], list[str], dict[str, np.ndarray]]]:
-    """Of every artifact of scores: its methods for images, for groups, and what groups need of it.
+    """Yields, for each artifact of scores, its image methods, group methods and arrays to group.
 
-    Image scores are as they may be summed (``additive_scores``).
+    Image scores are those of ``additive_scores``.
     """
     additive = additive_scores(context)
     for scores in context.scores():
@@ -99,15 +99,15 @@ def group_parts(
 
 
 def group_p_values(context: Reader) -> dict[str, np.ndarray]:
-    """The p-values of groups, of the methods that have some."""
-    found: dict[str, np.ndarray] = {}
+    """Returns the p-values of groups, of the methods that have any."""
+    rows: dict[str, np.ndarray] = {}
     for scores in (s for s in context.scores() if "group_p_value" in s):
-        found |= zip(scores.attributes["methods"], scores["group_p_value"], strict=True)
-    return found
+        rows |= zip(scores.attributes["methods"], scores["group_p_value"], strict=True)
+    return rows
 
 
 def measures(context: Reader) -> dict[str, Measure]:
-    """What every method's scores are measured in, of images and of groups."""
+    """Returns the measure of every method's scores, of images and of groups."""
     return {
         method: Measure(**measure)
         for scores in context.scores()
@@ -116,18 +116,18 @@ def measures(context: Reader) -> dict[str, Measure]:
 
 
 def query_names(context: Reader) -> list[str]:
-    """What every query is called, its group in brackets; empty where it has no name of its own."""
+    """Returns every query's name, its group in brackets; empty where it has no name of its own."""
     names, groups = list[str](), list[str]()
-    for part in context.inputs("queries"):
-        blank = [""] * len(part["label"])
-        names += part["name"].tolist() if "name" in part else blank
-        groups += part["group"].tolist() if "group" in part else blank
-    both = zip(names, groups, strict=True)
-    return [f"{name} ({group})" if group else name for name, group in both]
+    for queries in context.inputs("queries"):
+        blank = [""] * len(queries["label"])
+        names += queries["name"].tolist() if "name" in queries else blank
+        groups += queries["group"].tolist() if "group" in queries else blank
+    pairs = zip(names, groups, strict=True)
+    return [f"{name} ({group})" if group else name for name, group in pairs]
 
 
 def kinds_of_packs(context: JobContext) -> dict[str, list[str]]:
-    """The kind of every model, by the pack that it is trained in."""
+    """Returns the kind of every model, by the pack that it is trained in."""
     packs = dict[str, list[str]]()
     for model in context.spec.models:
         packs.setdefault(model.pack, []).append(model.kind)

@@ -8,21 +8,12 @@ from jaxtyping import Float
 
 from begat.evaluation.intervals import Row
 from begat.evaluation.measures import NATS, Measure
+from begat.evaluation.ranking_metrics import METRICS
 from begat.reporting.method_names import SUMMED, MethodNames
 from begat.reporting.verdicts import conclusion, pixel_comparison, scale_verdict, verdict
 
 BOUNDS = ("ceiling", "seed_correlation", "subsets", "seeds")
 CORRELATION = "rank correlation"
-METRICS = {  # of agreement with leave-one-group-out retraining, in the order of their table
-    "top1": "top 1",
-    "top3": "top 3",
-    "mrr": "MRR",
-    "ndcg_exp": "NDCG@3, exponential gain",
-    "ndcg_lin": "NDCG@3, linear gain",
-    "rbo": "RBO",
-    "wpra": "WPRA",
-    "spearman": "Spearman",
-}
 LOGO_CHARTS = {  # metric -> unit, short title and title of its chart
     "spearman": (
         CORRELATION,
@@ -157,7 +148,7 @@ def logo_tables(logo: Mapping[str, Any], names: MethodNames) -> Iterable[dict[st
         table = logo[reference]
         yield {
             "title": GROUND_TRUTHS[reference],
-            "metrics": list(METRICS.values()),
+            "metrics": [metric.title for metric in METRICS.values()],
             "chance": [logo["chance"][metric] for metric in METRICS],
             "rows": [
                 {**names.row(method), "cells": [table[metric][method] for metric in METRICS]}

@@ -1,1 +1,1 @@
-"""Seeds and random generators, derived from one root seed."""
+"""Seeds, and the generators of NumPy and PyTorch derived from one root seed."""

@@ -1,4 +1,7 @@
-"""Torch generators that belong to the thing they serve."""
+"""PyTorch CPU generators derived from one root seed.
+
+Apart from ``begat.rng.seeds``, which planning imports without torch.
+"""
 
 import torch
 
@@ -6,9 +9,9 @@ from begat.rng.seeds import seed_of
 
 
 def torch_generator(root: int, *name: str | int) -> torch.Generator:
-    """A CPU generator that belongs to the thing called ``name``.
+    """Returns a CPU generator with the seed of ``name`` under the root seed.
 
-    Always on the CPU, whatever device computes: the same uniform numbers and orders everywhere,
-    and the same normal ones but for the last bits, which PyTorch computes by instruction set.
+    On the CPU whatever device computes: uniform numbers and permutations are the same everywhere,
+    and normal ones but for the last bits, which PyTorch computes by instruction set.
     """
     return torch.Generator().manual_seed(seed_of(root, *name))

@@ -15,7 +15,7 @@ def jobs(table: JobTable) -> Iterator[Job]:
 
 
 def run(context: JobContext) -> None:
-    """Sum image scores over groups, and collect group scores."""
+    """Sum image scores over groups, and join them with group scores."""
     methods: list[str] = []
     context.materialise(lambda context: _rows(context, methods), methods=methods)
 

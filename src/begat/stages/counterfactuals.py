@@ -1,7 +1,8 @@
-"""Queries regenerated from the same noise by ensemble members that never saw a unit."""
+"""Counterfactual images: queries regenerated from the same noise without a training unit."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from begat.config.consistency import lowest_timestep, refuse
 from begat.config.fields import param
@@ -11,6 +12,9 @@ from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job, Name
 from begat.stages.declaration import Stage
 from begat.storage.artifacts import Block
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ def evaluations(table: JobTable, job: Job) -> float:
     sampling = steps * (job.queries[1] - job.queries[0]) * len(job.models)
     if job.name.startswith("group_member"):  # half of the members each, and null codes
         return float(sampling * (1 + len(table.spec.dataset.groups)))
-    slots = table.params.of(Counterfactuals)
-    return float(sampling * (2 + slots.top + slots.random))
+    params = table.params.of(Counterfactuals)
+    return float(sampling * (2 + params.top + params.random))
 
 
 def check(params: Params) -> None:
@@ -56,8 +60,8 @@ def run(context: JobContext) -> None:
     from begat.ensembles.counterfactuals import image_slots
 
     params, groups = context.params.of(Counterfactuals), list(context.spec.dataset.groups)
-    of_images = context.job.models[0].kind == "member"
-    slots = image_slots(params.top, params.random) if of_images else groups
+    by_image = context.job.models[0].kind == "member"
+    slots = image_slots(params.top, params.random) if by_image else groups
     context.materialise(_regenerated, slots=slots)
 
 
@@ -68,45 +72,54 @@ def _regenerated(context: JobContext) -> Iterator[Block]:
 
     from begat.ensembles.codes import code_blocks
     from begat.ensembles.counterfactuals import (
-        drawn_by_all,
-        redraw,
+        factual_images,
+        regenerate,
         without_groups,
         without_images,
     )
-    from begat.ensembles.exposure import groups_seen
-    from begat.execution.results import trains_on
+    from begat.ensembles.exposure import group_exposure
+    from begat.execution.results import train_masks
     from begat.execution.trained import predictor_of
 
-    images, numbers = context.input("images"), range(*context.job.queries)
-    (queries,), (measured,) = context.inputs("queries"), context.inputs("measurements")
-    train_mask = trains_on(context, context.job.models)
-    params, sampling = context.params.of(Counterfactuals), context.params.queries
-    draw = partial(
-        redraw,
+    images, (queries,) = context.input("images"), context.inputs("queries")
+    train_mask, sampling = train_masks(context, context.job.models), context.params.queries
+    generated = context.spec.query_dataset is None
+    subset_images = partial(
+        regenerate,
         predictor_of(context),
         queries={name: queries[name] for name in ("pixels", "noise", "label")},
-        drawn=context.spec.query_dataset is None,
-        strength=params.strength,
-        watch=partial(tqdm, desc=context.job.name, unit=" pictures"),
+        strength=None if generated else context.params.of(Counterfactuals).strength,
         sampler=sampling.scheduler,
         steps=sampling.num_inference_steps,
         clip=sampling.clip_sample,
+        progress=partial(tqdm, desc=context.job.name, unit=" images"),
     )
     names = [model.name for model in context.job.models]
-    by_all = drawn_by_all(draw, queries["pixels"], queries.attributes["drawn_by"], names)
+    factual = factual_images(
+        subset_images, queries["pixels"], queries.attributes["drawn_by"], names
+    )
     if context.job.models[0].kind == "group_member":
-        exposure = groups_seen(images["member_of"], train_mask)
+        exposure = group_exposure(images["member_of"], train_mask)
         blocks = code_blocks(context.params.splits.group_code, *exposure.shape)
-        yield without_groups(draw, by_all, exposure, blocks, seed=context.seed)
-        return
-    yield without_images(
-        draw,
-        by_all,
-        measured["gram"],
-        train_mask.T,
+        yield without_groups(subset_images, factual, exposure, blocks, seed=context.seed)
+    else:
+        unit = _removed(context, train_mask.T, factual)
+        yield without_images(subset_images, factual, train_mask.T, unit)
+
+
+def _removed(context: JobContext, exposure: "np.ndarray", factual: "np.ndarray") -> "np.ndarray":
+    """Returns the images to remove from each query, as ``[query, slot]``."""
+    from begat.ensembles.ablation import size_matched
+    from begat.ensembles.counterfactuals import removed_images
+
+    images, (measurements,) = context.input("images"), context.inputs("measurements")
+    params = context.params.of(Counterfactuals)
+    return removed_images(
+        size_matched(measurements["gram"], exposure),
+        factual,
         images["cluster"],
         images["pixels"] / 127.5 - 1,
-        numbers,
+        range(*context.job.queries),
         seed=context.seed,
         top=params.top,
         random=params.random,

@@ -72,12 +72,12 @@ def _factors(
 
     from begat.execution.factor_arrays import flat, shapes_of
     from begat.execution.gradient_inputs import training_sample
-    from begat.execution.results import trains_on
+    from begat.execution.results import train_masks
     from begat.execution.trained import denoiser_of, row_of
     from begat.influence.factors import factors, left_out
 
     params = context.params.of(Factors)
-    (model,), (own,) = context.job.models, trains_on(context, context.job.models)
+    (model,), (own,) = context.job.models, train_masks(context, context.job.models)
     denoiser = denoiser_of(context, row_of(context, model))
     with tqdm(desc=context.job.name, total=PASSES * int(own.sum())) as bar:
         arrays = factors(

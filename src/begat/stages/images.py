@@ -1,4 +1,4 @@
-"""The training images: pixels, groups, digests, duplicates."""
+"""Training images: pixels, groups, digests, duplicates."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ def jobs(table: JobTable) -> Iterator[Job]:
 
 
 def run(context: JobContext) -> None:
-    """Decode the dataset."""
+    """Decode the images of the dataset."""
     context.materialise(_decoded, groups=list(context.spec.dataset.groups))
 
 

@@ -12,7 +12,7 @@ from begat.stages.declaration import SCORES, Stage
 from begat.storage.artifacts import Block
 
 if TYPE_CHECKING:
-    from begat.evaluation.agreement import Redrawn
+    from begat.evaluation.agreement import Counterfactuals
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,24 @@ def _tables(
 
     import numpy as np
 
-    from begat.ensembles.exposure import groups_seen
-    from begat.evaluation.agreement import Truth, evaluate, headline
-    from begat.execution.results import additive_scores, first_seeds, losses, trains_on
+    from begat.ensembles.exposure import group_exposure
+    from begat.evaluation.agreement import GroundTruth, evaluate, headline
+    from begat.execution.results import additive_scores, first_seeds, losses, train_masks
 
     images, aggregated = context.input("images"), context.input("aggregated")
-    truths = dict[str, Truth]()
+    ground_truths = dict[str, GroundTruth]()
     if first := first_seeds(context, "subset"):
-        truths["lds"] = Truth(~trains_on(context, first), losses(context, "subset").mean(-1))
+        removed = ~train_masks(context, first)
+        ground_truths["lds"] = GroundTruth(removed, losses(context, "subset").mean(-1))
     if first := first_seeds(context, "group_subset"):
-        removed = ~groups_seen(images["member_of"], trains_on(context, first)).T
-        truths["group_lds"] = Truth(removed, losses(context, "group_subset").mean(-1))
+        removed = ~group_exposure(images["member_of"], train_masks(context, first)).T
+        ground_truths["group_lds"] = GroundTruth(removed, losses(context, "group_subset").mean(-1))
     agreement, tables = evaluate(
         additive_scores(context),
         dict(zip(aggregated.attributes["methods"], aggregated["score"], strict=True)),
         images["member_of"],
-        truths,
-        dict(_regenerated(context)),
+        ground_truths,
+        dict(_counterfactuals(context)),
         images["pixels"] / 127.5 - 1,
         seed=context.seed,
         resamples=context.params.of(Metrics).resamples,
@@ -81,20 +82,23 @@ def _tables(
         yield {table: np.stack([tables.get(table, {}).get(m, missing) for m in methods])}
 
 
-def _regenerated(context: JobContext) -> Iterator[tuple[str, "Redrawn"]]:
-    """The counterfactual images of each ensemble."""
-    from begat.evaluation.agreement import Redrawn
-    from begat.evaluation.removals import groups_of
-    from begat.execution.results import redrawn
+def _counterfactuals(context: JobContext) -> Iterator[tuple[str, "Counterfactuals"]]:
+    """Yields the counterfactual images of each ensemble."""
+    from begat.evaluation.agreement import Counterfactuals
+    from begat.evaluation.removals import groups_of_images
+    from begat.execution.results import counterfactual_images
 
     images = context.input("images")
-    units = {"group_member-": groups_of(images["member_of"]), "member-": images["cluster"][:, None]}
+    units = {
+        "group_member-": groups_of_images(images["member_of"]),
+        "member-": images["cluster"][:, None],
+    }
     for name, kind in (("groups_redrawn", "group_member-"), ("images_redrawn", "member-")):
-        if drawn := context.inputs("counterfactuals", kind):
-            slots = drawn[0].attributes["slots"] if kind == "member-" else []
+        if artifacts := context.inputs("counterfactuals", kind):
+            slots = artifacts[0].attributes["slots"] if kind == "member-" else []
             helpful = sum(slot.startswith("helpful") for slot in slots)
-            arrays = redrawn(context, kind)
-            yield name, Redrawn(**arrays, units=units[kind], helpful=helpful)
+            arrays = counterfactual_images(context, kind)
+            yield name, Counterfactuals(**arrays, units=units[kind], helpful=helpful)
 
 
 STAGE = Stage(

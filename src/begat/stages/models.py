@@ -50,7 +50,7 @@ def _trained(context: JobContext, digests: dict[str, str]) -> Iterator[Block]:
     from begat.diffusion.model_training import ModelRun, train
     from begat.execution import networks
     from begat.execution.contents import part_digest
-    from begat.execution.results import trains_on
+    from begat.execution.results import train_masks
     from begat.storage.checkpoints import Checkpoint
 
     if context.spec.pipeline:
@@ -67,7 +67,7 @@ def _trained(context: JobContext, digests: dict[str, str]) -> Iterator[Block]:
     seconds = context.params.compute.checkpoint_seconds
     checkpoint = Checkpoint(context.root, keys, seconds, inputs)
     if missing:
-        masks = trains_on(context, missing)
+        masks = train_masks(context, missing)
         states = train(
             networks.training_images(context),
             [ModelRun(m.name, m.stream, mask) for m, mask in zip(missing, masks, strict=True)],

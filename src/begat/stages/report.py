@@ -86,7 +86,9 @@ def _data(context: JobContext) -> "ReportData":
         group_uncertainty=aggregated["uncertainty"],
         group_p=results.group_p_values(context),
         class_groups=[groups[group] for group in whole],
-        counterfactuals={kind: results.redrawn(context, f"{kind}-") for kind in kinds},
+        counterfactuals={
+            kind: results.counterfactual_images(context, f"{kind}-") for kind in kinds
+        },
         slots={k: context.inputs("counterfactuals", f"{k}-")[0].attributes["slots"] for k in kinds},
         summary=context.input("metrics").attributes["summary"],
         curves=_training_losses(context),

@@ -1,4 +1,4 @@
-"""Scores of training images and of groups by ablating encoded ensembles."""
+"""Ablation scores of training images and groups, from encoded ensembles."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ METHODS = {
         LOSS,
     ),
 }
-LEVELS = {"image": ("member", "code"), "group": ("group_member", "group_code")}
+LEVELS = {"image": "member", "group": "group_member"}  # level -> kind of its ensemble's models
 
 
 @dataclass(frozen=True)
@@ -53,59 +53,50 @@ class ScoresEnsemble:
 
 def jobs(table: JobTable) -> Iterator[Job]:
     """Yields the only job."""
-    kinds = tuple(kind for kind, _ in LEVELS.values())
+    kinds = tuple(LEVELS.values())
     inputs: list[Name] = [("images", "all"), *table.names("measurements", *kinds)]
     yield table.make("scores_ensemble", "all", inputs, splits=table.spec.of_kind(*kinds))
 
 
 def run(context: JobContext) -> None:
-    """Score all images and groups that an ensemble is coded by."""
+    """Score the units of both ensembles."""
     from begat.ensembles.scores import NULLS
 
-    there = {
-        level: bool(context.inputs("measurements", f"{k}-")) for level, (k, _) in LEVELS.items()
-    }
-    codes = {level: getattr(context.params.splits, code) for level, (_, code) in LEVELS.items()}
+    splits = context.params.splits
+    codes = {"image": splits.code, "group": splits.group_code}
+    levels = [n for n, kind in LEVELS.items() if context.inputs("measurements", f"{kind}-")]
     context.materialise_scores(
         _scores,
-        enabled=any(there.values()),
+        enabled=bool(levels),
         of_clusters=True,
-        null={level: NULLS[codes[level]] for level, measured in there.items() if measured},
+        null={level: NULLS[codes[level]] for level in levels},
     )
 
 
 def _scores(context: JobContext) -> Iterator[Block]:
+    from functools import partial
+
     import numpy as np
 
-    from begat.ensembles.exposure import groups_seen
+    from begat.ensembles.exposure import group_exposure
     from begat.ensembles.scores import score
-    from begat.execution.results import concatenated, trains_on
+    from begat.execution.results import concatenated, train_masks
 
     images, splits = context.input("images"), context.params.splits
     null_samples = context.params.of(ScoresEnsemble).null_samples
+    score_level = partial(score, seed=context.seed, null_samples=null_samples)
     if context.inputs("measurements", "member-"):
+        gram = concatenated(context, "measurements", "gram", "member-")
+        train_mask = train_masks(context, context.spec.of_kind("member"))
         cluster = np.unique(images["cluster"])
-        train_mask = trains_on(context, context.spec.of_kind("member"))
-        scores = score(
-            concatenated(context, "measurements", "gram", "member-"),
-            train_mask.T[cluster],
-            splits.code,
-            seed=context.seed,
-            level="image",
-            nulls=null_samples,
-        )
+        scores = score_level(gram, train_mask.T[cluster], splits.code, level="image")
         cluster_of = np.searchsorted(cluster, images["cluster"])
         yield {name: values[:, :, cluster_of] for name, values in scores.items()}
     if context.inputs("measurements", "group_member-"):
-        train_mask = trains_on(context, context.spec.of_kind("group_member"))
-        scores = score(
-            concatenated(context, "measurements", "gram", "group_member-"),
-            groups_seen(images["member_of"], train_mask),
-            splits.group_code,
-            seed=context.seed,
-            level="group",
-            nulls=null_samples,
-        )
+        gram = concatenated(context, "measurements", "gram", "group_member-")
+        train_mask = train_masks(context, context.spec.of_kind("group_member"))
+        exposure = group_exposure(images["member_of"], train_mask)
+        scores = score_level(gram, exposure, splits.group_code, level="group")
         yield {f"group_{name}": values for name, values in scores.items()}
 
 

@@ -110,20 +110,20 @@ def _scores(context: JobContext, chosen: dict[str, Any]) -> Iterator[Block]:
     import numpy as np
     from tqdm import tqdm
 
-    from begat.ensembles.exposure import groups_seen, mean_over_trained
+    from begat.ensembles.exposure import group_exposure, mean_over_trained
     from begat.execution.factor_arrays import by_layer
     from begat.execution.gradient_inputs import draws_of, query_sample, training_sample
-    from begat.execution.results import trains_on
+    from begat.execution.results import train_masks
     from begat.execution.trained import denoiser_of, row_of
     from begat.influence.pairwise import MAX_CENTRE_IMAGES
     from begat.influence.scores import best, score, variants
 
     params, models = context.params.of(ScoresInfluence), context.job.models
-    train_mask = trains_on(context, models)
+    train_mask = train_masks(context, models)
     grid = variants(params.damping_mode, params.damping_grid)
     member_of, queries = context.input("images")["member_of"], query_sample(context)
     draws = draws_of(context, params.draws, shared=params.shared_draws)
-    exposure, sizes = groups_seen(member_of, train_mask).T, train_mask.sum(1)
+    exposure, sizes = group_exposure(member_of, train_mask).T, train_mask.sum(1)
     by_model = []
     with tqdm(
         desc=context.job.stage, total=int((sizes + np.minimum(sizes, MAX_CENTRE_IMAGES)).sum())

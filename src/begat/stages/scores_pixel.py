@@ -14,7 +14,7 @@ METHODS = {
     "pixel_rbf": Method(
         "pixel kernel",
         "how similar the images are as pixels; uses no model, so a method that does not beat it "
-        "says little",
+        "shows little",
         SIMILARITY,
         headline=True,
     ),

@@ -81,13 +81,13 @@ def _scores(context: JobContext) -> Iterator[Block]:
     from begat.ensembles.exposure import mean_over_trained
     from begat.execution.gradient_inputs import draws_of, query_sample, training_sample
     from begat.execution.machine import memory
-    from begat.execution.results import trains_on
+    from begat.execution.results import train_masks
     from begat.execution.trained import denoiser_of, row_of
     from begat.influence.trak import METHODS as ROWS
     from begat.influence.trak import require_memory, score
 
     params, models = context.params.of(ScoresTrak), context.job.models
-    train_mask = trains_on(context, models)
+    train_mask = train_masks(context, models)
     queries, draws = query_sample(context), draws_of(context, params.draws)
     largest, first = int(train_mask.sum(1).max()), denoiser_of(context, row_of(context, models[0]))
     require_memory(first, largest, params.projection_dim, memory())

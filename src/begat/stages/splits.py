@@ -1,4 +1,4 @@
-"""The training set of every model, from its code, group or random subset."""
+"""Training sets of all models, by code, left-out group or random subset."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,8 +16,8 @@ def jobs(table: JobTable) -> Iterator[Job]:
 
 
 def run(context: JobContext) -> None:
-    """Encode the splits of the dataset."""
-    from begat.ensembles.training_sets import encode
+    """Encode the training sets of all models."""
+    from begat.ensembles.training_sets import Ensemble, encode
     from begat.execution.contents import PARTS, part_digest
 
     digests: dict[str, str] = {}
@@ -25,21 +25,19 @@ def run(context: JobContext) -> None:
 
     def encoded(context: JobContext) -> Iterator[Block]:
         images, splits = context.input("images"), context.params.splits
-        block = encode(
+        arrays = encode(
             models,
             images["member_of"],
             images.attributes["groups"],
             images["cluster"],
             seed=context.seed,
-            members=splits.members,
-            code=splits.code,
-            group_members=splits.group_members,
-            group_code=splits.group_code,
-            fraction=splits.subset_fraction,
+            images=Ensemble(splits.members, splits.code),
+            groups=Ensemble(splits.group_members, splits.group_code),
+            subset_fraction=splits.subset_fraction,
         )
-        rows = zip(models, block["trains_on"], strict=True)
+        rows = zip(models, arrays["trains_on"], strict=True)
         digests.update({m.name: part_digest({"trains_on": row}) for m, row in rows})
-        yield block
+        yield arrays
 
     attributes: dict[str, Any] = {PARTS: digests}
     context.materialise(encoded, models=[model.attributes() for model in models], **attributes)
