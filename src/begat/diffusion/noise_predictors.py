@@ -8,7 +8,8 @@ from torch import Tensor
 
 from begat.diffusion.parameter_rows import unflatten
 from begat.diffusion.schedules import Prediction, Schedule, predicted_noise
-from begat.diffusion.unet import UNetConfig, unet
+from begat.diffusion.unet import unet
+from begat.diffusion.unet_shapes import UNetConfig
 
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 BATCH = 512  # images per network call; a matter of speed and rounding only

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from begat.diffusion.unet import parameter_shapes
+from begat.diffusion.unet_shapes import parameter_shapes
 from begat.execution.context import JobContext
 from begat.execution.networks import config_of
 from begat.execution.trained import denoiser_of

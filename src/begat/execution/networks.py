@@ -11,7 +11,7 @@ from begat.diffusion.elbo import elbo_weights
 from begat.diffusion.packed_network import PackedNetwork
 from begat.diffusion.schedules import SCHEDULES, Prediction, Schedule
 from begat.diffusion.training_batches import TrainingImages
-from begat.diffusion.unet import UNetConfig
+from begat.diffusion.unet_shapes import UNetConfig
 from begat.ensembles.model_specs import Model
 from begat.errors import BegatError
 from begat.execution.contents import part_digest
