@@ -177,30 +177,37 @@ def parameter_count(config: UNetConfig) -> int:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer at work on one image: inputs, outputs, and multiplications by its weight.
+    """A layer at work on one image.
 
     Attributes:
+        width_in, width_out: of a convolution's patch or a linear layer's feature, and of its
+            output; a normalisation has no ``width_in``, a product of attention neither.
         inputs, outputs: numbers that go in and come out, channels times positions.
-        products: multiplications, one addition each; 0 for a normalisation.
+        products: multiplications, one addition each; none are counted for a normalisation.
     """
 
+    width_in: int
+    width_out: int
     inputs: int
     outputs: int
     products: int
 
 
 def layers(config: UNetConfig) -> Iterator[Layer]:
-    """Yields every layer with parameters, but for the class embedding, and attention's products."""
+    """Yields every layer with parameters but for the class embedding, and attention's products."""
     shapes, sides = parameter_shapes(config), _sides(config)
     for name, shape in shapes.items():
         if not name.endswith(".weight") or name.startswith("class_embedding"):
             continue
         side_in, side_out = sides[name.removesuffix(".weight")]
-        width = shape[1] if len(shape) > 1 else shape[0]
-        products = math.prod(shape) * side_out**2 if len(shape) > 1 else 0
-        yield Layer(width * side_in**2, shape[0] * side_out**2, products)
+        outputs = shape[0] * side_out**2
+        if len(shape) == 1:
+            yield Layer(0, shape[0], outputs, outputs, 0)
+            continue
+        width_in = math.prod(shape[1:])
+        yield Layer(width_in, shape[0], shape[1] * side_in**2, outputs, width_in * outputs)
         if name.endswith("to_q.weight"):  # queries by keys, and weights by values
-            yield Layer(0, 0, 2 * side_out**4 * shape[0])
+            yield Layer(0, 0, 0, 0, 2 * side_out**2 * outputs)
 
 
 def _sides(config: UNetConfig) -> dict[str, tuple[int, int]]:

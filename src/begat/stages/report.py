@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from begat.config.fields import param
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.stages.declaration import SCORES, Stage
@@ -27,6 +28,15 @@ def jobs(table: JobTable) -> Iterator[Job]:
     inputs = [name for name in names if name[0] not in ("models", "measurements")]
     words = {name: [method.label, method.description] for name, method in table.methods.items()}
     yield table.make("report", "all", inputs, tuple(table.spec.models), words=words)
+
+
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what the page takes: a small image for every unit shown."""
+    section, methods = sizes.params.of(Report), sizes.all_methods
+    queries = min(section.queries, sizes.all_queries)
+    page = 150_000.0 + queries * methods * 2 * section.top * (100 + 3 * sizes.pixels)
+    scores = float(methods * sizes.all_queries * sizes.images)
+    return sizes.cost("arrays", scores, 8 * scores + 4 * page, "", more=(page, 1))
 
 
 def run(context: JobContext) -> None:
@@ -94,4 +104,5 @@ STAGE = Stage(
     jobs,
     run,
     section=Report,
+    cost=cost,
 )
