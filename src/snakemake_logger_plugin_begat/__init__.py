@@ -210,9 +210,10 @@ class LogHandler(LogHandlerBase):
         outputs = getattr(record, "output", None) or []
         if getattr(record, "event", None) == LogEvent.JOB_INFO:
             self.listed.extend(map(str, outputs))
-        elif record.getMessage().startswith("This was a dry-run"):
-            if message := forecast(self.listed):
-                self._say(message)
+        elif record.getMessage().startswith("This was a dry-run") and (
+            message := forecast(self.listed)
+        ):
+            self._say(message)
 
     def _event(self, event: LogEvent, fields: dict[str, Any]) -> None:
         match event:

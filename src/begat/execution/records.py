@@ -68,7 +68,7 @@ def record(
     device: str,
     pack: Sequence[str],
     content: str,
-    cost: Cost,
+    cost: Cost | None = None,
 ) -> None:
     """Note how a job was done that this process is about to finish.
 
@@ -99,7 +99,7 @@ def record(
         "fingerprint": fingerprint(device),
         "pack": list(pack),
         "blocks": _blocks(job),
-        "cost": asdict(cost),
+        "cost": cost and asdict(cost),
         "started": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
         "seconds": time.time() - started,
         "cpu_seconds": used.ru_utime + used.ru_stime,

@@ -65,9 +65,12 @@ class Rates:
     def seconds(self, stage: str, cost: Cost) -> float | None:
         """Returns the seconds that a job takes; None where nothing says it."""
         start, rate = self.start(stage, cost.kind), self.rate(stage, cost.kind)
-        if rate is None and (start is None or (cost.kind != "arrays" and cost.work)):
-            return None
-        return (start or 0.0) + (rate or 0.0) * cost.work
+        if rate is not None:
+            return (start or 0.0) + rate * cost.work
+        own = [s.seconds for s in self._of(stage) if s.cost.work >= cost.work]
+        if own:  # they were all start, and so is this
+            return sum(own) / len(own)
+        return start if cost.kind == "arrays" or not cost.work else None
 
     def memory(self, stage: str, cost: Cost) -> float:
         """Returns the peak memory of a job, its libraries included."""
@@ -87,23 +90,20 @@ class Rates:
     def rate(self, stage: str, kind: str) -> float | None:
         """Returns the seconds per work."""
         prior = self.probe.rates.get(kind)
-        own = self._rate(self._of(stage), stage, kind, prior)
-        return own or prior or self._rate(self._of_kind(kind), stage, kind, None)
+        return self._rate(self._of(stage), prior) or prior or self._rate(self._of_kind(kind), None)
 
     def source(self, stage: str, kind: str) -> str:
         """Returns what a stage's rate comes from: records, probe, or nothing."""
-        if self._rate(self._of(stage), stage, kind, None):
+        if self._rate(self._of(stage), None):
             return "records"
         if kind in self.probe.rates:
             return "probe"
         return "records of other stages" if self.rate(stage, kind) else ""
 
-    def _rate(
-        self, samples: Sequence[Sample], stage: str, kind: str, prior: float | None
-    ) -> float | None:
-        start = self.start(stage, kind) or 0.0
-        unknown = start * len(samples)  # seconds by which the starts may be off, all in all
-        seconds = sum(max(sample.seconds - start, 0.0) for sample in samples)
+    def _rate(self, samples: Sequence[Sample], prior: float | None) -> float | None:
+        starts = [self.start(sample.stage, sample.cost.kind) or 0.0 for sample in samples]
+        unknown = sum(starts)  # seconds by which the starts may be off, all in all
+        seconds = sum(max(s.seconds - t, 0.0) for s, t in zip(samples, starts, strict=True))
         work = sum(sample.cost.work for sample in samples)
         if not work:
             return None
