@@ -38,7 +38,8 @@ from begat.errors import BegatError
 from begat.evaluation.pixel_similarity import similarity
 from begat.evaluation.ranking_metrics import top1
 from begat.evaluation.statistics import lds, removed_sum, spearman
-from begat.execution.networks import config_of, schedule_of
+from begat.execution.architecture import config_of
+from begat.execution.networks import schedule_of
 from begat.influence import scores
 from begat.influence import trak as trak_scores
 from begat.influence.factors import factors

@@ -183,6 +183,20 @@ def _require_current(outdated: Sequence[Path]) -> None:
         )
 
 
+@commands.command("plan", epilog="Example: [bold]begat plan --use params/cifar.yaml --probe[/bold]")
+def plan_costs(
+    probe: Annotated[
+        bool, typer.Option("--probe", help="First time small jobs here, for about a minute.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    use: Use = None,
+) -> None:
+    """Show what a run takes before it starts: jobs, hours, memory, disk space and files."""
+    from begat.planning.cost_table import print_costs
+
+    print_costs(console, planned(use), probe=probe, as_json=as_json)
+
+
 @commands.command(epilog="Example: [bold]begat verify[/bold]")
 def verify(use: Use = None) -> None:
     """Compare every file of the results with its digest, and repair damaged artifacts.

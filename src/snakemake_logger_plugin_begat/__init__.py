@@ -1,8 +1,9 @@
 """What a run looks like in the terminal: one bar, an estimate of the time left, one line per error.
 
 Snakemake finds this package by its name; the default profile asks for it (``logger: [begat]``).
-How much there is to do stands in ``.begat/markers/stale`` (artifact -> network evaluations, 0 where
-the store has it), how far a job has come in the last percentage of its log.
+How much there is to do stands in ``.begat/markers/stale`` (artifact -> seconds of computing, or
+network evaluations where no earlier run says how long they take; 0 where the store has it), how far
+a job has come in the last percentage of its log.
 """
 
 import json
@@ -10,7 +11,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import ERROR, WARNING, LogRecord
 from pathlib import Path
@@ -28,7 +29,6 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_logger_plugin_begat.reasons import reason
 
 STALE = Path(".begat/markers/stale")
-UNKNOWN = 5_000  # network evaluations, for a job that the list of stale artifacts does not know
 SKEW = 60  # seconds by which the clock of a file server may be behind
 
 
@@ -74,7 +74,8 @@ class Progress:
 
     def start(self, number: int, rule: str, outputs: list[str], logs: list[str]) -> Job:
         """A job begins."""
-        known = next((self.work[o] for o in outputs if o in self.work), UNKNOWN)
+        mean = sum(self.work.values()) / max(len(self.work), 1)
+        known = next((self.work[o] for o in outputs if o in self.work), mean)
         name = outputs[0].removeprefix("results/").removesuffix(".zarr") if outputs else rule
         self.running[number] = Job(name, known, Path(logs[0]) if logs else None)
         return self.running[number]
@@ -106,11 +107,28 @@ class Progress:
 
 def work_ahead() -> dict[str, float]:
     """The work in every artifact that is not current; none in what the store has."""
+    return _stale().get("work", {})
+
+
+def _stale() -> dict[str, Any]:
     try:
-        found: dict[str, float] = json.loads(STALE.read_text())["work"]
-    except (OSError, ValueError, KeyError):
+        found = json.loads(STALE.read_text())
+    except (OSError, ValueError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}
+
+
+def forecast(outputs: Sequence[str]) -> str:
+    """What a dry run says of the artifacts listed: how many are computed, and how long it takes."""
+    work, in_seconds = work_ahead(), _stale().get("unit") == "s"
+    stored = sum(work.get(output) == 0 for output in outputs)
+    lines = [f"{stored} of these results will be taken from the store."] if stored else []
+    if computed := [work[output] for output in outputs if work.get(output)]:
+        hours = sum(computed) / 3600
+        time = f"{hours:.1f} h" if hours >= 1 else f"{max(hours * 60, 1):.0f} min"
+        of = f"about {time} of computing" if in_seconds else "how long: `begat plan --probe`"
+        lines.append(f"{len(computed)} of these results will be computed: {of}.")
+    return "\n".join(lines)
 
 
 def told(record: LogRecord) -> str | None:
@@ -192,10 +210,10 @@ class LogHandler(LogHandlerBase):
         outputs = getattr(record, "output", None) or []
         if getattr(record, "event", None) == LogEvent.JOB_INFO:
             self.listed.extend(map(str, outputs))
-        elif record.getMessage().startswith("This was a dry-run"):
-            work = work_ahead()
-            if stored := sum(work.get(output) == 0 for output in self.listed):
-                self._say(f"{stored} of these results will be taken from the store.")
+        elif record.getMessage().startswith("This was a dry-run") and (
+            message := forecast(self.listed)
+        ):
+            self._say(message)
 
     def _event(self, event: LogEvent, fields: dict[str, Any]) -> None:
         match event:

@@ -10,7 +10,8 @@ min_version("9.20")
 
 from begat.errors import BegatError
 from begat.execution.jobs import path_of
-from begat.planning.freshness import Freshness, visible_gpus
+from begat.execution.machine import visible_gpus
+from begat.planning.freshness import Freshness
 from begat.planning.plan import Plan
 from begat.storage.cache import only_run
 from begat.planning.tidy import tidy

@@ -16,7 +16,7 @@ from begat.diffusion.image_draws import Draws
 from begat.diffusion.noise_predictors import Network, Predictor
 from begat.diffusion.parameter_rows import unflatten
 from begat.diffusion.schedules import Prediction, Schedule, diffuse, training_target
-from begat.diffusion.unet import UNetConfig
+from begat.diffusion.unet_shapes import UNetConfig
 
 Images = Float[Tensor, "example channel y x"]
 Ask = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]

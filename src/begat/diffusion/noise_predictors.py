@@ -6,12 +6,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from begat.diffusion.bounds import BATCH as BATCH
 from begat.diffusion.parameter_rows import unflatten
 from begat.diffusion.schedules import Prediction, Schedule, predicted_noise
-from begat.diffusion.unet import UNetConfig, unet
+from begat.diffusion.unet import unet
+from begat.diffusion.unet_shapes import UNetConfig
 
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-BATCH = 512  # images per network call; a matter of speed and rounding only
 
 
 class Predictor:

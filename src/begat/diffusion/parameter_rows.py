@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from begat.diffusion.unet import UNetConfig, parameter_shapes
+from begat.diffusion.unet_shapes import UNetConfig, parameter_shapes
 from begat.errors import BegatError
 
 

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from begat.errors import BegatError
 from begat.execution.contents import Contents
+from begat.execution.costs import Cost
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job, path_of
 from begat.execution.machine import forbid_tf32
@@ -117,13 +118,20 @@ class JobContext:
                 def sealed(content: str) -> None:
                     device = str(self.__dict__.get("device", "cpu"))
                     used = time.process_time() - spent
-                    record(self.root, self.job, started, used, device, self.together, content)
+                    what = self.together, content, self._cost()
+                    record(self.root, self.job, started, used, device, *what)
 
                 said = self.attributes(**attributes)
                 write(path, self.job.stage, said, self._wanted(compute), files, sealed)
                 if keep:
                     self.cache.keep(key, path)
             Verified(self.root).note(path)
+
+    def _cost(self) -> Cost:
+        """What the job was expected to take, for those of its models that were not in the store."""
+        cost, models = self.table.cost(self.job), len(self.job.models)
+        share = len(self.together) / models if self.job.stage == "models" else 1.0
+        return replace(cost, evaluations=cost.evaluations * share, work=cost.work * share)
 
     def _read(self) -> dict[str, str | None]:
         """The content digest of everything this job reads.

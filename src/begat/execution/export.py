@@ -10,7 +10,7 @@ from torch import Tensor
 
 from begat.config.schema import Diffusion
 from begat.diffusion.parameter_rows import unflatten
-from begat.diffusion.unet import UNetConfig
+from begat.diffusion.unet_shapes import UNetConfig
 from begat.errors import BegatError
 from begat.execution.jobs import path_of
 from begat.execution.run_spec import RunSpec

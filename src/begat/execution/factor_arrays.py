@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from begat.diffusion.unet import parameter_shapes
+from begat.diffusion.unet_shapes import parameter_shapes
+from begat.execution.architecture import config_of
 from begat.execution.context import JobContext
-from begat.execution.networks import config_of
 from begat.execution.trained import denoiser_of
 from begat.influence.kronecker import blocks, preconditioned
 from begat.influence.layers import covered_layers, named_order

@@ -8,7 +8,7 @@ own training set, not the table of all of them, so more members never retrain th
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from begat.data.pipelines import pipeline_digest
 from begat.ensembles.model_specs import Model
@@ -18,6 +18,9 @@ from begat.execution.methods import Method
 from begat.execution.run_spec import RunSpec
 from begat.storage.digests import digest
 from begat.storage.schema import VERSION
+
+if TYPE_CHECKING:
+    from begat.execution.costs import Cost
 
 
 class JobTable:
@@ -51,6 +54,10 @@ class JobTable:
 
     def again(self) -> "JobTable":
         """Returns the table as files and parameters stand now."""
+        raise NotImplementedError
+
+    def cost(self, job: Job) -> "Cost":
+        """Returns what a job takes, if all of it is computed."""
         raise NotImplementedError
 
     def add(self, job: Job) -> None:

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,24 @@ def fingerprint(device: str) -> dict[str, Any]:
 def memory() -> int:
     """How much memory the machine has, in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def visible_gpus() -> int:
+    """NVIDIA devices on this machine that the process may use, without importing torch."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is not None:
+        return len([d for d in shown.split(",") if d.strip() not in ("", "-1")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
+def gpu_memory() -> int | None:
+    """Returns the memory of the smallest NVIDIA GPU here, in bytes; None where none says it."""
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        return min(int(line) for line in done.stdout.split()) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
 
 
 def forbid_tf32() -> None:

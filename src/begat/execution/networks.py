@@ -11,9 +11,8 @@ from begat.diffusion.elbo import elbo_weights
 from begat.diffusion.packed_network import PackedNetwork
 from begat.diffusion.schedules import SCHEDULES, Prediction, Schedule
 from begat.diffusion.training_batches import TrainingImages
-from begat.diffusion.unet import UNetConfig
 from begat.ensembles.model_specs import Model
-from begat.errors import BegatError
+from begat.execution.architecture import config_of
 from begat.execution.contents import part_digest
 from begat.execution.context import JobContext
 from begat.execution.run_spec import RunSpec
@@ -22,29 +21,6 @@ from begat.storage.checkpoints import trained_together
 
 ARRAYS = ("weights", "ema_weights", "training_loss")
 FROM_PIPELINE = "pipeline"  # the attribute of models that somebody brought
-
-
-def config_of(spec: RunSpec) -> UNetConfig:
-    """The network that the parameters describe.
-
-    Raises:
-        BegatError: no such network exists; the message names the key.
-    """
-    unet, images = spec.params.unet, spec.params.images
-    try:
-        return UNetConfig(
-            sample_size=images.size,
-            image_channels=images.channels,
-            block_out_channels=tuple(unet.block_out_channels),
-            layers_per_block=unet.layers_per_block,
-            attention=tuple(unet.attention),
-            mid_attention=unet.add_attention,
-            attention_head_dim=unet.attention_head_dim,
-            norm_num_groups=unet.norm_num_groups,
-            classes=len(spec.dataset.classes) if unet.class_conditional else 0,
-        )
-    except BegatError as error:
-        raise BegatError(f"{spec.params.use}: unet.{error}") from None
 
 
 def schedule_of(spec: RunSpec) -> Schedule:

@@ -12,10 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from begat.execution.costs import Cost
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.execution.machine import fingerprint
@@ -66,6 +68,7 @@ def record(
     device: str,
     pack: Sequence[str],
     content: str,
+    cost: Cost | None = None,
 ) -> None:
     """Note how a job was done that this process is about to finish.
 
@@ -79,6 +82,7 @@ def record(
         device: where the process computed.
         pack: the models or groups that were computed side by side.
         content: the content digest of what came out.
+        cost: what it was expected to take, from which plans learn.
     """
     cuda = sys.modules["torch"].cuda if "torch" in sys.modules else None
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -95,6 +99,7 @@ def record(
         "fingerprint": fingerprint(device),
         "pack": list(pack),
         "blocks": _blocks(job),
+        "cost": cost and asdict(cost),
         "started": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(started)),
         "seconds": time.time() - started,
         "cpu_seconds": used.ru_utime + used.ru_stime,

@@ -8,8 +8,9 @@ from begat.data.pipelines import network_of
 from begat.diffusion.denoisers import Denoiser, DenoiserPredictor, unet_denoiser
 from begat.diffusion.noise_predictors import Predictor
 from begat.ensembles.model_specs import Model
+from begat.execution.architecture import config_of
 from begat.execution.context import JobContext
-from begat.execution.networks import FROM_PIPELINE, config_of, prediction_type_of, schedule_of
+from begat.execution.networks import FROM_PIPELINE, prediction_type_of, schedule_of
 
 
 def weights_array(context: JobContext) -> str:

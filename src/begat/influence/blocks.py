@@ -12,12 +12,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from begat.diffusion.bounds import MAX_EXAMPLES as MAX_EXAMPLES
+from begat.diffusion.bounds import MAX_TAPE_NUMBERS
 from begat.diffusion.denoisers import Denoiser, answer
 from begat.diffusion.image_draws import Draws
 from begat.influence.tapes import Tape
-
-MAX_EXAMPLES = 256  # examples per network call; a matter of speed, memory and rounding only
-MAX_TAPE_NUMBERS = 2**25  # numbers on a tape, unless one example has more: 128 MiB of float32
 
 
 @dataclass(frozen=True)

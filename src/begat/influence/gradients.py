@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from begat.diffusion.bounds import MAX_GRADIENT_NUMBERS
 from begat.diffusion.denoisers import MEASUREMENTS, Answer, Denoiser, answer
 from begat.diffusion.image_draws import DrawsOf
 from begat.errors import BegatError
@@ -19,7 +20,6 @@ from begat.influence.layers import Layer, covered_layers, width
 from begat.influence.tape_gradients import Rows, part_gradients
 from begat.influence.tapes import Tape, recorded
 
-MAX_GRADIENT_NUMBERS = 2**24  # numbers of gradients by image held at a time: 64 MiB of float32
 Back = Callable[[Block, Answer], Tensor]
 
 

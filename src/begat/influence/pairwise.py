@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from begat.diffusion.bounds import MAX_CENTRE_IMAGES as MAX_CENTRE_IMAGES
 from begat.diffusion.denoisers import Denoiser
 from begat.diffusion.image_draws import DrawsOf, unmirrored
 from begat.evaluation.statistics import correlation
@@ -23,7 +24,6 @@ from begat.influence.kronecker import Block, preconditioned
 from begat.influence.layers import Layer, width
 from begat.influence.quantised_gradients import StoredRows, products
 
-MAX_CENTRE_IMAGES = 512  # whose mean gradient stands for that of all: see ``query_gradients``
 Scores = Float[np.ndarray, "*variant query image"]
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from begat.errors import few
 from begat.execution.contents import Contents
 from begat.execution.jobs import Job, path_of
+from begat.planning.costs import work_left
 from begat.planning.plan import Plan
 from begat.stages import STAGES
 from begat.storage.artifacts import stored_attributes
-from begat.storage.cache import Store
 from begat.storage.manifests import Verified
 
 OLD = 1_000_000_000  # the age of all that exists (2001)
@@ -43,8 +43,8 @@ class Freshness:
         os.utime(self.fresh, (OLDER, OLDER))
         # New content each time: a newer input is forgiven where its checksum is one seen before.
         stale = [job for job in plan.jobs() if not self._current(job)]
-        work = {str(job.path): 0 if stored(plan, job) else plan.evaluations(job) for job in stale}
-        self.stale.write_text(json.dumps({"at": time.time_ns(), "work": work}))
+        work = work_left(plan, stale)
+        self.stale.write_text(json.dumps({"at": time.time_ns(), **work}))
         for stage in STAGES:  # DVC wants its outputs, even where a run has none of a kind
             (plan.root / path_of(stage, "")).parent.mkdir(parents=True, exist_ok=True)
         for job in plan.jobs():
@@ -62,13 +62,6 @@ class Freshness:
     def _current(self, job: Job) -> bool:
         """Whether an artifact is whole (seen by the main process alone) and what it should be."""
         return job.path not in self.damaged and self.contents.current(job)
-
-
-def stored(plan: Plan, job: Job) -> bool:
-    """Whether the store has what a job would make, by the look of it: whole, or model by model."""
-    singly = job.stage == "models" and not plan.spec.pipeline
-    keys = [plan.model_keys[m.name] for m in job.models] if singly else [job.key]
-    return all(map(Store(plan.root).holds, keys))
 
 
 def last_used(root: Path) -> str:
@@ -114,11 +107,3 @@ def _differences(before: dict, now: dict) -> list[str]:
         if before.get(part) != now.get(part):
             found.append(f"other {part}")
     return found
-
-
-def visible_gpus() -> int:
-    """NVIDIA devices on this machine that the process may use, without importing torch."""
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is not None:
-        return len([d for d in shown.split(",") if d.strip() not in ("", "-1")])
-    return len(list(Path("/dev").glob("nvidia[0-9]*")))

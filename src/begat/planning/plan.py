@@ -9,13 +9,12 @@ from typing import Any
 from begat.config import consistency
 from begat.config.load import load
 from begat.config.schema import fields_of, sections
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.execution.run_spec import RunSpec
 from begat.planning.code import Code
 from begat.stages import METHODS, PARAMS, STAGES
-
-STARTING = 10_000  # starting a process takes about as long as so many small evaluations
 
 
 def specify(root: Path, use: str | None = None) -> RunSpec:
@@ -57,9 +56,9 @@ class Plan(JobTable):
         methods = STAGES[stage].declared_methods()
         return {"parameters": values, **({"methods": methods} if methods else {})}
 
-    def evaluations(self, job: Job) -> int:
-        """Returns roughly how many network evaluations a job takes, its start counted as some."""
-        return round(STAGES[job.stage].evaluations(self, job)) + STARTING
+    def cost(self, job: Job) -> Cost:
+        """Returns what a job takes, if all of it is computed."""
+        return STAGES[job.stage].cost(JobSizes(self, job))
 
 
 def read_sections(stage: str) -> list[str]:

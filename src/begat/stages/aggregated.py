@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.stages.declaration import SCORES, Stage
@@ -12,6 +13,13 @@ from begat.storage.artifacts import Block
 def jobs(table: JobTable) -> Iterator[Job]:
     """Yields the only job."""
     yield table.make("aggregated", "all", [("images", "all"), *table.scores()])
+
+
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what summing all scores takes."""
+    queries, methods = sizes.all_queries, sizes.all_methods
+    scores = float(methods * queries * sizes.images)
+    return sizes.cost("arrays", scores, 8 * scores, "score uncertainty", method=methods)
 
 
 def run(context: JobContext) -> None:
@@ -34,4 +42,4 @@ def _rows(context: JobContext, methods: list[str]) -> Iterator[Block]:
     yield {"score": score, "uncertainty": uncertainty}
 
 
-STAGE = Stage("aggregated", "", f"images {SCORES}", jobs, run)
+STAGE = Stage("aggregated", "", f"images {SCORES}", jobs, run, cost=cost)

@@ -8,6 +8,7 @@ from begat.config.consistency import lowest_timestep, refuse
 from begat.config.fields import param
 from begat.config.schema import Params
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job, Name
 from begat.stages.declaration import Stage
@@ -35,14 +36,16 @@ def jobs(table: JobTable) -> Iterator[Job]:
             yield table.make("counterfactuals", name, inputs, models, block, models)
 
 
-def evaluations(table: JobTable, job: Job) -> float:
-    """Returns forward passes: one per step and member of every regenerated query."""
-    steps = table.params.queries.num_inference_steps
-    sampling = steps * (job.queries[1] - job.queries[0]) * len(job.models)
-    if job.name.startswith("group_member"):  # half of the members each, and null codes
-        return float(sampling * (1 + len(table.spec.dataset.groups)))
-    params = table.params.of(Counterfactuals)
-    return float(sampling * (2 + params.top + params.random))
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what regenerating takes: an evaluation per step and member of every image."""
+    of_groups, slots = sizes.job.name.startswith("group_member"), sizes.params.of(Counterfactuals)
+    slot = 2 * sizes.groups if of_groups else slots.top + slots.random
+    pictures = sizes.queries * (1 + slot / 2 if of_groups else 2 + slot)  # half of the members
+    work = sizes.params.queries.num_inference_steps * sizes.models * pictures
+    host = sizes.rows(2 * sizes.models) + 8.0 * sizes.queries * slot * sizes.pixels
+    memory = host + sizes.forward(sizes.queries)
+    arrays = "factual pixels unit distance"
+    return sizes.cost("prediction", work, memory, arrays, host=host, slot=slot)
 
 
 def check(params: Params) -> None:
@@ -135,7 +138,8 @@ STAGE = Stage(
     run,
     section=Counterfactuals,
     check=check,
-    evaluations=evaluations,
+    cost=cost,
+    lower="queries.queries_per_job",
     each="kind",
     gpu=True,
 )

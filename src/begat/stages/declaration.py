@@ -7,6 +7,7 @@ from typing import Any
 
 from begat.config.schema import Params
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.execution.methods import Method
@@ -28,7 +29,8 @@ class Stage:
         run: makes the artifact of one job.
         section: its own parameters.
         check: raises BegatError where its parameters contradict others.
-        evaluations: roughly how many forward passes of one image through the network a job takes.
+        cost: what one of its jobs takes, from parameters alone.
+        lower: the parameter to lower where one of its jobs needs more memory than there is.
         methods: of a scoring stage, by name.
         summary: of a scoring stage, for readers who choose a method, in Markdown.
         price: what its scores take to compute, in words.
@@ -46,7 +48,8 @@ class Stage:
     run: Callable[[JobContext], None]
     section: type | None = None
     check: Callable[[Params], None] = lambda params: None
-    evaluations: Callable[[JobTable, Job], float] = lambda table, job: 0.0
+    cost: Callable[[JobSizes], Cost] = lambda sizes: Cost()
+    lower: str = ""
     methods: Mapping[str, Method] = dataclasses.field(default_factory=dict)
     summary: str = ""
     price: str = ""

@@ -8,6 +8,7 @@ from begat.config.consistency import check_draws, check_models
 from begat.config.fields import MAX_COUNT, param
 from begat.config.schema import Params
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.stages.declaration import Stage
@@ -42,9 +43,14 @@ def jobs(table: JobTable) -> Iterator[Job]:
         yield table.make("factors", model.name, [("images", "all")], (model,), splits=(model,))
 
 
-def evaluations(table: JobTable, job: Job) -> float:
-    """Returns forward passes: two passes with backward passes and covariances count as ten."""
-    return 10.0 * len(table.spec.dataset.names) * table.params.of(Factors).draws
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what the curvature takes: two passes over the images, counted as one evaluation."""
+    draws, network, groups = sizes.params.of(Factors).draws, sizes.network, sizes.groups
+    values = network.covariances + (groups + 1) * network.parameters
+    memory = sizes.gradients(draws) + 2 * 8.0 * network.covariances
+    memory += 8.0 * (groups + 1) * network.parameters + 4.0 * values
+    more = 0.93 * 4 * values + 11 * 800, 22
+    return sizes.cost("covariance", sizes.images * draws, memory, "", more=more)
 
 
 def check(params: Params) -> None:
@@ -104,7 +110,7 @@ STAGE = Stage(
     run,
     section=Factors,
     check=check,
-    evaluations=evaluations,
+    cost=cost,
     each="model",
     gpu=True,
     priority=2,

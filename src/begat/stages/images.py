@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.stages.declaration import Stage
@@ -12,6 +13,13 @@ from begat.storage.artifacts import Block
 def jobs(table: JobTable) -> Iterator[Job]:
     """Yields the only job."""
     yield table.make("images", "all", data=table.spec.dataset.digest)
+
+
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what decoding takes: every pair of images is compared."""
+    arrays = "pixels member_of name sha256 file_sha256 copy_of cluster label"
+    pixels = float(sizes.images * sizes.pixels)
+    return sizes.cost("arrays", sizes.images * pixels, 10 * pixels, arrays)
 
 
 def run(context: JobContext) -> None:
@@ -37,4 +45,4 @@ def _decoded(context: JobContext) -> Iterator[Block]:
     }
 
 
-STAGE = Stage("images", "images", "", jobs, run, data=True)
+STAGE = Stage("images", "images", "", jobs, run, data=True, cost=cost)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from begat.config.consistency import check_draws
 from begat.config.fields import MAX_COUNT, param
 from begat.config.schema import Params
+from begat.diffusion.bounds import BATCH
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.stages.declaration import Stage
@@ -39,11 +41,15 @@ def jobs(table: JobTable) -> Iterator[Job]:
         yield table.make("measurements", f"unlearned-{i}", inputs, (), block)
 
 
-def evaluations(table: JobTable, job: Job) -> float:
-    """Returns forward passes: one per model, query and draw."""
-    models = len(job.models) or len(table.spec.dataset.groups)
-    queries = job.queries[1] - job.queries[0]
-    return float(models * queries * table.params.of(Measurements).draws)
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what measuring takes: an evaluation per model, query and draw."""
+    models, draws = sizes.models or sizes.groups, sizes.params.of(Measurements).draws
+    gram = sizes.job.name.startswith(("member", "group_member"))
+    errors = 4.0 * models * max(draws, BATCH) * sizes.pixels * (5 if gram else 2)
+    host = sizes.rows(2 * models) + errors + 8.0 * models * sizes.queries * draws
+    arrays = "loss timestep gram" if gram else "loss timestep"
+    work, memory = models * sizes.queries * draws, host + sizes.forward()
+    return sizes.cost("prediction", work, memory, arrays, host=host, model=models, draw=draws)
 
 
 def check(params: Params) -> None:
@@ -87,7 +93,8 @@ STAGE = Stage(
     run,
     section=Measurements,
     check=check,
-    evaluations=evaluations,
+    cost=cost,
+    lower="queries.queries_per_job",
     each="kind",
     gpu=True,
 )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from begat.config.fields import MAX_COUNT, param
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job, Name
 from begat.stages.declaration import SCORES, Stage
@@ -30,6 +31,17 @@ def jobs(table: JobTable) -> Iterator[Job]:
     inputs: list[Name] = [("images", "all"), *table.scores(), ("aggregated", "all")]
     inputs += [*table.names("measurements", *kinds), *table.names("counterfactuals")]
     yield table.make("metrics", "all", inputs, splits=table.spec.of_kind(*kinds))
+
+
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what forecasts for every subset take, once for each resample."""
+    methods, splits = sizes.all_methods, sizes.params.splits
+    scores = float(methods * sizes.all_queries * sizes.images)
+    subsets = splits.subsets + splits.group_subsets * sizes.groups / sizes.images
+    work = sizes.params.of(Metrics).resamples * subsets * scores
+    summary = methods * (10_000.0 + 400 * sizes.all_queries), 1  # mostly JSON
+    arrays = "lds group_lds logo_spearman"
+    return sizes.cost("arrays", work, 12 * scores, arrays, more=summary, method=methods)
 
 
 def run(context: JobContext) -> None:
@@ -108,4 +120,5 @@ STAGE = Stage(
     jobs,
     run,
     section=Metrics,
+    cost=cost,
 )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from begat.config.schema import Models
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job, Name
 from begat.stages.declaration import Stage
@@ -25,10 +26,20 @@ def jobs(table: JobTable) -> Iterator[Job]:
         yield Job("models", pack, made_from, inputs, models)
 
 
-def evaluations(table: JobTable, job: Job) -> float:
-    """Returns forward passes: a backward pass counts as two."""
-    training = table.params.models
-    return 3.0 * len(job.models) * training.max_train_steps * training.batch_size
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what a training takes: weights, gradients, moments and averages of every model."""
+    training, models = sizes.params.models, sizes.job.models
+    followed = sum(model.kind == "full" for model in models) * training.snapshots
+    images = len(models) * training.batch_size
+    memory = sizes.rows(14 * len(models) + len(models) * training.snapshots)
+    memory += sizes.backward(images)
+    arrays = "weights ema_weights training_loss"
+    single = sizes.stored(arrays.split(), {}, model=1, step=training.max_train_steps)
+    snapshots = 0.93 * sizes.rows(followed)  # in the pack, and with the model in the store
+    copies = len(models) * (single[0] + 2_000) + 2 * snapshots, len(models) * (single[1] + 3)
+    work = images * training.max_train_steps
+    steps = training.max_train_steps
+    return sizes.cost("training", work, memory, arrays, more=copies, step=steps)
 
 
 def run(context: JobContext) -> None:
@@ -107,7 +118,8 @@ STAGE = Stage(
     "images splits",
     jobs,
     run,
-    evaluations=evaluations,
+    cost=cost,
+    lower="models.models_per_job",
     data=True,
     each="pack",
     gpu=True,

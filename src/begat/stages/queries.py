@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.stages.declaration import Stage
@@ -23,12 +24,17 @@ def jobs(table: JobTable) -> Iterator[Job]:
         yield table.make("queries", str(i), [], generators, block, **data)
 
 
-def evaluations(table: JobTable, job: Job) -> float:
-    """Returns forward passes: one per step, query and model."""
-    if table.spec.query_dataset:
-        return 0.0
-    steps = table.params.queries.num_inference_steps
-    return steps * (job.queries[1] - job.queries[0]) * max(len(job.models), 1)
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what sampling takes: an evaluation per step, query and model."""
+    params, models = sizes.params.queries, max(sizes.models, 1)
+    steps = 0 if sizes.own_queries else params.num_inference_steps
+    step = params.num_inference_steps if params.scheduler == "ddpm" else 1
+    memory = sizes.rows(2 * models) + sizes.forward(sizes.queries)
+    memory += 8.0 * sizes.queries * sizes.pixels * (step + 2)
+    arrays = "pixels noise label name group condition file_sha256"
+    return sizes.cost(
+        "prediction", steps * sizes.queries * models, memory, arrays, host=memory / 2, step=step
+    )
 
 
 def run(context: JobContext) -> None:
@@ -73,7 +79,8 @@ STAGE = Stage(
     "models",
     jobs,
     run,
-    evaluations=evaluations,
+    cost=cost,
+    lower="queries.queries_per_job",
     data=True,
     each="block",
     gpu=True,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from begat.config.fields import param
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.stages.declaration import SCORES, Stage
@@ -36,6 +37,15 @@ def jobs(table: JobTable) -> Iterator[Job]:
     yield table.make(
         "report", "all", inputs, tuple(table.spec.models), method_names=names_of_methods
     )
+
+
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what the page takes: a small image for every unit shown."""
+    section, methods = sizes.params.of(Report), sizes.all_methods
+    queries = min(section.queries, sizes.all_queries)
+    page = 150_000.0 + queries * methods * 2 * section.top * (100 + 3 * sizes.pixels)
+    scores = float(methods * sizes.all_queries * sizes.images)
+    return sizes.cost("arrays", scores, 8 * scores + 4 * page, "", more=(page, 1))
 
 
 def run(context: JobContext) -> None:
@@ -120,4 +130,5 @@ STAGE = Stage(
     jobs,
     run,
     section=Report,
+    cost=cost,
 )

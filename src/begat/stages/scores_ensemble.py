@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from begat.config.fields import MAX_COUNT, param
 from begat.evaluation.measures import LOSS
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job, Name
 from begat.execution.methods import Method
@@ -58,6 +59,18 @@ def jobs(table: JobTable) -> Iterator[Job]:
     yield table.make("scores_ensemble", "all", inputs, splits=table.spec.of_kind(*kinds))
 
 
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what ablating every unit, and every unused code, takes."""
+    splits, queries = sizes.params.splits, sizes.all_queries
+    null = sizes.params.of(ScoresEnsemble).null_samples
+    units = (sizes.images + null) * splits.members + (sizes.groups + null) * splits.group_members
+    memory = 12.0 * len(METHODS) * queries * (sizes.images + null)
+    arrays = "score p_value uncertainty" if splits.members else ""
+    arrays += " group_score group_p_value group_uncertainty" if splits.group_members else ""
+    work = float(len(METHODS) * queries * units)
+    return sizes.cost("arrays", work, memory, arrays, methods=METHODS)
+
+
 def run(context: JobContext) -> None:
     """Score the units of both ensembles."""
     from begat.ensembles.scores import NULLS
@@ -107,6 +120,7 @@ STAGE = Stage(
     jobs,
     run,
     section=ScoresEnsemble,
+    cost=cost,
     methods=METHODS,
     summary=(
         "each unit has a code that says which members of an ensemble train on it; ablate the "

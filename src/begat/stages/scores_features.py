@@ -12,6 +12,7 @@ from begat.config.schema import Params
 from begat.data.listings import watched
 from begat.evaluation.measures import COSINE
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.execution.methods import Method
@@ -55,6 +56,13 @@ def jobs(table: JobTable) -> Iterator[Job]:
     more: dict[str, Any] = {"network": file_digest(file)} if file else {}
     models = table.spec.of_kind("full")[: int(full)]
     yield table.by_gradients("scores_features", models, **more)
+
+
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what a pass over images and queries takes, by the run's network at least."""
+    draws, images = sizes.params.of(ScoresFeatures).draws, sizes.images + sizes.all_queries
+    memory = sizes.forward(sizes.examples(draws)) + 8.0 * sizes.all_queries * sizes.images
+    return sizes.cost("prediction", images * draws, memory, "score", methods=METHODS)
 
 
 def check(params: Params) -> None:
@@ -102,6 +110,7 @@ STAGE = Stage(
     run,
     section=ScoresFeatures,
     check=check,
+    cost=cost,
     methods=METHODS,
     summary=("similarity in the feature space of the model itself, or of any network"),
     price="a pass",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from begat.evaluation.measures import LOSS, NATS
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job, Name
 from begat.execution.methods import Method
@@ -37,6 +38,14 @@ def jobs(table: JobTable) -> Iterator[Job]:
     inputs: list[Name] = [("images", "all"), *table.names("queries")]
     inputs += table.names("measurements", "full", "unlearned")
     yield table.make("scores_guda", "all", inputs)
+
+
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what comparing losses, and finding the images nearest to each query takes."""
+    numbers = float(sizes.all_queries * sizes.images * len(METHODS))
+    return sizes.cost(
+        "arrays", numbers, 8 * numbers, "group_score group_uncertainty within", methods=METHODS
+    )
 
 
 def run(context: JobContext) -> None:
@@ -87,6 +96,7 @@ STAGE = Stage(
     jobs,
     run,
     methods=METHODS,
+    cost=cost,
     summary=(
         "unlearn each group from the full model, all groups side by side, and measure; twelve "
         "operators ([2601.22651](https://arxiv.org/abs/2601.22651))"

@@ -7,8 +7,10 @@ from typing import Any
 from begat.config.consistency import check_draws
 from begat.config.fields import MAX_COUNT, param
 from begat.config.schema import Params
+from begat.diffusion.bounds import MAX_CENTRE_IMAGES
 from begat.evaluation.measures import FIRST_ORDER, GRADIENT_PRODUCT
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.execution.methods import Method
@@ -87,10 +89,18 @@ def _attributed(table: JobTable) -> set[str]:
     return {m.name for m in table.attributed_models(table.params.value("factors.models"))}
 
 
-def evaluations(table: JobTable, job: Job) -> float:
-    """Returns forward passes; a gradient per example counts as five."""
-    draws = table.params.of(ScoresInfluence).draws
-    return 5.0 * len(job.models) * len(table.spec.dataset.names) * draws
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what influence takes: gradients of images, of queries, and stored query rows."""
+    section, queries = sizes.params.of(ScoresInfluence), sizes.all_queries + 1
+    variants = 2 * len(section.damping_grid) + 1
+    size = {"float32": 4, "float16": 2, "int8": 1}[section.query_gradient_dtype]
+    memory = sizes.gradients(section.draws, 2) + 4.0 * sizes.network.covariances
+    memory += sizes.rows(2 * queries * variants * size / 4 + 4 * queries + 6 * sizes.groups)
+    products = 4 * 4.0 * variants * queries * sizes.images
+    images = sizes.images + min(sizes.images, MAX_CENTRE_IMAGES) + queries
+    work = sizes.models * images * section.draws
+    arrays, memory = "score reliability group_score group_uncertainty", memory + 2 * products
+    return sizes.cost("gradient", work, memory, arrays, host=2 * products, methods=METHODS)
 
 
 def check(params: Params) -> None:
@@ -161,7 +171,8 @@ STAGE = Stage(
     run,
     section=ScoresInfluence,
     check=check,
-    evaluations=evaluations,
+    cost=cost,
+    lower="queries.count",
     methods=METHODS,
     summary=(
         "the change of the loss, to first order, if an image left the training sum: EK-FAC, "

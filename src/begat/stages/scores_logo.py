@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from begat.evaluation.measures import LOSS, NATS
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.execution.methods import Method
@@ -43,6 +44,14 @@ def jobs(table: JobTable) -> Iterator[Job]:
     yield table.make("scores_logo", "all", table.names("measurements", *kinds) if kinds else [])
 
 
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what comparing losses takes."""
+    numbers = float(sizes.all_queries * sizes.groups * len(METHODS))
+    return sizes.cost(
+        "arrays", numbers, 8 * numbers, "group_score group_uncertainty", methods=METHODS
+    )
+
+
 def run(context: JobContext) -> None:
     """Score all groups."""
     from begat.unlearning.leave_one_out import methods
@@ -77,6 +86,7 @@ STAGE = Stage(
     jobs,
     run,
     methods=METHODS,
+    cost=cost,
     summary=(
         "leave one group out: retrain without each group, paired with the full model and "
         "independent of it; the ground truth for groups"

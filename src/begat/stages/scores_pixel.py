@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from begat.evaluation.measures import COSINE, NEGATIVE_DISTANCE, SIMILARITY
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.execution.methods import Method
@@ -30,6 +31,12 @@ def jobs(table: JobTable) -> Iterator[Job]:
     yield table.by_gradients("scores_pixel", ())
 
 
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what comparing every query with every image takes."""
+    numbers = float(sizes.all_queries * sizes.images * len(METHODS))
+    return sizes.cost("arrays", numbers, 12 * numbers, "score", methods=METHODS)
+
+
 def run(context: JobContext) -> None:
     """Score all images."""
     context.materialise_scores(_scores)
@@ -50,6 +57,7 @@ STAGE = Stage(
     jobs,
     run,
     methods=METHODS,
+    cost=cost,
     summary=("similarity of pixels: no model at all, the baseline that every method must beat"),
     price="nothing",
 )

@@ -8,6 +8,7 @@ from begat.config.fields import MAX_COUNT, param
 from begat.config.schema import Params
 from begat.evaluation.measures import NORMALISED_PRODUCT, STEP_PRODUCT
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.execution.methods import Method
@@ -41,10 +42,13 @@ def jobs(table: JobTable) -> Iterator[Job]:
     yield table.by_gradients("scores_tracin", models)
 
 
-def evaluations(table: JobTable, job: Job) -> float:
-    """Returns forward passes; a gradient per example counts as five."""
-    draws = table.params.of(ScoresTracin).draws
-    return 5.0 * len(job.models) * len(table.spec.dataset.names) * draws
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what a pass over images and queries takes at every stored state."""
+    draws, states = sizes.params.of(ScoresTracin).draws, sizes.params.models.snapshots
+    memory = sizes.gradients(draws) + sizes.rows(2 * sizes.all_queries + states * sizes.models)
+    memory += 24.0 * sizes.all_queries * sizes.images
+    work = states * sizes.models * (sizes.images + sizes.all_queries) * draws
+    return sizes.cost("gradient", work, memory, "score", methods=METHODS)
 
 
 def check(params: Params) -> None:
@@ -97,7 +101,8 @@ STAGE = Stage(
     run,
     section=ScoresTracin,
     check=check,
-    evaluations=evaluations,
+    cost=cost,
+    lower="queries.count",
     methods=METHODS,
     summary=(
         "gradient products along the training: TracIn, Re-TracIn "

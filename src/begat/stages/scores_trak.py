@@ -8,6 +8,7 @@ from begat.config.fields import MAX_COUNT, param
 from begat.config.schema import Params
 from begat.evaluation.measures import KERNEL_WEIGHT, UNSIGNED_KERNEL_WEIGHT, WEIGHTED_LOSS
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.execution.methods import Method
@@ -56,10 +57,16 @@ def jobs(table: JobTable) -> Iterator[Job]:
     yield table.by_gradients("scores_trak", models, splits=models)
 
 
-def evaluations(table: JobTable, job: Job) -> float:
-    """Returns forward passes; a gradient per example counts as five."""
-    draws = table.params.of(ScoresTrak).draws
-    return 5.0 * len(job.models) * len(table.spec.dataset.names) * draws
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what the kernel takes: all images' gradients at once, and their products."""
+    section, images, queries = sizes.params.of(ScoresTrak), sizes.images, sizes.all_queries
+    features = section.projection_dim or sizes.network.parameters
+    kernel = min(images, features)
+    host = 4.0 * (images + queries) * features + 28.0 * kernel**2
+    host += 8.0 * images * features if features < images else 0
+    memory = host + sizes.gradients(section.draws, section.draws)
+    work = sizes.models * len(METHODS) * (images + queries) * section.draws
+    return sizes.cost("gradient", work, memory, "score", host=host, methods=METHODS)
 
 
 def check(params: Params) -> None:
@@ -122,7 +129,8 @@ STAGE = Stage(
     run,
     section=ScoresTrak,
     check=check,
-    evaluations=evaluations,
+    cost=cost,
+    lower="scores_trak.projection_dim",
     methods=METHODS,
     summary=(
         "TRAK, D-TRAK and DAS, by the exact kernel or a seeded projection "

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job
 from begat.stages.declaration import Stage
@@ -13,6 +14,16 @@ from begat.storage.artifacts import Block
 def jobs(table: JobTable) -> Iterator[Job]:
     """Yields the only job."""
     yield table.make("splits", "all", [("images", "all")], rows=table.row_keys)
+
+
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what the table of training sets takes."""
+    splits, models = sizes.params.splits, len(sizes.job.made_from["rows"])
+    cells = float(models * sizes.images)
+    members = sizes.stored(["member_code"], {}, member=splits.members)
+    groups = sizes.stored(["group_member_code"], {}, member=splits.group_members)
+    codes = members[0] + groups[0] + 200 * models, members[1] + groups[1]
+    return sizes.cost("arrays", cells, 10 * cells, "trains_on", more=codes, model=models)
 
 
 def run(context: JobContext) -> None:
@@ -43,4 +54,4 @@ def run(context: JobContext) -> None:
     context.materialise(encoded, models=[model.attributes() for model in models], **attributes)
 
 
-STAGE = Stage("splits", "seed splits", "images", jobs, run)
+STAGE = Stage("splits", "seed splits", "images", jobs, run, cost=cost)

@@ -9,6 +9,7 @@ from begat.config.fields import MAX_COUNT, param
 from begat.config.schema import Params
 from begat.errors import BegatError, brief
 from begat.execution.context import JobContext
+from begat.execution.costs import Cost, JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Job, Name
 from begat.stages.declaration import Stage
@@ -97,11 +98,14 @@ def jobs(table: JobTable) -> Iterator[Job]:
         yield table.make("unlearned", str(i), inputs, full, groups=names, **method)
 
 
-def evaluations(table: JobTable, job: Job) -> float:
-    """Returns forward passes: two images with a backward pass, and the teacher's."""
-    section, steps = table.params.of(Unlearned), table.params.models.max_train_steps
-    each = 8.0 * section.steps_fraction * steps * section.batch_size
-    return each * len(job.made_from["groups"])
+def cost(sizes: JobSizes) -> Cost:
+    """Returns what unlearning takes: per step, batches to forget and to retain of every group."""
+    section, steps = sizes.params.of(Unlearned), sizes.params.models.max_train_steps
+    steps, groups = round(section.steps_fraction * steps), len(sizes.job.made_from["groups"])
+    images = 2 * section.batch_size * groups
+    memory = sizes.rows(14 * groups) + sizes.backward(1.5 * images)
+    arrays = "weights forget_loss forget_rise retain_loss retain_drift stopped_at"
+    return sizes.cost("training", images * steps, memory, arrays, group=groups, step=steps)
 
 
 def check(params: Params) -> None:
@@ -194,7 +198,8 @@ STAGE = Stage(
     run,
     section=Unlearned,
     check=check,
-    evaluations=evaluations,
+    cost=cost,
+    lower="unlearned.groups_per_job",
     each="pack",
     gpu=True,
 )
