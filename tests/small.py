@@ -1,15 +1,20 @@
 """Small networks, weights and images for the tests."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from begat.config.load import load
+from begat.config.schema import Images, Params
 from begat.diffusion.noise_predictors import Predictor
 from begat.diffusion.parameter_rows import flatten, stack
 from begat.diffusion.schedules import cosine_schedule
 from begat.diffusion.unet import UNetConfig, initial_weights, parameter_shapes
+from begat.stages import PARAMS
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = UNetConfig(8, 1, (8, 16), 1, (False, False), False, 8, 8)
@@ -17,6 +22,19 @@ ATTENTIVE = UNetConfig(8, 3, (8, 16), 2, (False, True), True, 4, 4)
 CONDITIONAL = UNetConfig(8, 1, (8, 8, 16), 1, (True, False, True), True, 8, 4, classes=5)
 DEEP = UNetConfig(16, 3, (4, 8, 8, 16), 2, (False, False, True, False), False, 8, 2)
 CONFIGS = {"tiny": TINY, "attentive": ATTENTIVE, "conditional": CONDITIONAL, "deep": DEEP}
+
+
+def params_with(**sections: dict[str, Any]) -> Params:
+    """The parameters of params/tiny.yaml with other values: ``models={"batch_size": 3}``."""
+    params = load(ROOT, "params/tiny.yaml", PARAMS)
+    changed = {name: replace(params.value(name), **values) for name, values in sections.items()}
+    return replace(params, **changed)
+
+
+def folder_with(**changes: Any) -> Images:
+    """The section of a folder of grey training images of 4 x 4 pixels, with other values."""
+    folder = {"source": "folder", "path": "data/images", "max_images": 0, "resize": "refuse"}
+    return params_with(images={**folder, "size": 4, "channels": 1, **changes}).images
 
 
 def random_rows(config: UNetConfig, models: int, seed: int = 0) -> torch.Tensor:

@@ -11,12 +11,12 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from small import ROOT
+from small import ROOT, folder_with
 
 from begat.data.datasets import check_groups, index, pixels
 from begat.errors import BegatError
 
-ASKED = dict(source="folder", path="data/images", size=4, channels=1, resize="refuse")
+IMAGES = folder_with()
 
 
 def picture(path, seed=0, size=(4, 4), mode="L"):
@@ -35,10 +35,10 @@ def folder(tmp_path):
 
 
 def read(root, **changes):
-    asked = {**ASKED, **changes}
-    dataset = index(asked, root)
+    images = folder_with(**changes)
+    dataset = index(images, root)
     check_groups(dataset)
-    return dataset, list(pixels(dataset, asked))
+    return dataset, list(pixels(dataset, images))
 
 
 def test_sub_folders_are_groups_and_pixels_are_as_they_are(folder):
@@ -167,11 +167,11 @@ def test_cropping_takes_the_centre(tmp_path):
 def test_digits_are_those_of_scikit_learn():
     from sklearn.datasets import load_digits
 
-    asked = dict(source="digits", size=8, channels=1, resize="refuse")
-    dataset = index(asked, ROOT)
+    images = folder_with(source="digits", size=8)
+    dataset = index(images, ROOT)
     theirs = load_digits()
     assert [of[0] for of in dataset.membership] == theirs.target.tolist()
-    ours = np.stack([image[0] for image in pixels(dataset, asked)])
+    ours = np.stack([image[0] for image in pixels(dataset, images)])
     np.testing.assert_array_equal(ours, np.round(theirs.images * 255 / 16))
 
 
@@ -435,7 +435,7 @@ def test_all_bad_images_are_told_of_in_one_run(folder):
 
 def test_the_images_before_a_bad_one_are_still_given(folder):
     damaged(folder, b"no").rename(folder / "data" / "images" / "g1" / "9.png")
-    found = pixels(index(ASKED, folder), ASKED)
+    found = pixels(index(IMAGES, folder), IMAGES)
     assert len(list(itertools.islice(found, 5))) == 5
     with pytest.raises(BegatError, match="9.png"):
         next(found)
@@ -451,37 +451,37 @@ def rotten(path):
 
 def test_a_digest_is_not_remembered_for_other_bytes_of_the_same_age_and_size(folder):
     path = folder / "data" / "images" / "g0" / "0.png"
-    before = index(ASKED, folder)
+    before = index(IMAGES, folder)
     rotten(path)
-    assert index(ASKED, folder).digests[0] != before.digests[0]
+    assert index(IMAGES, folder).digests[0] != before.digests[0]
 
 
 def test_bytes_other_than_those_of_the_digest_are_never_decoded(folder):
-    dataset = index(ASKED, folder)
+    dataset = index(IMAGES, folder)
     picture(folder / "data" / "images" / "g0" / "0.png", 77)
     with pytest.raises(BegatError, match="g0/0.png: its bytes are not those that this run was pla"):
-        list(pixels(dataset, ASKED))
+        list(pixels(dataset, IMAGES))
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"\xff", b"{}", b'{"sha256": 1, "files": 1}']
 )
 def test_a_damaged_memory_of_digests_is_made_anew(folder, content):
-    memory, first = folder / ".begat" / "digests.json", index(ASKED, folder)
+    memory, first = folder / ".begat" / "digests.json", index(IMAGES, folder)
     sound = memory.read_bytes()
     memory.write_bytes(content)
-    assert index(ASKED, folder) == first
+    assert index(IMAGES, folder) == first
     assert memory.read_bytes() == sound
     memory.write_bytes(sound.replace(first.digests[0].encode(), first.digests[1].encode()))
-    assert index(ASKED, folder) == first
+    assert index(IMAGES, folder) == first
 
 
 def test_digests_are_remembered(folder, monkeypatch):
-    first = index(ASKED, folder)
+    first = index(IMAGES, folder)
     monkeypatch.setattr("hashlib.file_digest", None)
-    assert index(ASKED, folder) == first
+    assert index(IMAGES, folder) == first
 
 
 def test_a_memory_that_cannot_be_written_stops_nothing(folder):
     (folder / ".begat").write_text("in the way")
-    assert len(index(ASKED, folder).digests) == 6
+    assert len(index(IMAGES, folder).digests) == 6

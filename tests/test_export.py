@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from small import CONDITIONAL, TINY, random_rows
+from small import CONDITIONAL, TINY, params_with, random_rows
 
 from begat.data.pipelines import check_pipeline, pipeline_row
 from begat.diffusion.parameter_rows import unflatten
@@ -12,6 +12,12 @@ from begat.diffusion.unet import unet
 from begat.execution.export import to_pipeline
 from begat.storage.artifacts import write
 
+DIFFUSION = {
+    "num_train_timesteps": 100,
+    "beta_schedule": "squaredcos_cap_v2",
+    "prediction_type": "v_prediction",
+}
+
 
 @pytest.mark.numerics
 @pytest.mark.parametrize("config", [TINY, CONDITIONAL], ids=["plain", "conditional"])
@@ -19,7 +25,7 @@ def test_the_exported_pipeline_predicts_and_noises_as_we_do(config, tmp_path):
     from diffusers import DDPMPipeline
 
     row = random_rows(config, 1)
-    diffusion = dict(timesteps=100, schedule="cosine", prediction="v_prediction")
+    diffusion = params_with(diffusion=DIFFUSION).diffusion
     to_pipeline(row, config, diffusion).save_pretrained(tmp_path / "pipeline")
     pipeline = DDPMPipeline.from_pretrained(tmp_path / "pipeline", local_files_only=True)
     x, t = torch.randn(1, 3, 1, 8, 8).double(), torch.tensor([[3, 50, 99]])
@@ -49,11 +55,9 @@ def test_weights_survive_an_artifact_bit_for_bit(tmp_path):
 @pytest.mark.parametrize("config", [TINY, CONDITIONAL], ids=["plain", "conditional"])
 def test_what_is_exported_can_be_brought_in(config, tmp_path):
     row = random_rows(config, 1)
-    diffusion = dict(timesteps=100, schedule="cosine", prediction="v_prediction")
-    to_pipeline(row, config, diffusion).save_pretrained(tmp_path)
     images = {"size": config.sample_size, "channels": config.image_channels}
-    unet = {"conditional": bool(config.classes)}
-    check_pipeline(
-        tmp_path, {"images": images, "diffusion": diffusion, "unet": unet}, config.classes
-    )
+    unet = {"class_conditional": bool(config.classes)}
+    params = params_with(images=images, diffusion=DIFFUSION, unet=unet)
+    to_pipeline(row, config, params.diffusion).save_pretrained(tmp_path)
+    check_pipeline(tmp_path, params, config.classes)
     assert np.isin(pipeline_row(tmp_path), row.numpy()).all()

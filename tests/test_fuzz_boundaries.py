@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save
-from small import ATTENTIVE
+from small import ATTENTIVE, folder_with, params_with
 
 from begat.data.datasets import check_groups, index, pixels
 from begat.data.image_files import decode
@@ -29,13 +29,17 @@ from begat.storage.artifacts import string_array
 
 pytestmark = pytest.mark.fuzz
 
-ASKED = dict(source="folder", path="data/images", size=4, channels=1, resize="stretch")
-LISTED = {**ASKED, "path": "data/list.csv"}
-PARAMS = {
-    "images": {"size": 8, "channels": 3},
-    "diffusion": {"schedule": "linear", "timesteps": 50, "prediction": "epsilon"},
-    "unet": {"conditional": False},
-}
+IMAGES = folder_with(resize="stretch")
+LISTED = folder_with(resize="stretch", path="data/list.csv")
+PARAMS = params_with(
+    images={"size": 8, "channels": 3},
+    diffusion={
+        "beta_schedule": "linear",
+        "num_train_timesteps": 50,
+        "prediction_type": "epsilon",
+    },
+    unet={"class_conditional": False},
+)
 COSTLY = 10  # how many cheap examples cost as much as building a network
 
 
@@ -79,7 +83,7 @@ def saved(kind, size=(4, 4), mode="RGB"):
     return buffer.getvalue()
 
 
-IMAGES = [
+FILES = [
     saved(kind, mode=mode)
     for kind, mode in [("PNG", "RGB"), ("PNG", "P"), ("PNG", "LA"), ("JPEG", "L"), ("WEBP", "RGB")]
 ]
@@ -91,16 +95,16 @@ def project():
     with TemporaryDirectory() as folder:
         images = Path(folder) / "data" / "images"
         (images / "g").mkdir(parents=True)
-        (images / "a.png").write_bytes(IMAGES[0])
-        (images / "g" / "b.png").write_bytes(IMAGES[1])
+        (images / "a.png").write_bytes(FILES[0])
+        (images / "g" / "b.png").write_bytes(FILES[1])
         os.mkfifo(Path(folder) / "data" / "fifo")
         yield Path(folder)
 
 
-def used(root, asked):
-    dataset = index(asked, root)
+def used(root, images):
+    dataset = index(images, root)
     check_groups(dataset)
-    assert len(list(pixels(dataset, asked))) == len(dataset.names)
+    assert len(list(pixels(dataset, images))) == len(dataset.names)
     assert not {*"\n\r\x1b"} & {*"".join(stored_names(dataset))}
 
 
@@ -132,7 +136,7 @@ def test_a_damaged_manifest(text):
 
 
 @fuzzed()
-@given(content=st.sampled_from(IMAGES).flatmap(damaged), channels=st.sampled_from([1, 3]))
+@given(content=st.sampled_from(FILES).flatmap(damaged), channels=st.sampled_from([1, 3]))
 def test_a_damaged_image(content, channels):
     with refused_in_one_line():
         found = decode(Path("a.png"), content, 4, channels, "crop")
@@ -148,20 +152,20 @@ def test_a_file_of_any_name_among_images(name):
     with project() as root, refused_in_one_line():
         with contextlib.suppress(OSError, ValueError):  # no name of a file
             place = os.fsencode(root / "data" / "images")
-            Path(os.fsdecode(os.path.join(place, name))).write_bytes(IMAGES[2])
-        used(root, ASKED)
+            Path(os.fsdecode(os.path.join(place, name))).write_bytes(FILES[2])
+        used(root, IMAGES)
 
 
 @fuzzed()
 @given(data=st.data())
 def test_a_damaged_memory_of_digests_changes_nothing(data):
     with project() as root:
-        memory, expected = root / ".begat" / "digests.json", index(ASKED, root)
+        memory, expected = root / ".begat" / "digests.json", index(IMAGES, root)
         sound = memory.read_bytes()
         memory.write_bytes(data.draw(damaged(sound)))
-        assert index(ASKED, root) == expected
+        assert index(IMAGES, root) == expected
         memory.write_text(json.dumps(data.draw(STRUCTURES)))
-        assert index(ASKED, root) == expected
+        assert index(IMAGES, root) == expected
 
 
 @pytest.fixture(scope="module")

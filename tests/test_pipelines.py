@@ -2,15 +2,13 @@
 
 import inspect
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
-from small import ATTENTIVE, ROOT
+from small import ATTENTIVE, params_with
 
-from begat.config.load import load
 from begat.data.pipelines import (
     FORWARD,
     SAMPLING,
@@ -21,9 +19,8 @@ from begat.data.pipelines import (
     pipeline_row,
 )
 from begat.errors import BegatError
-from begat.stages import PARAMS as STAGE_PARAMS
 
-CHANGES = {
+PIPELINE = {
     "images": {"size": 8, "channels": 3},
     "diffusion": {
         "beta_schedule": "linear",
@@ -32,16 +29,7 @@ CHANGES = {
     },
     "unet": {"class_conditional": False},
 }
-
-
-def params_with(**changes):
-    """The parameters of this pipeline, with other values of some keys of some sections."""
-    base = load(ROOT, "params/tiny.yaml", STAGE_PARAMS)
-    values = {s: {**CHANGES[s], **changes.get(s, {})} for s in CHANGES}
-    return replace(base, **{s: replace(base.value(s), **keys) for s, keys in values.items()})
-
-
-PARAMS = params_with()
+PARAMS = params_with(**PIPELINE)
 
 
 @pytest.fixture
@@ -90,7 +78,7 @@ def test_its_digest_follows_its_weights_and_its_scheduler(pipeline):
     ],
 )
 def test_parameters_that_say_otherwise_are_refused(pipeline, section, key, value, message):
-    params = params_with(**{section: {key: value}})
+    params = params_with(**{**PIPELINE, section: {**PIPELINE[section], key: value}})
     with pytest.raises(BegatError, match=message):
         check_pipeline(pipeline, params, 5)
 
@@ -228,7 +216,7 @@ def test_trained_betas_really_are_another_schedule():
 
 @pytest.mark.parametrize("groups", [4, 6])
 def test_as_many_classes_as_groups_are_expected(pipeline, groups):
-    params = params_with(unet={"class_conditional": True})
+    params = params_with(**{**PIPELINE, "unet": {"class_conditional": True}})
     changed(pipeline / "unet" / "config.json", num_class_embeds=5)
     check_pipeline(pipeline, params, 5)
     message = f"num_class_embeds: expected {groups}, one for each class .* sorted name, found 5"

@@ -1,15 +1,17 @@
 """What each query and each training image is known by in the artifacts."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
+from small import params_with
 
 from begat.data.datasets import index
 from begat.data.query_names import names_of_generated, names_of_own
 from begat.storage.artifacts import digest_bytes
 
-ASKED = dict(source="folder", path="data/mine", size=4, channels=1, resize="refuse")
+QUERIES = params_with(queries={"source": "folder", "path": "data/mine"}).queries
 
 
 def mine(root, names):
@@ -17,7 +19,7 @@ def mine(root, names):
         path = root / "data" / "mine" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 4), i).save(path)
-    return index(ASKED, root)
+    return index(QUERIES, root)
 
 
 def shown(block):
@@ -48,7 +50,7 @@ def test_all_groups_of_a_query_are_kept(tmp_path):
     mine(tmp_path, ["a.png", "b.png"])
     text = "path,artist,condition,style\nmine/a.png,Ada,cat,cubist\nmine/b.png,,dog,\n"
     (tmp_path / "data" / "list.csv").write_text(text)
-    dataset = index({**ASKED, "path": "data/list.csv"}, tmp_path)
+    dataset = index(replace(QUERIES, path="data/list.csv"), tmp_path)
     block = names_of_own(dataset, dataset.labels, dataset.classes)
     assert shown(block) == {
         "name": ["mine/a.png", "mine/b.png"],

@@ -10,9 +10,8 @@ import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from PIL import Image
-from small import ATTENTIVE
+from small import ATTENTIVE, folder_with, params_with
 
-from begat.config import load
 from begat.data.datasets import index, pixels
 from begat.data.pipelines import check_pipeline, pipeline_digest, pipeline_row
 from begat.data.safetensors_files import read_weights
@@ -20,7 +19,7 @@ from begat.errors import BegatError
 from begat.planning.plan import specify
 
 CPU = torch.device("cpu")
-FOLDER = dict(source="folder", path="data/images", size=4, channels=1, resize="refuse")
+FOLDER = folder_with()
 
 
 class Payload:
@@ -85,7 +84,7 @@ def test_no_other_file_or_hub_can_be_named_as_a_vision_network(name, tmp_path):
     text = (Path(__file__).parent.parent / "params" / "tiny.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("network: full", f"network: {name}"))
     with pytest.raises(BegatError, match="scores_features.network: expected full, timm:NAME or"):
-        load.load(tmp_path, "params.yaml")
+        specify(tmp_path, "params.yaml")
 
 
 @pytest.fixture
@@ -133,7 +132,7 @@ def test_no_shards_of_a_pipeline(payload, mark, pipeline):
 def test_no_configuration_of_a_pipeline(part, payload, mark, pipeline):
     (pipeline / part).write_bytes(payload(mark))
     with pytest.raises(BegatError, match=f"{part}: not JSON"):
-        check_pipeline(pipeline, {}, 5)
+        check_pipeline(pipeline, params_with(), 5)
 
 
 def test_no_program_beside_a_pipeline(mark, pipeline):
@@ -170,7 +169,7 @@ def test_no_manifest(payload, mark, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "list.csv").write_bytes(payload(mark))
     with pytest.raises(BegatError, match="list.csv: "):
-        index({**FOLDER, "path": "data/list.csv"}, tmp_path)
+        index(folder_with(path="data/list.csv"), tmp_path)
 
 
 @pytest.mark.parametrize(

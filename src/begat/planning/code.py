@@ -21,13 +21,11 @@ from begat.storage.digests import digest, file_digest
 PACKAGE, SOURCES, STAGES = "begat", Path("src"), Path("src/begat/stages")
 NEUTRAL = {  # modules that change no number, and why
     "begat",  # public names for notebooks
-    "begat.config.consistency",  # refuses; a run that goes on is the same
     "begat.config.fields",  # parameters are in the keys by their values
     "begat.config.schema",  # likewise
     "begat.errors",  # texts that end a job
     "begat.execution.contents",  # digests of inputs, compared and not computed with
     "begat.execution.context",  # opens, calls and writes; its inputs are artifacts and parameters
-    "begat.execution.jobs",  # names and keys
     "begat.execution.records",  # when, where and how long
     "begat.execution.run_spec",  # its decisions about a job are in the job's key, as values
     "begat.storage.artifacts",  # an array is read as it was written
@@ -109,9 +107,12 @@ def _parsed(text: bytes, start: str) -> Source:
 
 def _used(tree: ast.Module, start: str) -> ast.Module:
     """The statements of a module that one of its functions uses, directly or not."""
-    binding = {name: node for node in tree.body for name in _bound(node)}
+    binding: dict[str, set[ast.stmt]] = {}
+    for node in tree.body:
+        for name in _bound(node):
+            binding.setdefault(name, set()).add(node)
     names, used = {start}, set[ast.stmt]()
-    while statements := {binding[name] for name in names if name in binding} - used:
+    while statements := set[ast.stmt]().union(*(binding.get(name, ()) for name in names)) - used:
         used |= statements
         loaded = (n for node in statements for n in ast.walk(node) if isinstance(n, ast.Name))
         names |= {name.id for name in loaded}
@@ -123,7 +124,7 @@ def _bound(node: ast.stmt) -> list[str]:
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Import | ast.ImportFrom):
-        return [alias.asname or alias.name for alias in node.names]
+        return [alias.asname or alias.name.partition(".")[0] for alias in node.names]
     return [
         n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
     ]
@@ -155,9 +156,13 @@ def _written(node: ast.AST, words: list[str]) -> list[str]:
 
 
 def _is_idle(node: ast.AST, parent: ast.AST) -> bool:
-    """A docstring, a declaration's argument, or the empty text that f-strings may hold."""
+    """A docstring, a declaration's argument, or the empty text that f-strings may hold.
+
+    A parameter's default is no such argument: where a file gives no value, no key has it.
+    """
     if isinstance(parent, ast.Call) and isinstance(parent.func, ast.Name):
-        return parent.func.id in DECLARED and node is not parent.func
+        default = isinstance(node, ast.keyword) and node.arg == "default"
+        return parent.func.id in DECLARED and node is not parent.func and not default
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     return isinstance(parent, ast.JoinedStr) and isinstance(node, ast.Constant) and not node.value
