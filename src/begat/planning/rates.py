@@ -1,9 +1,9 @@
 """Seconds per network evaluation, start-up times and libraries' memory, from earlier runs.
 
-Every record says what its job was expected to take (``execution.costs``) and what it took. A stage's
-rate is the seconds that its jobs took beyond their start, over their work. Where jobs were so short
-that their start hides the rest, a probe's rate counts as well, with as much weight as the starts'
-seconds; without a probe the rate of other stages of the same kind is taken, or none.
+Every record says what its job was expected to take (``execution.costs``) and what it took. A
+stage's rate is the seconds that its jobs took beyond their start, over their work. Where jobs were
+so short that their start hides the rest, a probe's rate counts as well, with as much weight as the
+starts' seconds; without a probe the rate of other stages of the same kind is taken, or none.
 """
 
 import json
