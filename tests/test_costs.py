@@ -31,7 +31,7 @@ from begat.planning.plan import Plan
 from begat.planning.rates import MIB, Probe, Rates, Sample, read_probe, samples, write_probe
 from begat.stages import STAGES
 from begat.storage.artifacts import write
-from snakemake_logger_plugin_begat import STALE, forecast
+from snakemake_logger_plugin_begat.work import STALE, forecast
 
 UNKNOWN = Rates([], Probe())
 
@@ -195,7 +195,7 @@ def test_short_jobs_leave_the_word_to_the_probe():
 
 def test_without_records_and_probe_no_time_is_said():
     assert UNKNOWN.seconds("models", Cost("training", 1, 1)) is None
-    assert UNKNOWN.source("models", "training") == ""
+    assert UNKNOWN.of("models", "training").source == ""
 
 
 def test_memory_is_what_other_jobs_of_the_stage_took_beyond_their_arrays():
@@ -259,7 +259,7 @@ def test_a_dry_run_says_what_is_restored_and_what_is_computed(tmp_path, monkeypa
         "1 of these results will be computed: about 1.5 h of computing.",
     ]
     STALE.write_text(json.dumps({"work": {"b": 7}, "unit": "evaluations"}))
-    assert forecast(["b"]).endswith("how long: `begat plan --probe`.")
+    assert forecast(["b"]).endswith("; `begat plan` says how long it takes.")
 
 
 def test_the_command_prints_a_table_or_json(plan, monkeypatch):
@@ -270,3 +270,14 @@ def test_the_command_prints_a_table_or_json(plan, monkeypatch):
     found = json.loads(CliRunner().invoke(cli.commands, [*use, "--json"]).output)
     assert [stage["name"] for stage in found["stages"]] == list(STAGES)
     assert found["total"]["jobs"] == len(plan.jobs())
+
+
+def test_a_probe_times_every_kind_of_evaluation(plan, monkeypatch):
+    from begat.planning import probe
+
+    monkeypatch.setattr(probe, "SECONDS", 0.0)
+    monkeypatch.setattr(probe, "device_of", lambda plan: "cpu")
+    measured = probe.probe(plan)
+    kinds = {plan.cost(job).kind for job in plan.jobs()} - {"arrays"}
+    assert measured.rates.keys() == measured.starts.keys() == kinds
+    assert all(seconds > 0 for seconds in (*measured.rates.values(), *measured.starts.values()))

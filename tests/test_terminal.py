@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from snakemake_logger_plugin_begat import SKEW, STALE, Job, LogHandler, Progress, told
+from snakemake_logger_plugin_begat import SKEW, Job, LogHandler, Progress, told
+from snakemake_logger_plugin_begat.work import STALE
 
 
 def settings(dryrun=False):
@@ -237,7 +238,10 @@ def test_a_dry_run_says_how_much_the_store_has(capsys, tmp_path, monkeypatch):
     for output in paths[:2]:
         say(dry, LogEvent.JOB_INFO, output=[output])
     say(dry, None, "This was a dry-run (flag -n).")
-    assert capsys.readouterr().err == "1 of these results will be taken from the store.\n"
+    assert capsys.readouterr().err.splitlines() == [
+        "1 of these results will be taken from the store.",
+        "1 of these results will be computed; `begat plan` says how long it takes.",
+    ]
 
 
 def test_nothing_to_do_is_said_so(handler, capsys):

@@ -1,17 +1,15 @@
 """What a run looks like in the terminal: one bar, an estimate of the time left, one line per error.
 
 Snakemake finds this package by its name; the default profile asks for it (``logger: [begat]``).
-How much there is to do stands in ``.begat/markers/stale`` (artifact -> seconds of computing, or
-network evaluations where no earlier run says how long they take; 0 where the store has it), how far
-a job has come in the last percentage of its log.
+How much there is to do is in the list of stale artifacts (``work``), how far a job has come in the
+last percentage of its log.
 """
 
-import json
 import os
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from logging import ERROR, WARNING, LogRecord
 from pathlib import Path
@@ -27,8 +25,8 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from snakemake_logger_plugin_begat.reasons import reason
+from snakemake_logger_plugin_begat.work import forecast, work_ahead
 
-STALE = Path(".begat/markers/stale")
 SKEW = 60  # seconds by which the clock of a file server may be behind
 
 
@@ -103,32 +101,6 @@ class Progress:
         if seconds < 50:
             return f"about {max(round(seconds / 10), 1) * 10} s left"
         return f"about {max(round(seconds / 60), 1)} min left"
-
-
-def work_ahead() -> dict[str, float]:
-    """The work in every artifact that is not current; none in what the store has."""
-    return _stale().get("work", {})
-
-
-def _stale() -> dict[str, Any]:
-    try:
-        found = json.loads(STALE.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def forecast(outputs: Sequence[str]) -> str:
-    """What a dry run says of the artifacts listed: how many are computed, and how long it takes."""
-    work, in_seconds = work_ahead(), _stale().get("unit") == "s"
-    stored = sum(work.get(output) == 0 for output in outputs)
-    lines = [f"{stored} of these results will be taken from the store."] if stored else []
-    if computed := [work[output] for output in outputs if work.get(output)]:
-        hours = sum(computed) / 3600
-        time = f"{hours:.1f} h" if hours >= 1 else f"{max(hours * 60, 1):.0f} min"
-        of = f"about {time} of computing" if in_seconds else "how long: `begat plan --probe`"
-        lines.append(f"{len(computed)} of these results will be computed: {of}.")
-    return "\n".join(lines)
 
 
 def told(record: LogRecord) -> str | None:

@@ -83,7 +83,7 @@ def size(number: float) -> str:
 def sources(costs: Sequence[JobCost], rates: Rates) -> dict[str, str]:
     """Returns what the rate of every stage that evaluates networks comes from."""
     kinds = {c.job.stage: c.cost.kind for c in costs if c.cost.evaluations}
-    return {stage: rates.source(stage, kind) for stage, kind in kinds.items()}
+    return {stage: rates.of(stage, kind).source for stage, kind in kinds.items()}
 
 
 def notes(costs: Sequence[JobCost], rates: Rates, device: str) -> Iterator[str]:

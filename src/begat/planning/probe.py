@@ -61,7 +61,7 @@ def _seconds(step: Step, device: "torch.device") -> float:
         return time.perf_counter()
 
     first, done = now(), 0
-    while now() - first < SECONDS:
+    while not done or now() - first < SECONDS:
         done += step()
     return (now() - first) / done
 

@@ -1,12 +1,13 @@
 """Seconds per network evaluation, start-up times and libraries' memory, from earlier runs.
 
-Every record says what its job was expected to take (``execution.costs``) and what it took. A stage's
-rate is the seconds that its jobs took beyond their start, over their work. Where jobs were so short
-that their start hides the rest, a probe's rate counts as well, with as much weight as the starts'
-seconds; without a probe the rate of other stages of the same kind is taken, or none.
+Every record says what its job was expected to take (``execution.costs``) and what it took. A
+stage's rate is the seconds that its jobs took beyond their start, over their work. Where jobs were
+so short that their start hides the rest, a probe's rate counts as well, with as much weight as the
+starts' seconds; without a probe the rate of other stages of the same kind is taken, or none.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ LIBRARIES = {  # of a process, where no record says it; measured on x86-64 with 
     "gradient": 470 * MIB,
     "covariance": 430 * MIB,
 }
-MAX_START = 3  # a stage's start over that of the quickest job that loads the same libraries
+MAX_START = 2.5  # a stage's start over that of the quickest job that loads the same libraries
 
 
 @dataclass(frozen=True)
@@ -55,53 +56,86 @@ class Probe:
     starts: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Rate:
+    """What the jobs of a stage take besides their work.
+
+    Attributes:
+        start: seconds before a job begins to compute; None where nothing says it.
+        per_work: seconds per work; None where nothing says it.
+        source: of ``per_work``, in words.
+        libraries: bytes of memory.
+    """
+
+    start: float | None
+    per_work: float | None
+    source: str
+    libraries: float
+
+
 class Rates:
     """What one unit of work takes, by stage, from samples and a probe."""
 
     def __init__(self, samples: Iterable[Sample], probe: Probe) -> None:
         """Rates by what has been measured."""
-        self.samples, self.probe = list(samples), probe
+        self.probe = probe
+        self._by_stage, self._by_kind = defaultdict[str, list](list), defaultdict[str, list](list)
+        self._quickest: dict[bool, float] = {}  # job that evaluates a network, or none
+        self._rates: dict[tuple[str, str], Rate] = {}
+        for sample in samples:
+            kind = sample.cost.kind
+            self._by_stage[sample.stage].append(sample)
+            if kind != "arrays":  # whose work is another in every stage
+                self._by_kind[kind].append(sample)
+            before = self._quickest.get(kind == "arrays", sample.seconds)
+            self._quickest[kind == "arrays"] = min(before, sample.seconds)
 
     def seconds(self, stage: str, cost: Cost) -> float | None:
         """Returns the seconds that a job takes; None where nothing says it."""
-        start, rate = self.start(stage, cost.kind), self.rate(stage, cost.kind)
-        if rate is not None:
-            return (start or 0.0) + rate * cost.work
-        own = [s.seconds for s in self._of(stage) if s.cost.work >= cost.work]
+        rate = self.of(stage, cost.kind)
+        if rate.per_work is not None:
+            return (rate.start or 0.0) + rate.per_work * cost.work
+        own = [s.seconds for s in self._by_stage[stage] if s.cost.work >= cost.work]
         if own:  # they were all start, and so is this
             return sum(own) / len(own)
-        return start if cost.kind == "arrays" or not cost.work else None
+        return rate.start if cost.kind == "arrays" or not cost.work else None
 
     def memory(self, stage: str, cost: Cost) -> float:
         """Returns the peak memory of a job, its libraries included."""
-        own = self._of(stage) or self._of_kind(cost.kind)
-        libraries = [sample.peak - sample.cost.memory for sample in own]
-        return cost.memory + (median(libraries) if libraries else LIBRARIES[cost.kind])
+        return cost.memory + self.of(stage, cost.kind).libraries
 
-    def start(self, stage: str, kind: str) -> float | None:
-        """Returns the seconds before a job begins to compute."""
-        alike = [s.seconds for s in self.samples if (s.cost.kind == "arrays") == (kind == "arrays")]
-        own = [sample.seconds for sample in self._of(stage) or self._of_kind(kind)]
-        if not alike:
+    def of(self, stage: str, kind: str) -> Rate:
+        """Returns the rate of a stage, whose jobs compute in this ``kind``."""
+        if (stage, kind) not in self._rates:
+            own = self._by_stage[stage]
+            prior, alike = self.probe.rates.get(kind), own or self._by_kind[kind]
+            choices = {
+                "records": self._per_work(own, None),
+                "probe": self._per_work(own, prior) or prior,
+                "records of other stages": self._per_work(self._by_kind[kind], None),
+                "": None,
+            }
+            source = next(name for name, rate in choices.items() if rate or not name)
+            per_work = (self._per_work(own, prior) if own else None) or choices[source]
+            libraries = [sample.peak - sample.cost.memory for sample in alike]
+            taken = median(libraries) if libraries else LIBRARIES[kind]
+            self._rates[stage, kind] = Rate(self._start(stage, kind), per_work, source, taken)
+        return self._rates[stage, kind]
+
+    def _start(self, stage: str, kind: str) -> float | None:
+        """The quickest job of the stage or kind, unless others start much quicker."""
+        own = [sample.seconds for sample in self._by_stage[stage] or self._by_kind[kind]]
+        quickest = self._quickest.get(kind == "arrays")
+        if quickest is None:
             starts = self.probe.starts
             return starts.get(kind, min(starts.values(), default=None))
-        return min([*own, MAX_START * min(alike)])
+        return min([*own, MAX_START * quickest])
 
-    def rate(self, stage: str, kind: str) -> float | None:
-        """Returns the seconds per work."""
-        prior = self.probe.rates.get(kind)
-        return self._rate(self._of(stage), prior) or prior or self._rate(self._of_kind(kind), None)
-
-    def source(self, stage: str, kind: str) -> str:
-        """Returns what a stage's rate comes from: records, probe, or nothing."""
-        if self._rate(self._of(stage), None):
-            return "records"
-        if kind in self.probe.rates:
-            return "probe"
-        return "records of other stages" if self.rate(stage, kind) else ""
-
-    def _rate(self, samples: Sequence[Sample], prior: float | None) -> float | None:
-        starts = [self.start(sample.stage, sample.cost.kind) or 0.0 for sample in samples]
+    def _per_work(self, samples: Sequence[Sample], prior: float | None) -> float | None:
+        """The seconds beyond the starts, over the work; None where the starts hide them."""
+        kinds = {(sample.stage, sample.cost.kind) for sample in samples}
+        start_of = {kind: self._start(*kind) or 0.0 for kind in kinds}
+        starts = [start_of[sample.stage, sample.cost.kind] for sample in samples]
         unknown = sum(starts)  # seconds by which the starts may be off, all in all
         seconds = sum(max(s.seconds - t, 0.0) for s, t in zip(samples, starts, strict=True))
         work = sum(sample.cost.work for sample in samples)
@@ -110,12 +144,6 @@ class Rates:
         if prior:
             return (seconds + unknown) / (work + unknown / prior)
         return seconds / work if seconds > unknown else None
-
-    def _of(self, stage: str) -> list[Sample]:
-        return [sample for sample in self.samples if sample.stage == stage]
-
-    def _of_kind(self, kind: str) -> list[Sample]:
-        return [s for s in self.samples if s.cost.kind == kind and kind != "arrays"]
 
 
 def rates_of(plan: Plan, device: str) -> Rates:
