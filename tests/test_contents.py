@@ -43,7 +43,7 @@ def put(plan, stage, name="all", level=0):
     }[stage]
     if stage == "images":
         arrays["pixels"] = arrays["pixels"].astype(np.uint8)
-    models = plan.models if stage == "splits" else job.models
+    models = plan.spec.models if stage == "splits" else job.models
     rows = dict(zip(parts, rows["weights"], strict=True))
     digests = {m.name: part_digest({"row": rows.get(m.name, np.array(level))}) for m in models}
     more = {"models": parts, "snapshots_of": [], "config": {}} if stage == "models" else {}

@@ -86,7 +86,7 @@ def test_a_column_condition_gives_classes_and_no_groups(folder):
     assert dataset.groups == ("artist: Ada", "artist: Bo", "style: cubist")
     assert dataset.classes == ("ant", "cat", "dog")
     assert dataset.labels == [1, 2, 1, 0]
-    few, _ = read(folder, path="data/list.csv", limit=3)
+    few, _ = read(folder, path="data/list.csv", max_images=3)
     assert (few.classes, few.labels) == (("cat", "dog"), [0, 1, 0])
 
 

@@ -11,7 +11,7 @@ from plans import copied, planned
 from scenes import TRACEBACK, Fake
 
 from begat.execution.contents import PARTS, Contents
-from begat.execution.context import Run
+from begat.execution.context import JobContext
 from begat.planning.tidy import damaged, unrecorded
 from begat.storage.artifacts import Artifact, write
 from begat.storage.manifests import damage
@@ -50,7 +50,7 @@ def pack(tmp_path, monkeypatch):
     names = [model.name for model in job.models]
     arrays = dict.fromkeys(("weights", "ema_weights"), np.ones((len(names), 3), np.float32))
     said = {"models": names, "snapshots_of": [], PARTS: dict.fromkeys(names, "x")}
-    Run(plan, job).finish(lambda run: [arrays], **said)
+    JobContext(plan, job).materialise(lambda context: [arrays], **said)
     return plan, job
 
 

@@ -308,8 +308,8 @@ def test_a_new_metric_is_one_entry_and_reaches_the_report(monkeypatch):
     summary, _ = evaluate({}, scores, np.eye(5, dtype=bool), {}, {}, images, **HOW)
     assert summary["logo"]["chance"]["toy"] == 0.25
     assert summary["logo"]["logo_paired"]["toy"]["a"]["low"] == 0.25
-    (table,) = logo_tables(summary["logo"])
-    assert table["measures"][-1] == "toy metric"
+    (table,) = logo_tables(summary["logo"], MethodNames({}))
+    assert table["metrics"][-1] == "toy metric"
     assert table["chance"][-1] == table["rows"][0]["cells"][-1]["value"] == 0.25
 
 

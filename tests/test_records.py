@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from begat import cli
 from begat.errors import BegatError
 from begat.execution.contents import Contents
-from begat.execution.context import Run
+from begat.execution.context import JobContext
 from begat.execution.records import COPIES, forget_copies, provenance, record, record_path, recorded
 from begat.planning.tidy import damaged, tidy, unrecorded
 from begat.storage.digests import digest
@@ -33,7 +33,7 @@ def plan(tmp_path, monkeypatch):
 def job(plan):
     """A job that is done, its result in its place and in the store."""
     job = plan.job("splits", "all")
-    Run(plan, job).finish(lambda run: [{"trains_on": np.eye(2, dtype=bool)}])
+    JobContext(plan, job).materialise(lambda context: [{"trains_on": np.eye(2, dtype=bool)}])
     return job
 
 
@@ -148,7 +148,7 @@ def test_a_copy_that_is_of_other_bits_is_not_taken(plan, job, path):
 def test_what_comes_from_the_store_brings_its_record(plan, job, path, capsys):
     whole = path.read_bytes()
     path.unlink()
-    Run(plan, job).finish(lambda run: pytest.fail("computed"))
+    JobContext(plan, job).materialise(lambda context: pytest.fail("computed"))
     assert path.read_bytes() == whole
 
 

@@ -2,6 +2,8 @@
 
 import io
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import t as student

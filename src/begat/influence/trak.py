@@ -107,7 +107,7 @@ def require_memory(
     need = number * (projection or all_of_them)
     if need > memory:
         raise BegatError(
-            f"scores_trak.projection: expected at most {memory // number} numbers of each of "
+            f"scores_trak.projection_dim: expected at most {memory // number} numbers of each of "
             f"{images} gradients, as all are held in {memory / 2**30:.1f} GiB of memory, found "
             f"{projection or f'0, all {all_of_them}'} ({need / 2**30:.1f} GiB)"
         )

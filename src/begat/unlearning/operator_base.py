@@ -61,11 +61,6 @@ class Operator:
         except BegatError as error:
             raise BegatError(f"operator.{error}") from None
 
-    @classmethod
-    def summary(cls) -> str:
-        """The class's docstring as one line of help."""
-        return " ".join(str(cls.__doc__).split())
-
     @property
     def curvature_damping(self) -> float | None:
         """The damping of the inverse curvature, None if none is needed."""
