@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from begat.ensembles.ablation import (
     CONTRASTS,
@@ -72,7 +72,7 @@ def _check_equal_exposure(exposure: Codes, level: str) -> None:
 
 
 def _with_null_codes(
-    gram: Gram, exposure: Codes, nulls: Codes
+    gram: Gram, exposure: Codes, nulls: Bool[np.ndarray, "null member"]
 ) -> Callable[[Contrast], Arrays] | None:
     """Returns the scores by contrast against those of null codes, None where there are none."""
 
