@@ -7,8 +7,8 @@ One convention for every score in this package::
 A *query* is the image to explain; a *unit* is a training image or a group of them (class, artist,
 contributor). The *measurement* is a loss, so a **positive score means the unit helped**: without
 it, the model explains the query worse. The attribute ``measures`` of each artifact of scores
-(``evaluation.measures``) says in which unit its methods score, and whether the sign (``signed``) and
-the size (``calibrated``) have this meaning: similarities, magnitudes and centred scores only rank.
+(``evaluation.measures``) gives each method's unit, and whether the sign (``signed``) and the size
+(``calibrated``) have this meaning: similarities, magnitudes and centred scores only rank.
 
 Public names, for notebooks and other programs (docs/python.md): ``open`` a finished run, or use
 the parts that stand alone.

@@ -152,9 +152,9 @@ class Results:
     def scores(self, method: str, of: Literal["images", "groups"] = "images") -> "DataArray":
         """Returns a method's scores, labelled by query and by training image or group.
 
-        The attributes have the method's ``label`` and ``description``, the ``unit``, and whether the
-        sign (``signed``) and the size (``calibrated``) have a meaning. Where the method has p-values,
-        they are a coordinate, ``p_value``.
+        The attributes have the method's ``label`` and ``description``, the ``unit``, and whether
+        the sign (``signed``) and the size (``calibrated``) have a meaning. Where the method has
+        p-values, they are a coordinate, ``p_value``.
 
         Raises:
             BegatError: there are no such scores.

@@ -66,7 +66,7 @@ def methods() -> Iterator[str]:
 
 
 def slurm(profile: str) -> Iterator[str]:
-    """Yields what each rule that computes with models asks Slurm for; its GPUs as in the profile."""
+    """Yields the resources of each rule that computes with models; GPUs as in the profile."""
     gpus = next(iter(re.findall(r"(?m)^    gpu: (\d+)", profile)), "0")
     for rule, stages in _rules().items():
         if any(stage.gpu for stage in stages):
