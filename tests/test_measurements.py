@@ -42,7 +42,7 @@ def errors_of(predictor, query):
             clean = torch.from_numpy(pixels[query]).double()
             noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise[draw]
             classes = torch.tensor([label[query]]).long() if predictor.config.classes else None
-            found = predictor.noise(model, noisy[None], t[draw : draw + 1], classes)[0]
+            found = predictor.predict(model, noisy[None], t[draw : draw + 1], classes)[0]
             row.append((found - noise[draw]).flatten().numpy())
         errors.append(row)
     return np.array(errors)  # member, draw, pixel

@@ -8,7 +8,7 @@ from begat.data.datasets import Dataset
 from begat.storage.artifacts import Block, digest_bytes, string_array
 
 
-def names_of_own(queries: Dataset, label: Iterable[int], classes: Sequence[str]) -> Block:
+def names_of_supplied(queries: Dataset, label: Iterable[int], classes: Sequence[str]) -> Block:
     """The names, groups and files of a person's own queries, and the classes of their labels."""
     return {
         "name": string_array(queries.names),

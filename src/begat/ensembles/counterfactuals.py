@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from begat.diffusion.noise_predictors import Predictor
-from begat.diffusion.sampling import Sampler, sample, sampling_timesteps
+from begat.diffusion.noise_predictors import NoisePredictor
+from begat.diffusion.sampling import sample, sampling_timesteps
 from begat.diffusion.schedules import diffuse
 from begat.ensembles.ablation import Gram, matched
 from begat.ensembles.codes import Codes
@@ -22,14 +22,14 @@ Draw = Callable[
 
 
 def redraw(
-    predictor: Predictor,
+    predictor: NoisePredictor,
     members: Bool[np.ndarray, "query slot member"],
     queries: Mapping[str, np.ndarray],
     *,
     drawn: bool,
-    sampler: Sampler,
-    steps: int,
-    clip: bool,
+    scheduler: str,
+    num_inference_steps: int,
+    clip_sample: bool,
     strength: float,
     watch: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
 ) -> Float[np.ndarray, "query slot channel y x"]:
@@ -46,12 +46,12 @@ def redraw(
         members: which members draw, for every slot of every query.
         queries: the arrays of the ``queries`` schema.
         drawn: whether the queries were generated.
-        sampler, steps, clip: as the queries were drawn.
+        scheduler, num_inference_steps, clip_sample: as the queries were generated.
         strength: see above.
         watch: passes the slots on one by one, to show how far this is.
     """
     schedule = predictor.schedule
-    times = sampling_timesteps(schedule.timesteps, steps, 1.0 if drawn else strength)
+    times = sampling_timesteps(schedule.timesteps, num_inference_steps, 1.0 if drawn else strength)
     noise = torch.from_numpy(queries["noise"]).clone()
     if not drawn:
         at = torch.full((len(noise),), times[0])
@@ -61,9 +61,9 @@ def redraw(
 
     def drawn_by(asked: Bool[Tensor, "query member"]) -> Float[Tensor, "query channel y x"]:
         def predict(x: Tensor, t: int) -> Tensor:
-            return predictor.mean_noise(x, t, condition, asked)
+            return predictor.predict_mean(x, t, condition, asked)
 
-        return sample(predict, noise, schedule, times, sampler, clip)
+        return sample(predict, noise, schedule, times, scheduler, clip_sample)
 
     slots = torch.tensor(members).unbind(1)
     return torch.stack([drawn_by(asked) for asked in watch(slots)], 1).numpy()

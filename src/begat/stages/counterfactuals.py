@@ -88,12 +88,12 @@ def _regenerated(context: JobContext) -> Iterator[Block]:
         drawn=context.spec.query_dataset is None,
         strength=params.strength,
         watch=partial(tqdm, desc=context.job.name, unit=" pictures"),
-        sampler=sampling.scheduler,  # type: ignore[arg-type]
-        steps=sampling.num_inference_steps,
-        clip=sampling.clip_sample,
+        scheduler=sampling.scheduler,
+        num_inference_steps=sampling.num_inference_steps,
+        clip_sample=sampling.clip_sample,
     )
     names = [model.name for model in context.job.models]
-    by_all = drawn_by_all(draw, queries["pixels"], queries.attributes["drawn_by"], names)
+    by_all = drawn_by_all(draw, queries["pixels"], queries.attributes["generated_by"], names)
     if context.job.models[0].kind == "group_member":
         exposure = groups_seen(images["member_of"], train_mask)
         blocks = code_blocks(context.params.splits.group_code, *exposure.shape)
