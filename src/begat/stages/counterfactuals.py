@@ -64,8 +64,10 @@ def run(context: JobContext) -> None:
 def _regenerated(context: JobContext) -> Iterator[Block]:
     from functools import partial
 
+    import numpy as np
     from tqdm import tqdm
 
+    from begat.diffusion.pixels import to_model_range
     from begat.ensembles.codes import code_blocks
     from begat.ensembles.counterfactuals import (
         drawn_by_all,
@@ -105,7 +107,7 @@ def _regenerated(context: JobContext) -> Iterator[Block]:
         measured["gram"],
         train_mask.T,
         images["cluster"],
-        images["pixels"] / 127.5 - 1,
+        to_model_range(images["pixels"].astype(np.float64)),
         numbers,
         seed=context.seed,
         top=params.top,

@@ -52,6 +52,7 @@ def _tables(
 
     import numpy as np
 
+    from begat.diffusion.pixels import to_model_range
     from begat.ensembles.exposure import groups_seen
     from begat.evaluation.agreement import Truth, evaluate, headline
     from begat.execution.results import additive_scores, first_seeds, losses, trains_on
@@ -69,7 +70,7 @@ def _tables(
         images["member_of"],
         truths,
         dict(_regenerated(context)),
-        images["pixels"] / 127.5 - 1,
+        to_model_range(images["pixels"].astype(np.float64)),
         seed=context.seed,
         resamples=context.params.of(Metrics).resamples,
     )
