@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from begat.config.schema import Images
 from begat.diffusion.noise_predictors import PackPredictor
 from begat.diffusion.parameter_rows import flatten, stack
 from begat.diffusion.schedules import cosine_schedule
@@ -17,6 +18,12 @@ ATTENTIVE = UNetConfig(8, 3, (8, 16), 2, (False, True), True, 4, 4)
 CONDITIONAL = UNetConfig(8, 1, (8, 8, 16), 1, (True, False, True), True, 8, 4, classes=5)
 DEEP = UNetConfig(16, 3, (4, 8, 8, 16), 2, (False, False, True, False), False, 8, 2)
 CONFIGS = {"tiny": TINY, "attentive": ATTENTIVE, "conditional": CONDITIONAL, "deep": DEEP}
+
+
+def images_section(**changes: object) -> Images:
+    """The section images of a folder of 4 x 4 images, with some other values."""
+    values = dict(source="folder", path="data/images", max_images=0, size=4, channels=1)
+    return Images(**{**values, "resize": "refuse", "near_duplicate_rms": 0.0, **changes})
 
 
 def random_rows(config: UNetConfig, models: int, seed: int = 0) -> torch.Tensor:
@@ -35,7 +42,7 @@ def random_images(images: int, config: UNetConfig, seed: int = 0) -> np.ndarray:
 def random_predictor(
     config: UNetConfig, models: int, seed: int = 0, dtype: torch.dtype = torch.float64
 ) -> PackPredictor:
-    """Models with random weights, ready to be asked."""
+    """Models with random weights."""
     rows = random_rows(config, models, seed).to(dtype)
     return PackPredictor(rows, config, cosine_schedule(50), "v_prediction", torch.device("cpu"))
 

@@ -1,4 +1,4 @@
-"""Datasets at the door: what is read, and one line for everything that cannot be."""
+"""Dataset sources: what is read, and one line for everything that cannot be."""
 
 import contextlib
 import itertools
@@ -11,12 +11,12 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from small import ROOT
+from small import ROOT, images_section
 
 from begat.data.datasets import check_groups, index, pixels
 from begat.errors import BegatError
 
-ASKED = dict(source="folder", path="data/images", size=4, channels=1, resize="refuse")
+PARAMS = images_section()
 
 
 def picture(path, seed=0, size=(4, 4), mode="L"):
@@ -35,10 +35,10 @@ def folder(tmp_path):
 
 
 def read(root, **changes):
-    asked = {**ASKED, **changes}
-    dataset = index(asked, root)
+    params = images_section(**changes)
+    dataset = index(params, root)
     check_groups(dataset)
-    return dataset, list(pixels(dataset, asked))
+    return dataset, list(pixels(dataset, params))
 
 
 def test_sub_folders_are_groups_and_pixels_are_as_they_are(folder):
@@ -86,8 +86,8 @@ def test_a_column_condition_gives_classes_and_no_groups(folder):
     assert dataset.groups == ("artist: Ada", "artist: Bo", "style: cubist")
     assert dataset.classes == ("ant", "cat", "dog")
     assert dataset.labels == [1, 2, 1, 0]
-    few, _ = read(folder, path="data/list.csv", limit=3)
-    assert (few.classes, few.labels) == (("cat", "dog"), [0, 1, 0])
+    subset, _ = read(folder, path="data/list.csv", max_images=3)
+    assert (subset.classes, subset.labels) == (("cat", "dog"), [0, 1, 0])
 
 
 def test_the_only_group_is_named_plainly_beside_a_column_condition(folder):
@@ -132,7 +132,7 @@ def test_a_linked_dataset_is_read_like_one_that_lies_there(folder, tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "P", "1"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_modes_become_the_channels_asked_for(tmp_path, mode, channels):
+def test_modes_become_the_channels_of_the_parameters(tmp_path, mode, channels):
     place = tmp_path / "data" / "images"
     place.mkdir(parents=True)
     for name in ("a", "b"):
@@ -150,7 +150,7 @@ def test_transparency_is_laid_over_white(tmp_path):
 
 
 @pytest.mark.parametrize("resize", ["crop", "stretch"])
-def test_other_sizes_are_resized_only_when_asked(tmp_path, resize):
+def test_other_sizes_are_resized_only_when_required(tmp_path, resize):
     picture(tmp_path / "data" / "images" / "a.png", size=(12, 8))
     assert read(tmp_path, resize=resize)[1][0].shape == (1, 4, 4)
 
@@ -167,11 +167,11 @@ def test_cropping_takes_the_centre(tmp_path):
 def test_digits_are_those_of_scikit_learn():
     from sklearn.datasets import load_digits
 
-    asked = dict(source="digits", size=8, channels=1, resize="refuse")
-    dataset = index(asked, ROOT)
+    params = images_section(source="digits", size=8)
+    dataset = index(params, ROOT)
     theirs = load_digits()
     assert [of[0] for of in dataset.membership] == theirs.target.tolist()
-    ours = np.stack([image[0] for image in pixels(dataset, asked)])
+    ours = np.stack([image[0] for image in pixels(dataset, params)])
     np.testing.assert_array_equal(ours, np.round(theirs.images * 255 / 16))
 
 
@@ -239,7 +239,7 @@ def test_a_group_that_is_everything_is_refused(folder):
         ("file,g\nimages/g0/0.png,a\n", "expected a column named path, found file, g"),
         ("path,g\nimages/g0/0.png\n", "line 2: expected 2 columns, found 1"),
         ("path,g\nimages/g0/0.png,a,b\n", "line 2: expected 2 columns, found 3"),
-        ("path,g\nimages/g0/0.png,a\nimages/g0/0.png,b\n", "line 3: .* stands on line 2 already"),
+        ("path,g\nimages/g0/0.png,a\nimages/g0/0.png,b\n", "line 3: .* is on line 2 already"),
         ("path,g\n", "no image here"),
         ("", "expected a column named path"),
     ],
@@ -268,9 +268,9 @@ def test_a_path_that_no_file_can_have_is_refused_in_one_line(folder, path):
     one_line(folder, "could not be read", path=path)
 
 
-def one_line(folder, message, **asked):
+def one_line(folder, message, **changes):
     with pytest.raises(BegatError, match=message) as caught:
-        read(folder, **asked)
+        read(folder, **changes)
     assert str(caught.value).isprintable()
 
 
@@ -280,8 +280,8 @@ def one_line(folder, message, **asked):
         (b"path,g\n../../x.png,a\n", "line 2: ../../x.png: .*expected a path under data/"),
         (b"path,g\n/etc/passwd,a\n", "line 2: /etc/passwd: expected a path relative to"),
         (b"path,g\nimages/g0,a\n", "line 2: images/g0: no such file"),
-        (b"path,g\nimages/g0/0.png,a\n./images/g0/0.png,b\n", "line 3: .* stands on line 2"),
-        (b"path,g\nimages//g0/x/../0.png,a\nimages/g0/0.png,b\n", "line 3: .* stands on line 2"),
+        (b"path,g\nimages/g0/0.png,a\n./images/g0/0.png,b\n", "line 3: .* is on line 2"),
+        (b"path,g\nimages//g0/x/../0.png,a\nimages/g0/0.png,b\n", "line 3: .* is on line 2"),
         (b"path,g,g\nimages/g0/0.png,a,b\n", "expected a name of its own for each column"),
         (b"path,g,\nimages/g0/0.png,a,\n", "expected a name of its own for each column"),
         (b"path,g\n" + b"x" * 200_000 + b",a\n", "expected CSV, found field larger than"),
@@ -435,10 +435,10 @@ def test_all_bad_images_are_told_of_in_one_run(folder):
 
 def test_the_images_before_a_bad_one_are_still_given(folder):
     damaged(folder, b"no").rename(folder / "data" / "images" / "g1" / "9.png")
-    found = pixels(index(ASKED, folder), ASKED)
-    assert len(list(itertools.islice(found, 5))) == 5
+    images = pixels(index(PARAMS, folder), PARAMS)
+    assert len(list(itertools.islice(images, 5))) == 5
     with pytest.raises(BegatError, match="9.png"):
-        next(found)
+        next(images)
 
 
 def rotten(path):
@@ -451,37 +451,37 @@ def rotten(path):
 
 def test_a_digest_is_not_remembered_for_other_bytes_of_the_same_age_and_size(folder):
     path = folder / "data" / "images" / "g0" / "0.png"
-    before = index(ASKED, folder)
+    before = index(PARAMS, folder)
     rotten(path)
-    assert index(ASKED, folder).digests[0] != before.digests[0]
+    assert index(PARAMS, folder).digests[0] != before.digests[0]
 
 
 def test_bytes_other_than_those_of_the_digest_are_never_decoded(folder):
-    dataset = index(ASKED, folder)
+    dataset = index(PARAMS, folder)
     picture(folder / "data" / "images" / "g0" / "0.png", 77)
     with pytest.raises(BegatError, match="g0/0.png: its bytes are not those that this run was pla"):
-        list(pixels(dataset, ASKED))
+        list(pixels(dataset, PARAMS))
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"\xff", b"{}", b'{"sha256": 1, "files": 1}']
 )
-def test_a_damaged_memory_of_digests_is_made_anew(folder, content):
-    memory, first = folder / ".begat" / "digests.json", index(ASKED, folder)
-    sound = memory.read_bytes()
-    memory.write_bytes(content)
-    assert index(ASKED, folder) == first
-    assert memory.read_bytes() == sound
-    memory.write_bytes(sound.replace(first.digests[0].encode(), first.digests[1].encode()))
-    assert index(ASKED, folder) == first
+def test_a_damaged_cache_of_digests_is_written_again(folder, content):
+    cache, first = folder / ".begat" / "digests.json", index(PARAMS, folder)
+    sound = cache.read_bytes()
+    cache.write_bytes(content)
+    assert index(PARAMS, folder) == first
+    assert cache.read_bytes() == sound
+    cache.write_bytes(sound.replace(first.digests[0].encode(), first.digests[1].encode()))
+    assert index(PARAMS, folder) == first
 
 
 def test_digests_are_remembered(folder, monkeypatch):
-    first = index(ASKED, folder)
+    first = index(PARAMS, folder)
     monkeypatch.setattr("hashlib.file_digest", None)
-    assert index(ASKED, folder) == first
+    assert index(PARAMS, folder) == first
 
 
-def test_a_memory_that_cannot_be_written_stops_nothing(folder):
+def test_a_cache_that_cannot_be_written_stops_nothing(folder):
     (folder / ".begat").write_text("in the way")
-    assert len(index(ASKED, folder).digests) == 6
+    assert len(index(PARAMS, folder).digests) == 6

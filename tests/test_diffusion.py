@@ -14,13 +14,11 @@ from begat.diffusion.schedules import (
 
 pytestmark = pytest.mark.numerics
 
-NAMES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
-
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("timesteps", [10, 1000])
 def test_schedules_are_those_of_diffusers(name, timesteps):
-    theirs = DDPMScheduler(timesteps, beta_schedule=NAMES[name]).alphas_cumprod
+    theirs = DDPMScheduler(timesteps, beta_schedule=name).alphas_cumprod
     ours = SCHEDULES[name](timesteps).alpha_bar
     # theirs is a product of ``timesteps`` float32 factors, each rounded twice, the last one 1e-3
     close = 2 * (timesteps + 1000) * 2**-24
@@ -36,8 +34,8 @@ def test_targets_and_noisy_images_are_those_of_diffusers(prediction):
     noisy = theirs.add_noise(image, noise, t)
     torch.testing.assert_close(diffuse(schedule, image, t, noise), noisy, rtol=1e-9, atol=1e-9)
     target = noise if prediction == "epsilon" else theirs.get_velocity(image, noise, t)
-    found = training_target(schedule, prediction, image, t, noise)
-    torch.testing.assert_close(found, target, rtol=1e-9, atol=1e-9)
+    computed = training_target(schedule, prediction, image, t, noise)
+    torch.testing.assert_close(computed, target, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -47,5 +45,5 @@ def test_a_perfect_prediction_stands_for_the_true_noise(prediction):
     t = torch.arange(7) * 16
     noisy = diffuse(schedule, image, t, noise)
     target = training_target(schedule, prediction, image, t, noise)
-    found = predicted_noise(schedule, prediction, target, noisy, t)
-    torch.testing.assert_close(found, noise, rtol=1e-9, atol=1e-9)
+    predicted = predicted_noise(schedule, prediction, target, noisy, t)
+    torch.testing.assert_close(predicted, noise, rtol=1e-9, atol=1e-9)

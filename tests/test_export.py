@@ -1,15 +1,20 @@
 """An exported model is the same model to diffusers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from small import CONDITIONAL, TINY, random_rows
+from small import CONDITIONAL, ROOT, TINY, random_rows
 
+from begat.config.load import load
+from begat.config.schema import Diffusion
 from begat.data.pipelines import check_pipeline, pipeline_row
 from begat.diffusion.parameter_rows import unflatten
 from begat.diffusion.schedules import cosine_schedule
 from begat.diffusion.unet import unet
 from begat.execution.export import write_pipeline
+from begat.stages import PARAMS
 from begat.storage.artifacts import write
 
 
@@ -19,7 +24,7 @@ def test_the_exported_pipeline_predicts_and_noises_as_we_do(config, tmp_path):
     from diffusers import DDPMPipeline
 
     row = random_rows(config, 1)
-    diffusion = dict(timesteps=100, schedule="cosine", prediction="v_prediction")
+    diffusion = Diffusion(100, "squaredcos_cap_v2", "v_prediction", use_ema=True)
     write_pipeline(row, config, diffusion, tmp_path / "pipeline")
     pipeline = DDPMPipeline.from_pretrained(tmp_path / "pipeline", local_files_only=True)
     x, t = torch.randn(1, 3, 1, 8, 8).double(), torch.tensor([[3, 50, 99]])
@@ -47,13 +52,13 @@ def test_weights_survive_an_artifact_bit_for_bit(tmp_path):
 
 
 @pytest.mark.parametrize("config", [TINY, CONDITIONAL], ids=["plain", "conditional"])
-def test_what_is_exported_can_be_brought_in(config, tmp_path):
+def test_an_exported_pipeline_can_be_the_full_model(config, tmp_path):
     row = random_rows(config, 1)
-    diffusion = dict(timesteps=100, schedule="cosine", prediction="v_prediction")
+    diffusion = Diffusion(100, "squaredcos_cap_v2", "v_prediction", use_ema=True)
     write_pipeline(row, config, diffusion, tmp_path)
-    images = {"size": config.sample_size, "channels": config.image_channels}
-    unet = {"conditional": bool(config.classes)}
-    check_pipeline(
-        tmp_path, {"images": images, "diffusion": diffusion, "unet": unet}, config.classes
-    )
+    params = load(ROOT, "params/tiny.yaml", PARAMS)
+    images = replace(params.images, size=config.sample_size, channels=config.image_channels)
+    unet = replace(params.unet, class_conditional=bool(config.classes))
+    params = replace(params, images=images, diffusion=diffusion, unet=unet)
+    check_pipeline(tmp_path, params, config.classes)
     assert np.isin(pipeline_row(tmp_path), row.numpy()).all()

@@ -1,15 +1,16 @@
-"""What each query and each training image is known by in the artifacts."""
+"""Names of queries and training images in the artifacts."""
 
 import hashlib
 
 import numpy as np
 from PIL import Image
+from small import images_section
 
 from begat.data.datasets import index
 from begat.data.query_names import names_of_generated, names_of_supplied
 from begat.storage.artifacts import digest_bytes
 
-ASKED = dict(source="folder", path="data/mine", size=4, channels=1, resize="refuse")
+PARAMS = images_section(path="data/mine")
 
 
 def mine(root, names):
@@ -17,14 +18,14 @@ def mine(root, names):
         path = root / "data" / "mine" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 4), i).save(path)
-    return index(ASKED, root)
+    return index(PARAMS, root)
 
 
 def shown(block):
     return {name: block[name].tolist() for name in ("name", "group", "condition")}
 
 
-def test_own_queries_keep_their_files_names_folders_and_digests(tmp_path):
+def test_user_supplied_queries_keep_their_files_names_folders_and_digests(tmp_path):
     dataset = mine(tmp_path, ["cat/b.png", "a.png", "dog/c.png"])
     block = names_of_supplied(dataset, [-1, 1, 2], ["bird", "cat", "dog"])
     assert shown(block) == {
@@ -48,7 +49,7 @@ def test_all_groups_of_a_query_are_kept(tmp_path):
     mine(tmp_path, ["a.png", "b.png"])
     text = "path,artist,condition,style\nmine/a.png,Ada,cat,cubist\nmine/b.png,,dog,\n"
     (tmp_path / "data" / "list.csv").write_text(text)
-    dataset = index({**ASKED, "path": "data/list.csv"}, tmp_path)
+    dataset = index(images_section(path="data/list.csv"), tmp_path)
     block = names_of_supplied(dataset, dataset.labels, dataset.classes)
     assert shown(block) == {
         "name": ["mine/a.png", "mine/b.png"],

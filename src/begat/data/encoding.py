@@ -1,4 +1,4 @@
-"""From a dataset to pixels, groups, digests and duplicates."""
+"""Arrays of the training images: pixels, group membership, digests and duplicate clusters."""
 
 import hashlib
 import itertools
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-THUMBNAIL = 32  # px; near-duplicates of larger images are sought in their averages of this size
+THUMBNAIL = 32  # px; larger images are compared for near-duplicates as averages of this size
 BLOCK = 1024  # images decoded, and rows of distances held, at a time
 
 
@@ -19,7 +19,7 @@ def encode(
     groups: int,
     near_duplicate: float,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Blocks of ``pixels`` and ``sha256``, then what needs all images.
+    """Yields blocks of ``pixels`` and ``sha256``, then the arrays that depend on all images.
 
     Args:
         images: the pixels of each image, in order; held one block at a time.
@@ -42,8 +42,8 @@ def encode(
         }
     first = {digest: i for i, digest in reversed(list(enumerate(digests)))}
     member_of = np.zeros((groups, len(digests)), bool)
-    for image, of in enumerate(membership):
-        member_of[list(of), image] = True
+    for image, indices in enumerate(membership):
+        member_of[list(indices), image] = True
     copy_of = np.array([first[digest] for digest in digests], np.int32)
     yield {
         "member_of": member_of,
@@ -57,7 +57,7 @@ def clusters(
     copy_of: Int[np.ndarray, " image"],
     near_duplicate: float,
 ) -> Int[np.ndarray, " image"]:
-    """The first image of each image's cluster of exact and near duplicates."""
+    """Returns the first image of each image's cluster of exact and near duplicates."""
     pairs = [(np.arange(len(copy_of)), copy_of)]
     if near_duplicate > 0:
         square = (features**2).sum(1)
@@ -85,7 +85,7 @@ def _blocks(
 def _thumbnails(
     pixels: UInt8[np.ndarray, "image channel y x"],
 ) -> Float[np.ndarray, "image feature"]:
-    """Pixels as 0..1, averaged over squares where the image is larger than ``THUMBNAIL``."""
+    """Returns pixels as 0..1, averaged over squares if the image is larger than ``THUMBNAIL``."""
     images, channels, size, _ = pixels.shape
     factor = -(-size // THUMBNAIL)
     whole = pixels[:, :, : size // factor * factor, : size // factor * factor]

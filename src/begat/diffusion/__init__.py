@@ -1,1 +1,1 @@
-"""Noise schedules, U-Net packs, noise predictors, sampling, training and the evidence lower bound."""
+"""Noise schedules, U-Net packs, noise predictors, sampling, training, evidence lower bound."""

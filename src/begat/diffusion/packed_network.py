@@ -14,7 +14,8 @@ from begat.diffusion.schedules import (
     predicted_noise,
     training_target,
 )
-from begat.diffusion.unet import Dropout, UNetConfig, unet
+from begat.diffusion.unet import UNetConfig, unet
+from begat.diffusion.unet_layers import Dropout
 
 Rows = Float[Tensor, "model parameter"]
 Images = Float[Tensor, "model batch channel y x"]
