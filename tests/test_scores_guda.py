@@ -91,7 +91,7 @@ def test_packs_are_gathered_by_name_and_no_group_is_silently_zero():
     np.testing.assert_array_equal(gather(packs, ["a", "b", "c"]), losses)
     with pytest.raises(BegatError, match="expected one without 'b', found none"):
         gather(packs[1:], ["a", "b", "c"])
-    with pytest.raises(BegatError, match="'b' comes twice"):
+    with pytest.raises(BegatError, match="'b' is in two packs"):
         gather([*packs, packs[0]], ["a", "b", "c"])
     with pytest.raises(BegatError, match="'c' is not one of the groups"):
         gather(packs, ["a", "b"])
