@@ -28,10 +28,10 @@ from begat.diffusion.denoisers import Denoiser, unet_denoiser
 from begat.diffusion.image_draws import common_draws, own_draws
 from begat.diffusion.measurement import measure
 from begat.diffusion.model_training import ModelRun, train
-from begat.diffusion.noise_predictors import Predictor
+from begat.diffusion.noise_predictors import PackPredictor
 from begat.diffusion.packed_network import PackedNetwork
 from begat.diffusion.pixels import to_model_range
-from begat.diffusion.query_images import draw
+from begat.diffusion.query_images import generate
 from begat.diffusion.training_batches import TrainingImages
 from begat.diffusion.training_config import OptimiserConfig, TrainingConfig
 from begat.errors import BegatError
@@ -129,19 +129,19 @@ class Case:
                 pass
             rows.append(state()["ema_weights"])
         weights = np.concatenate(rows)
-        queries = draw(
+        queries = generate(
             self.predictor(weights[:1]),
             range(QUERIES),
             seed=self.seed,
-            sampler=self.params.queries.scheduler,
-            steps=self.params.queries.num_inference_steps,
-            clip=self.params.queries.clip_sample,
+            scheduler=self.params.queries.scheduler,
+            num_inference_steps=self.params.queries.num_inference_steps,
+            clip_sample=self.params.queries.clip_sample,
         )["pixels"]
         return {"full": weights[0], "queries": queries, "loss": self.losses(weights, queries)}
 
-    def predictor(self, rows: np.ndarray) -> Predictor:
+    def predictor(self, rows: np.ndarray) -> PackPredictor:
         prediction = self.params.diffusion.prediction_type
-        return Predictor(torch.from_numpy(rows), self.config, self.schedule, prediction, CPU)
+        return PackPredictor(torch.from_numpy(rows), self.config, self.schedule, prediction, CPU)
 
     def losses(self, rows: np.ndarray, queries: np.ndarray) -> np.ndarray:
         """``[model, query, draw]``."""

@@ -19,7 +19,7 @@ import torch
 
 from begat.diffusion.draws import shared_draws
 from begat.diffusion.measurement import measure
-from begat.diffusion.noise_predictors import Predictor
+from begat.diffusion.noise_predictors import NoisePredictor, PackPredictor
 from begat.diffusion.parameter_rows import flatten, stack
 from begat.diffusion.schedules import cosine_schedule, diffuse
 from begat.diffusion.unet import UNetConfig, initial_weights
@@ -32,7 +32,7 @@ CONFIG = UNetConfig(8, 1, (8, 16), 1, (False, False), False, 8, 8)
 
 
 def one_by_one(
-    predictor: Predictor, pixels: torch.Tensor, survivors: np.ndarray
+    predictor: NoisePredictor, pixels: torch.Tensor, survivors: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """Losses [query, unit] of each unit's survivors, and the cpu-seconds it took."""
     start = time.process_time()
@@ -42,13 +42,13 @@ def one_by_one(
         noisy = diffuse(predictor.schedule, image.expand(DRAWS, -1, -1, -1), t, noise)
         for u, members in enumerate(survivors):
             asked = np.flatnonzero(members).tolist()
-            mean = torch.stack([predictor.noise(m, noisy, t, None) for m in asked]).mean(0)
+            mean = torch.stack([predictor.predict(m, noisy, t, None) for m in asked]).mean(0)
             losses[q, u] = (mean - noise).square().mean()
     return losses, time.process_time() - start
 
 
 def by_gram(
-    predictor: Predictor, pixels: torch.Tensor, survivors: np.ndarray
+    predictor: NoisePredictor, pixels: torch.Tensor, survivors: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """Losses [query, unit] of every unit's survivors, and the cpu-seconds it took."""
     start = time.process_time()
@@ -64,7 +64,7 @@ if __name__ == "__main__":
     generator = torch.Generator().manual_seed(0)
     rows = flatten(stack(initial_weights(CONFIG, generator) for _ in range(MEMBERS)))
     schedule = cosine_schedule(1000)
-    predictor = Predictor(rows, CONFIG, schedule, "v_prediction", torch.device("cpu"))
+    predictor = PackPredictor(rows, CONFIG, schedule, "v_prediction", torch.device("cpu"))
     pixels = torch.rand(QUERIES, 1, 8, 8, generator=generator) * 2 - 1
     survivors = ~nested_codes(0, "benchmark", UNITS, MEMBERS)
     slow, slow_time = one_by_one(predictor, pixels, survivors[:TRIED])

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 from begat.diffusion.measurement import measure
 from begat.diffusion.model_training import ModelRun, train
-from begat.diffusion.noise_predictors import Predictor
+from begat.diffusion.noise_predictors import PackPredictor
 from begat.diffusion.packed_network import PackedNetwork
 from begat.diffusion.parameter_rows import flatten, stack
 from begat.diffusion.schedules import cosine_schedule
@@ -107,7 +107,7 @@ def measured(config):
 
     def scoring(queries):
         rows = torch.from_numpy(row)[None].repeat(11, 1)
-        predictor = Predictor(rows, config, SCHEDULE, "v_prediction", torch.device("cpu"))
+        predictor = PackPredictor(rows, config, SCHEDULE, "v_prediction", torch.device("cpu"))
         how = dict(seed=0, draws=DRAWS, gram=False)
         measure(predictor, queries, np.full(len(queries), -1), range(len(queries)), **how)
 

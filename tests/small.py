@@ -10,7 +10,7 @@ import torch
 
 from begat.config.load import load
 from begat.config.schema import Images, Params
-from begat.diffusion.noise_predictors import Predictor
+from begat.diffusion.noise_predictors import PackPredictor
 from begat.diffusion.parameter_rows import flatten, stack
 from begat.diffusion.schedules import cosine_schedule
 from begat.diffusion.unet import UNetConfig, initial_weights, parameter_shapes
@@ -52,10 +52,10 @@ def random_images(images: int, config: UNetConfig, seed: int = 0) -> np.ndarray:
 
 def random_predictor(
     config: UNetConfig, models: int, seed: int = 0, dtype: torch.dtype = torch.float64
-) -> Predictor:
-    """Models with random weights, ready to be asked."""
+) -> PackPredictor:
+    """Models with random weights."""
     rows = random_rows(config, models, seed).to(dtype)
-    return Predictor(rows, config, cosine_schedule(50), "v_prediction", torch.device("cpu"))
+    return PackPredictor(rows, config, cosine_schedule(50), "v_prediction", torch.device("cpu"))
 
 
 def roundings(config: UNetConfig, rows: int) -> float:

@@ -132,7 +132,7 @@ def test_a_linked_dataset_is_read_like_one_that_lies_there(folder, tmp_path):
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "P", "1"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_modes_become_the_channels_asked_for(tmp_path, mode, channels):
+def test_modes_become_the_channels_of_the_parameters(tmp_path, mode, channels):
     place = tmp_path / "data" / "images"
     place.mkdir(parents=True)
     for name in ("a", "b"):
@@ -150,7 +150,7 @@ def test_transparency_is_laid_over_white(tmp_path):
 
 
 @pytest.mark.parametrize("resize", ["crop", "stretch"])
-def test_other_sizes_are_resized_only_when_asked(tmp_path, resize):
+def test_other_sizes_are_resized_only_when_required(tmp_path, resize):
     picture(tmp_path / "data" / "images" / "a.png", size=(12, 8))
     assert read(tmp_path, resize=resize)[1][0].shape == (1, 4, 4)
 
@@ -239,7 +239,7 @@ def test_a_group_that_is_everything_is_refused(folder):
         ("file,g\nimages/g0/0.png,a\n", "expected a column named path, found file, g"),
         ("path,g\nimages/g0/0.png\n", "line 2: expected 2 columns, found 1"),
         ("path,g\nimages/g0/0.png,a,b\n", "line 2: expected 2 columns, found 3"),
-        ("path,g\nimages/g0/0.png,a\nimages/g0/0.png,b\n", "line 3: .* stands on line 2 already"),
+        ("path,g\nimages/g0/0.png,a\nimages/g0/0.png,b\n", "line 3: .* is on line 2 already"),
         ("path,g\n", "no image here"),
         ("", "expected a column named path"),
     ],
@@ -268,9 +268,9 @@ def test_a_path_that_no_file_can_have_is_refused_in_one_line(folder, path):
     one_line(folder, "could not be read", path=path)
 
 
-def one_line(folder, message, **asked):
+def one_line(folder, message, **changes):
     with pytest.raises(BegatError, match=message) as caught:
-        read(folder, **asked)
+        read(folder, **changes)
     assert str(caught.value).isprintable()
 
 
@@ -280,8 +280,8 @@ def one_line(folder, message, **asked):
         (b"path,g\n../../x.png,a\n", "line 2: ../../x.png: .*expected a path under data/"),
         (b"path,g\n/etc/passwd,a\n", "line 2: /etc/passwd: expected a path relative to"),
         (b"path,g\nimages/g0,a\n", "line 2: images/g0: no such file"),
-        (b"path,g\nimages/g0/0.png,a\n./images/g0/0.png,b\n", "line 3: .* stands on line 2"),
-        (b"path,g\nimages//g0/x/../0.png,a\nimages/g0/0.png,b\n", "line 3: .* stands on line 2"),
+        (b"path,g\nimages/g0/0.png,a\n./images/g0/0.png,b\n", "line 3: .* is on line 2"),
+        (b"path,g\nimages//g0/x/../0.png,a\nimages/g0/0.png,b\n", "line 3: .* is on line 2"),
         (b"path,g,g\nimages/g0/0.png,a,b\n", "expected a name of its own for each column"),
         (b"path,g,\nimages/g0/0.png,a,\n", "expected a name of its own for each column"),
         (b"path,g\n" + b"x" * 200_000 + b",a\n", "expected CSV, found field larger than"),
@@ -438,7 +438,7 @@ def test_the_images_before_a_bad_one_are_still_given(folder):
     found = pixels(index(IMAGES, folder), IMAGES)
     assert len(list(itertools.islice(found, 5))) == 5
     with pytest.raises(BegatError, match="9.png"):
-        next(found)
+        next(images)
 
 
 def rotten(path):
@@ -482,6 +482,6 @@ def test_digests_are_remembered(folder, monkeypatch):
     assert index(IMAGES, folder) == first
 
 
-def test_a_memory_that_cannot_be_written_stops_nothing(folder):
+def test_a_cache_that_cannot_be_written_stops_nothing(folder):
     (folder / ".begat").write_text("in the way")
     assert len(index(IMAGES, folder).digests) == 6

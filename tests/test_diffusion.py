@@ -34,8 +34,8 @@ def test_targets_and_noisy_images_are_those_of_diffusers(prediction):
     noisy = theirs.add_noise(image, noise, t)
     torch.testing.assert_close(diffuse(schedule, image, t, noise), noisy, rtol=1e-9, atol=1e-9)
     target = noise if prediction == "epsilon" else theirs.get_velocity(image, noise, t)
-    found = training_target(schedule, prediction, image, t, noise)
-    torch.testing.assert_close(found, target, rtol=1e-9, atol=1e-9)
+    computed = training_target(schedule, prediction, image, t, noise)
+    torch.testing.assert_close(computed, target, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -45,5 +45,5 @@ def test_a_perfect_prediction_stands_for_the_true_noise(prediction):
     t = torch.arange(7) * 16
     noisy = diffuse(schedule, image, t, noise)
     target = training_target(schedule, prediction, image, t, noise)
-    found = predicted_noise(schedule, prediction, target, noisy, t)
-    torch.testing.assert_close(found, noise, rtol=1e-9, atol=1e-9)
+    predicted = predicted_noise(schedule, prediction, target, noisy, t)
+    torch.testing.assert_close(predicted, noise, rtol=1e-9, atol=1e-9)

@@ -44,8 +44,8 @@ def test_weights_are_those_of_an_explicit_gaussian_divergence(schedule, variance
             posterior_mean(schedule, t, guess, noisy),
             beta * (1 - before) / (1 - now) if variance == "posterior" else beta,
         )
-        found = float(weights[t] * ((noise - predicted) ** 2).sum())
-        assert found == pytest.approx(expected, rel=1e-11)
+        term = float(weights[t] * ((noise - predicted) ** 2).sum())
+        assert term == pytest.approx(expected, rel=1e-11)
 
 
 def test_weights_are_half_the_loss_of_signal_to_noise_ratio():
@@ -72,9 +72,9 @@ def test_losses_at_every_timestep_once_add_up_to_the_sum_in_nats():
     weights = elbo_weights(LINEAR).numpy()
     loss = np.random.default_rng(0).random((3, 2, 1000)).astype(np.float32)
     timestep = np.tile(np.arange(1000), (2, 1))
-    found = nats(loss, weights, timestep, 48).mean(-1)
+    estimate = nats(loss, weights, timestep, 48).mean(-1)
     expected = 48 * (loss.astype(np.float64) * weights).sum(-1)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(estimate, expected, rtol=1e-12)
 
 
 def test_shared_draws_estimate_the_elbo_without_bias():

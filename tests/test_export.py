@@ -53,7 +53,7 @@ def test_weights_survive_an_artifact_bit_for_bit(tmp_path):
 
 
 @pytest.mark.parametrize("config", [TINY, CONDITIONAL], ids=["plain", "conditional"])
-def test_what_is_exported_can_be_brought_in(config, tmp_path):
+def test_an_exported_pipeline_can_be_the_full_model(config, tmp_path):
     row = random_rows(config, 1)
     images = {"size": config.sample_size, "channels": config.image_channels}
     unet = {"class_conditional": bool(config.classes)}

@@ -30,10 +30,10 @@ def test_blocks_put_together_are_the_images_in_order(monkeypatch):
 def test_equal_images_have_equal_digests_and_name_the_first():
     pixels = random_images(10, CONFIG)
     pixels[[4, 7]] = pixels[2]
-    found = encoded(pixels)
-    assert found["copy_of"].tolist() == [0, 1, 2, 3, 2, 5, 6, 2, 8, 9]
-    np.testing.assert_array_equal(found["cluster"], found["copy_of"])
-    assert len(np.unique(found["sha256"], axis=0)) == 8
+    arrays = encoded(pixels)
+    assert arrays["copy_of"].tolist() == [0, 1, 2, 3, 2, 5, 6, 2, 8, 9]
+    np.testing.assert_array_equal(arrays["cluster"], arrays["copy_of"])
+    assert len(np.unique(arrays["sha256"], axis=0)) == 8
 
 
 def test_near_duplicates_are_those_within_the_distance_and_chains_of_them():
@@ -54,8 +54,8 @@ def test_distances_are_those_by_hand(monkeypatch):
     for _ in range(15):
         for i, j in zip(*np.nonzero(distance <= limit), strict=True):
             label[i] = label[j] = min(label[i], label[j])
-    found = clusters(features, np.arange(15, dtype=np.int32), limit)
-    np.testing.assert_array_equal(found, label)
+    cluster = clusters(features, np.arange(15, dtype=np.int32), limit)
+    np.testing.assert_array_equal(cluster, label)
 
 
 def test_large_images_are_compared_by_their_averages():

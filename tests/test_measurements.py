@@ -22,11 +22,11 @@ def queries_of(config, queries=QUERIES):
     return pixels, np.full(queries, -1, np.int32) if label is None else label
 
 
-def measured(predictor, which=slice(None), gram=True):
+def measured(predictor, block=slice(None), gram=True):
     pixels, label = queries_of(predictor.config)
-    numbers = range(QUERIES)[which]
-    how = dict(seed=3, draws=DRAWS, gram=gram)
-    return measure(predictor, pixels[which], label[which], numbers, **how)
+    numbers = range(QUERIES)[block]
+    options = dict(seed=3, draws=DRAWS, gram=gram)
+    return measure(predictor, pixels[block], label[block], numbers, **options)
 
 
 def errors_of(predictor, query):
@@ -42,8 +42,8 @@ def errors_of(predictor, query):
             clean = torch.from_numpy(pixels[query]).double()
             noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise[draw]
             classes = torch.tensor([label[query]]).long() if predictor.config.classes else None
-            found = predictor.noise(model, noisy[None], t[draw : draw + 1], classes)[0]
-            row.append((found - noise[draw]).flatten().numpy())
+            predicted = predictor.predict(model, noisy[None], t[draw : draw + 1], classes)[0]
+            row.append((predicted - noise[draw]).flatten().numpy())
         errors.append(row)
     return np.array(errors)  # member, draw, pixel
 
@@ -51,10 +51,10 @@ def errors_of(predictor, query):
 @pytest.mark.parametrize("config", [TINY, CONDITIONAL], ids=["plain", "conditional"])
 def test_losses_are_mean_squared_errors_draw_by_draw(config):
     predictor = random_predictor(config, 2)
-    found = measured(predictor)
+    arrays = measured(predictor)
     for query in range(QUERIES):
         expected = (errors_of(predictor, query) ** 2).mean(-1)
-        np.testing.assert_allclose(found["loss"][:, query], expected, rtol=1e-9)
+        np.testing.assert_allclose(arrays["loss"][:, query], expected, rtol=1e-9)
 
 
 def test_the_gram_matrix_gives_the_loss_of_the_averaged_network_itself():
@@ -65,14 +65,14 @@ def test_the_gram_matrix_gives_the_loss_of_the_averaged_network_itself():
         for members in ([0], [1, 2], [0, 1, 3], [0, 1, 2, 3]):
             subset = np.zeros((1, MEMBERS), bool)
             subset[0, members] = True
-            found = ensemble_loss(gram[query : query + 1], subset_weights(subset))[0, 0]
-            assert found == pytest.approx(loss_of_average(errors, members), rel=1e-9)
+            loss = ensemble_loss(gram[query : query + 1], subset_weights(subset))[0, 0]
+            assert loss == pytest.approx(loss_of_average(errors, members), rel=1e-9)
 
 
 def test_the_diagonal_of_the_gram_matrix_is_the_mean_loss():
-    found = measured(random_predictor(TINY, MEMBERS))
-    diagonal = np.diagonal(found["gram"], axis1=1, axis2=2).T
-    np.testing.assert_allclose(diagonal, found["loss"].mean(-1), rtol=1e-9)
+    arrays = measured(random_predictor(TINY, MEMBERS))
+    diagonal = np.diagonal(arrays["gram"], axis1=1, axis2=2).T
+    np.testing.assert_allclose(diagonal, arrays["loss"].mean(-1), rtol=1e-9)
 
 
 def test_a_query_is_measured_alike_alone_in_any_order_and_in_any_batch(monkeypatch):

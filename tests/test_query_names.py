@@ -1,4 +1,4 @@
-"""What each query and each training image is known by in the artifacts."""
+"""Names of queries and training images in the artifacts."""
 
 import hashlib
 from dataclasses import replace
@@ -8,7 +8,7 @@ from PIL import Image
 from small import params_with
 
 from begat.data.datasets import index
-from begat.data.query_names import names_of_generated, names_of_own
+from begat.data.query_names import names_of_generated, names_of_supplied
 from begat.storage.artifacts import digest_bytes
 
 QUERIES = params_with(queries={"source": "folder", "path": "data/mine"}).queries
@@ -26,9 +26,9 @@ def shown(block):
     return {name: block[name].tolist() for name in ("name", "group", "condition")}
 
 
-def test_own_queries_keep_their_files_names_folders_and_digests(tmp_path):
+def test_user_supplied_queries_keep_their_files_names_folders_and_digests(tmp_path):
     dataset = mine(tmp_path, ["cat/b.png", "a.png", "dog/c.png"])
-    block = names_of_own(dataset, [-1, 1, 2], ["bird", "cat", "dog"])
+    block = names_of_supplied(dataset, [-1, 1, 2], ["bird", "cat", "dog"])
     assert shown(block) == {
         "name": ["a.png", "cat/b.png", "dog/c.png"],
         "group": ["", "cat", "dog"],
@@ -40,8 +40,8 @@ def test_own_queries_keep_their_files_names_folders_and_digests(tmp_path):
 
 def test_a_block_of_queries_is_named_as_the_same_part_of_all(tmp_path):
     dataset = mine(tmp_path, [f"g{i % 2}/{i}.png" for i in range(6)])
-    whole = names_of_own(dataset, [-1] * 6, ())
-    part = names_of_own(dataset.only(range(2, 5)), [-1] * 3, ())
+    whole = names_of_supplied(dataset, [-1] * 6, ())
+    part = names_of_supplied(dataset.only(range(2, 5)), [-1] * 3, ())
     for name, values in whole.items():
         np.testing.assert_array_equal(part[name], values[2:5])
 
@@ -51,7 +51,7 @@ def test_all_groups_of_a_query_are_kept(tmp_path):
     text = "path,artist,condition,style\nmine/a.png,Ada,cat,cubist\nmine/b.png,,dog,\n"
     (tmp_path / "data" / "list.csv").write_text(text)
     dataset = index(replace(QUERIES, path="data/list.csv"), tmp_path)
-    block = names_of_own(dataset, dataset.labels, dataset.classes)
+    block = names_of_supplied(dataset, dataset.labels, dataset.classes)
     assert shown(block) == {
         "name": ["mine/a.png", "mine/b.png"],
         "group": ["artist: Ada; style: cubist", ""],

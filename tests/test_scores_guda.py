@@ -7,7 +7,7 @@ from small import TINY, random_images, random_predictor, random_rows
 
 from begat.diffusion.elbo import elbo_weights
 from begat.diffusion.measurement import measure
-from begat.diffusion.noise_predictors import Predictor
+from begat.diffusion.noise_predictors import PackPredictor
 from begat.diffusion.pixels import to_model_range
 from begat.diffusion.schedules import cosine_schedule
 from begat.errors import BegatError
@@ -21,7 +21,7 @@ PIXELS = 64
 
 
 def measured(rows, which=range(3)):
-    predictor = Predictor(rows, TINY, cosine_schedule(50), "v_prediction", torch.device("cpu"))
+    predictor = PackPredictor(rows, TINY, cosine_schedule(50), "v_prediction", torch.device("cpu"))
     shape = (3, 1, 8, 8)
     pixels = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)[list(which)]
     label = np.full(len(pixels), -1, np.int32)
@@ -91,7 +91,7 @@ def test_packs_are_gathered_by_name_and_no_group_is_silently_zero():
     np.testing.assert_array_equal(gather(packs, ["a", "b", "c"]), losses)
     with pytest.raises(BegatError, match="expected one without 'b', found none"):
         gather(packs[1:], ["a", "b", "c"])
-    with pytest.raises(BegatError, match="'b' comes twice"):
+    with pytest.raises(BegatError, match="'b' is in two packs"):
         gather([*packs, packs[0]], ["a", "b", "c"])
     with pytest.raises(BegatError, match="'c' is not one of the groups"):
         gather(packs, ["a", "b"])

@@ -142,7 +142,7 @@ class Queries:
     generated_by: str = param("the models", choices=("full", "member", "group_member"))
     count: int = param("how many are generated", ge=1, le=MAX_COUNT, plans_only=True)
     queries_per_job: int = param("queries in one job", ge=1, le=MAX_COUNT, plans_only=True)
-    scheduler: Scheduler = param("deterministic, or ancestral", choices=get_args(Scheduler))
+    scheduler: str = param("ddim (deterministic) or ddpm (ancestral)")
     num_inference_steps: int = param("sampling steps", ge=1, le=100_000)
     clip_sample: bool = param("clip the predicted clean image to -1..1 at every step")
 

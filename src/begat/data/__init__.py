@@ -1,1 +1,1 @@
-"""Datasets, image files, diffusers pipelines and vision networks: all input from outside."""
+"""Input from outside: datasets, image files, diffusers pipelines and vision networks."""

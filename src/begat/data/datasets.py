@@ -1,7 +1,8 @@
 """Dataset index: which images and groups there are, and their pixels, one at a time.
 
-``index`` is cheap (names, groups and a digest of every file's bytes, remembered by size and times
-of change), so the plan of a run can be made from it; ``pixels`` decodes.
+``index`` is cheap (names, groups and a digest of every file's bytes, cached by size and times of
+change), so that a run is planned from it; ``pixels`` decodes. To add a source, add an entry to
+``SOURCES`` and a test.
 """
 
 import hashlib
@@ -14,19 +15,23 @@ from begat.config.schema import Images, Queries
 from begat.data.digits import PREFIX, digit_class, digit_pixels, digit_rows
 from begat.data.file_digests import file_digests
 from begat.data.image_files import SUFFIXES, Pixels, decode
-from begat.data.listings import Entry, folder, is_file, is_folder, manifest, watched
+from begat.data.listings import Entry, folder, is_file, is_folder, manifest, resolve_under_data
 from begat.errors import BegatError
 
-SHOWN = 5  # faults of images that a message tells of
+MAX_SHOWN = 5  # faulty images that an error message names
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is known of a dataset before any image is decoded.
+    """A dataset before any image is decoded.
 
-    ``membership[i]`` holds the indices into ``groups`` of image ``i`` (none, one or several);
-    ``digests[i]`` is the sha256 of the file (of the row, for digits); ``conditions[i]`` is what a
-    manifest's column ``condition`` says of it, and the tuple is empty where there is none.
+    Attributes:
+        names: of the images.
+        groups: names of all groups.
+        membership: of each image, indices into ``groups`` (none, one or several).
+        digests: sha256 of each file (of each row, for digits).
+        files: empty for a source without files.
+        conditions: the cells of a manifest's column ``condition``; empty without such a column.
     """
 
     names: tuple[str, ...]
@@ -37,37 +42,37 @@ class Dataset:
     conditions: tuple[str, ...] = ()
 
     def only(self, images: Iterable[int]) -> "Dataset":
-        """Some of the images, with the groups of all."""
-        kept = list(images)
-        some = {
-            name: tuple(values[i] for i in kept) if (values := getattr(self, name)) else ()
+        """Returns a subset of the images, with the groups of all."""
+        indices = list(images)
+        subset = {
+            name: tuple(values[i] for i in indices) if (values := getattr(self, name)) else ()
             for name in ("names", "membership", "digests", "files", "conditions")
         }
-        return replace(self, **some)
+        return replace(self, **subset)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What a conditional model may be told of an image: conditions, else groups."""
+        """Returns the classes of a conditional model: the conditions, or else the groups."""
         return tuple(sorted({*self.conditions} - {""})) if self.conditions else self.groups
 
     @property
     def labels(self) -> list[int]:
-        """Each image's class, as an index into ``classes``; -1 where it has none, or several."""
+        """Returns each image's class, as an index into ``classes``; -1 for none, or several."""
         if self.conditions:
             number = {name: i for i, name in enumerate(self.classes)}
             return [number.get(name, -1) for name in self.conditions]
-        return [of[0] if len(of) == 1 else -1 for of in self.membership]
+        return [groups[0] if len(groups) == 1 else -1 for groups in self.membership]
 
     @property
     def group_names(self) -> list[tuple[str, ...]]:
-        """The names of each image's groups."""
-        return [tuple(self.groups[group] for group in of) for of in self.membership]
+        """Returns the names of each image's groups."""
+        return [tuple(self.groups[group] for group in groups) for groups in self.membership]
 
     @property
     def digest(self) -> str:
-        """One digest of all that the pixels, groups and classes follow from."""
-        whole = [self.names, self.groups, self.membership, self.digests, self.conditions]
-        return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
+        """Returns one digest of everything that determines pixels, groups and classes."""
+        content = [self.names, self.groups, self.membership, self.digests, self.conditions]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def index(params: Images | Queries, root: Path) -> Dataset:
@@ -82,20 +87,20 @@ def index(params: Images | Queries, root: Path) -> Dataset:
 
 
 def _thinned(dataset: Dataset, limit: int) -> Dataset:
-    """``limit`` images, evenly spread over the whole; 0 keeps all."""
+    """Returns ``limit`` images, evenly spread over the whole; all of them where it is 0."""
     total = len(dataset.names)
     if not 0 < limit < total:
         return dataset
-    found = dataset.only(i * total // limit for i in range(limit))
-    there = {group for of in found.membership for group in of}
-    if empty := [g for n, g in enumerate(dataset.groups) if n not in there]:
+    subset = dataset.only(i * total // limit for i in range(limit))
+    present = {group for groups in subset.membership for group in groups}
+    if empty := [name for group, name in enumerate(dataset.groups) if group not in present]:
         raise BegatError(f"images.max_images: {limit} images leave none of group {empty[0]!r}")
-    return found
+    return subset
 
 
 def _folder(root: Path, path: str) -> Dataset:
-    """The images of a directory or of a manifest."""
-    place = watched(path, root)
+    """Returns the images of a directory or of a manifest."""
+    place = resolve_under_data(path, root)
     if is_folder(place):
         entries = folder(place)
     elif place.suffix == ".csv" and is_file(place):
@@ -107,7 +112,7 @@ def _folder(root: Path, path: str) -> Dataset:
     return _dataset(entries, root / ".begat" / "digests.json")
 
 
-def _dataset(entries: list[Entry], memory: Path) -> Dataset:
+def _dataset(entries: list[Entry], cache: Path) -> Dataset:
     groups = tuple(sorted({group for entry in entries for group in entry.groups}))
     number = {group: i for i, group in enumerate(groups)}
     files = tuple(entry.path for entry in entries)
@@ -115,14 +120,14 @@ def _dataset(entries: list[Entry], memory: Path) -> Dataset:
         names=tuple(entry.name for entry in entries),
         groups=groups,
         membership=tuple(tuple(sorted(number[g] for g in entry.groups)) for entry in entries),
-        digests=tuple(file_digests(files, memory)),
+        digests=tuple(file_digests(files, cache)),
         files=files,
         conditions=tuple(e.condition for e in entries if e.condition is not None),
     )
 
 
 def _digits(root: Path, path: str) -> Dataset:
-    """The digits that come with scikit-learn."""
+    """Returns the embedded digits."""
     rows = digit_rows()
     return Dataset(
         names=tuple(f"{PREFIX}{i:04d}" for i in range(len(rows))),
@@ -139,9 +144,9 @@ SOURCES: dict[str, Callable[[Path, str], Dataset]] = {  # of (root, path)
 
 
 def check_groups(dataset: Dataset) -> None:
-    """Raise BegatError where a group is everything: without it nothing would be left."""
+    """Raise BegatError where a group holds all images: nothing would be left without it."""
     for number, group in enumerate(dataset.groups):
-        if all(number in of for of in dataset.membership):
+        if all(number in groups for groups in dataset.membership):
             raise BegatError(
                 f"group {group!r} holds all {len(dataset.names)} images, so there is nothing to "
                 "compare it with; expected at least one image outside it"
@@ -149,12 +154,12 @@ def check_groups(dataset: Dataset) -> None:
 
 
 def pixels(dataset: Dataset, params: Images) -> Iterator[Pixels]:
-    """The pixels of every image, in order.
+    """Yields the pixels of every image, in order.
 
     Raises:
-        BegatError: files that cannot be decoded whole, or have another size than asked for while
-            ``resize`` is ``refuse``, or other bytes than ``digests`` says. All are looked at
-            before, and the first few are named.
+        BegatError: files that cannot be decoded whole, or have another size than ``params.size``
+            while ``resize`` is ``refuse``, or other bytes than those of ``digests``. It is raised
+            after all files were tried, and names the first of them.
     """
     if not dataset.files:
         yield from digit_pixels(dataset.names, params)
@@ -169,17 +174,17 @@ def pixels(dataset: Dataset, params: Images) -> Iterator[Pixels]:
         if not faults:
             yield image
     if len(faults) > 1:
-        more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        more = f"; and {len(faults) - MAX_SHOWN} more" if len(faults) > MAX_SHOWN else ""
         raise BegatError(
             f"{len(faults)} of {len(dataset.files)} images cannot be used: "
-            f"{'; '.join(faults[:SHOWN])}{more}"
+            f"{'; '.join(faults[:MAX_SHOWN])}{more}"
         )
     if faults:
         raise BegatError(faults[0])
 
 
 def _decoded(path: Path, digest: str, params: Images) -> Pixels:
-    """One image, if its file has the bytes of this digest."""
+    """Returns one image, if its file has the bytes of this digest."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Handwritten digits, 8x8 pixels in ten classes: the data set that comes with begat."""
+"""Handwritten digits, 8x8 pixels in ten classes: the dataset embedded in begat."""
 
 import gzip
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ PREFIX = "digit-"  # of a name; then its number among all
 
 
 def digit_rows() -> list[bytes]:
-    """The rows of the file, as in scikit-learn: 64 levels 0..16 and a class, as CSV."""
+    """Returns the rows of the file, as in scikit-learn: 64 levels 0..16 and a class, as CSV."""
     with gzip.open(Path(__file__).with_name("digits.csv.gz")) as file:
         return file.read().split()
 
 
 def digit_class(row: bytes) -> int:
-    """Which digit a row shows."""
+    """Returns the digit that a row shows."""
     return int(float(row.rsplit(b",", 1)[1]))
 
 
 def digit_pixels(names: tuple[str, ...], params: Images) -> Iterator[Pixels]:
-    """The digits of these names.
+    """Yields the digits of these names.
 
     Raises:
         BegatError: another size than 8x8 while ``resize`` is ``refuse``.

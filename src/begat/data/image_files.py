@@ -10,17 +10,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from begat.errors import BegatError, brief
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-FORMATS = ("PNG", "JPEG", "WEBP")  # only their decoders are asked; others run other programs
+FORMATS = ("PNG", "JPEG", "WEBP")  # only their decoders are used; some others start other programs
 SEVERAL_VIEWS = "MPO"  # a JPEG file with more views of the same picture, or parts of it, behind it
 Pixels = UInt8[np.ndarray, "channel y x"]
 
 
 def decode(path: Path, content: bytes, size: int, channels: int, resize: str) -> Pixels:
-    """The image in a file's ``content`` as unsigned bytes, of the asked size and channels.
+    """Returns the image in a file's ``content``, of the given size and number of channels.
 
     ``crop`` takes the central square, ``stretch`` the whole; both then resample by area
     (Pillow's box-supported Lanczos). Colour becomes grey by luma, grey becomes colour by copying,
-    transparency is laid over white, and the picture is turned as its EXIF orientation says.
+    transparency is laid over white, and the image is turned to its EXIF orientation.
 
     Raises:
         BegatError: no whole PNG, JPEG or WebP image, more than 8 bits per channel, an animation,
@@ -34,7 +34,7 @@ def decode(path: Path, content: bytes, size: int, channels: int, resize: str) ->
         raise BegatError(
             f"{path}: expected a PNG, JPEG or WebP image, found something else"
         ) from None
-    except Exception as error:  # Pillow raises what it likes on damaged files
+    except Exception as error:  # Pillow raises errors of any kind on damaged files
         raise BegatError(f"{path}: damaged image ({brief(error)}); replace or remove it") from None
     if picture.size != (size, size):
         if resize == "refuse":
@@ -51,11 +51,11 @@ def decode(path: Path, content: bytes, size: int, channels: int, resize: str) ->
 
 
 def _opened(path: Path, content: bytes, channels: int) -> Image.Image:
-    """The whole picture, turned upright, in grey or in colour."""
+    """Returns the whole image, turned upright, in grey or in colour."""
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         if image.format != SEVERAL_VIEWS and (frames := getattr(image, "n_frames", 1)) > 1:
             raise BegatError(f"{path}: expected one picture, found an animation of {frames}")
-        modes = [image.mode, *(str(tile[3]) for tile in image.tile)]  # as it is, as it is stored
+        modes = [image.mode, *(str(tile[3]) for tile in image.tile)]  # as decoded, as stored
         if wide := [mode for mode in modes if ";16" in mode or mode[:1] in "IF"]:
             raise BegatError(f"{path}: expected 8 bits per channel, found mode {wide[-1]}")
         image.load()

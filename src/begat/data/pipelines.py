@@ -1,4 +1,4 @@
-"""A trained diffusers pipeline that somebody brings: what it is, and its network."""
+"""External diffusers pipelines: compatibility checks, digest and network."""
 
 import inspect
 import json
@@ -14,20 +14,20 @@ from begat.data.safetensors_files import read_weights
 from begat.errors import BegatError, brief
 from begat.storage.digests import digest, file_digest
 
-if TYPE_CHECKING:  # planning asks for digests and checks only, and starts without torch
+if TYPE_CHECKING:  # planning needs digests and checks only, and starts without torch
     from torch import nn
 
 NETWORK, SUPPORTED = "unet", "UNet2DModel"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-SCHEDULERS = ("DDPMScheduler", "DDIMScheduler")
-FORWARD = {  # what the forward process follows from, and what diffusers takes where a key is absent
+SUPPORTED_SCHEDULERS = ("DDPMScheduler", "DDIMScheduler")
+FORWARD = {  # keys that determine the forward process, with the defaults of diffusers
     "num_train_timesteps": 1000,
     "beta_schedule": "linear",
     "beta_start": 1e-4,
     "beta_end": 0.02,
     "prediction_type": "epsilon",
 }
-SAMPLING = {  # how that scheduler samples; here the section queries says how
+SAMPLING = {  # keys of sampling, which the section queries replaces
     "clip_sample",
     "clip_sample_range",
     "dynamic_thresholding_ratio",
@@ -42,10 +42,10 @@ BETA_SCHEDULES = ("linear", "squaredcos_cap_v2")
 
 
 def pipeline_digest(folder: Path) -> str:
-    """One digest of the network and the scheduler.
+    """Returns one digest of the network and the scheduler.
 
     Raises:
-        BegatError: no pipeline lies there.
+        BegatError: no pipeline is there.
     """
     pipeline_config(folder)
     files = [p for part in (NETWORK, "scheduler") for p in sorted((folder / part).glob("*"))]
@@ -53,7 +53,7 @@ def pipeline_digest(folder: Path) -> str:
 
 
 def check_pipeline(folder: Path, params: Params, classes: int) -> None:
-    """Raise BegatError where the pipeline is not of a supported kind, or other than ``params``.
+    """Raise BegatError unless the pipeline is of a supported kind and fits ``params``.
 
     A conditional network must have as many ``classes`` as the images; that class k is the k-th of
     their sorted names cannot be checked.
@@ -79,16 +79,16 @@ def check_pipeline(folder: Path, params: Params, classes: int) -> None:
         "diffusion.prediction_type": scheduler["prediction_type"],
         "unet.class_conditional": bool(network.get("num_class_embeds")),
     }
-    for name, there in expected.items():
-        if (here := params.value(name)) != there:
+    for name, value in expected.items():
+        if (parameter := params.value(name)) != value:
             raise BegatError(
-                f"{name}: expected {brief(there)}, as in the pipeline {folder}; found {here}"
+                f"{name}: expected {brief(value)}, as in the pipeline {folder}; found {parameter}"
             )
-    channels, returned = network.get("in_channels"), network.get("out_channels")
-    if returned != channels:
+    channels, outputs = network.get("in_channels"), network.get("out_channels")
+    if outputs != channels:
         raise BegatError(
             f"{folder / NETWORK}: out_channels: expected {channels}, as in_channels (a learned "
-            f"variance is not supported), found {brief(returned)}"
+            f"variance is not supported), found {brief(outputs)}"
         )
     embedded = network.get("num_class_embeds")
     if embedded and embedded != classes:
@@ -100,45 +100,45 @@ def check_pipeline(folder: Path, params: Params, classes: int) -> None:
 
 
 def _scheduler(folder: Path) -> dict[str, Any]:
-    """The scheduler's configuration, with defaults where it names no value.
+    """Returns the scheduler's configuration, with the defaults of absent keys.
 
     Raises:
-        BegatError: another forward process than the linear or the cosine one, or a key that might
-            make it another.
+        BegatError: another forward process than the linear or the cosine one, or an unknown key,
+            which might make it another.
     """
     place = folder / "scheduler"
-    written = _config(folder, "scheduler", "scheduler_config.json")
-    if written.get("_class_name") not in SCHEDULERS:
+    config = _config(folder, "scheduler", "scheduler_config.json")
+    if config.get("_class_name") not in SUPPORTED_SCHEDULERS:
         raise BegatError(
-            f"{place}: expected a {' or a '.join(SCHEDULERS)}, found "
-            f"{brief(written.get('_class_name'))}"
+            f"{place}: expected a {' or a '.join(SUPPORTED_SCHEDULERS)}, found "
+            f"{brief(config.get('_class_name'))}"
         )
-    for key, value in written.items():
-        known = key in FORWARD or key in SAMPLING or key.startswith("_")
-        if not known and value not in (None, False):
+    for key, value in config.items():
+        is_known = key in FORWARD or key in SAMPLING or key.startswith("_")
+        if not is_known and value not in (None, False):
             raise BegatError(
                 f"{place}: {brief(key)}: expected none, found one, which might change the noise "
                 "schedule"
             )
-    scheduler = {**FORWARD, **written}
-    named = scheduler["beta_schedule"]
+    scheduler = {**FORWARD, **config}
+    name = scheduler["beta_schedule"]
     betas = (scheduler["beta_start"], scheduler["beta_end"])
-    usual = (FORWARD["beta_start"], FORWARD["beta_end"])
-    if named not in BETA_SCHEDULES or (named == "linear" and betas != usual):
+    supported = (FORWARD["beta_start"], FORWARD["beta_end"])
+    if name not in BETA_SCHEDULES or (name == "linear" and betas != supported):
         raise BegatError(
             f"{place}: expected a squaredcos_cap_v2 or a linear schedule from 1e-4 to 0.02, found "
-            f"{brief(named)} {brief(betas)}"
+            f"{brief(name)} {brief(betas)}"
         )
     return scheduler
 
 
 def pipeline_config(folder: Path) -> dict[str, Any]:
-    """The network's configuration, as ``network_of`` wants it."""
+    """Returns the network's configuration, for ``network_of``."""
     return _config(folder, NETWORK, "config.json")
 
 
 def pipeline_row(folder: Path) -> Float[np.ndarray, " parameter"]:
-    """The network's parameters, end to end.
+    """Returns the network's parameters, flattened and concatenated.
 
     Raises:
         BegatError: weights in another format than safetensors, or not those of the network that
@@ -151,7 +151,7 @@ def pipeline_row(folder: Path) -> Float[np.ndarray, " parameter"]:
     _check_weights(place)
     try:
         network: Any
-        network, found = UNet2DModel.from_pretrained(
+        network, loading = UNet2DModel.from_pretrained(
             folder,
             subfolder=NETWORK,
             local_files_only=True,
@@ -159,10 +159,10 @@ def pipeline_row(folder: Path) -> Float[np.ndarray, " parameter"]:
             low_cpu_mem_usage=False,
             output_loading_info=True,
         )
-    except Exception as error:  # diffusers raises what it likes on other configurations
+    except Exception as error:  # diffusers raises errors of any kind on other configurations
         raise BegatError(f"{place}: could not be loaded: {brief(error)}") from None
     for kind, fault in (("missing_keys", "missing"), ("unexpected_keys", "not in the network")):
-        if names := sorted(found[kind]):
+        if names := sorted(loading[kind]):
             raise BegatError(
                 f"{place / WEIGHTS}: expected the weights that config.json describes, found "
                 f"{len(names)} {fault}: {brief(', '.join(names))}"
@@ -175,9 +175,9 @@ def _check_weights(place: Path) -> None:
     """Raise BegatError for weights that diffusers would look for in another file, or format."""
     from diffusers import UNet2DModel  # takes seconds
 
-    known = inspect.signature(UNet2DModel.__init__).parameters
+    arguments = inspect.signature(UNet2DModel.__init__).parameters
     for key in _config(place.parent, NETWORK, "config.json"):
-        if key not in known and not key.startswith("_"):
+        if key not in arguments and not key.startswith("_"):
             raise BegatError(f"{place / 'config.json'}: {brief(key)}: unknown to a {SUPPORTED}")
     if (index := place / f"{WEIGHTS}.index.json").exists():
         raise BegatError(f"{index}: expected all weights in one file {WEIGHTS}, found several")
@@ -190,7 +190,7 @@ def _check_weights(place: Path) -> None:
 
 
 def network_of(row: Float[np.ndarray, " parameter"], config: Mapping[str, Any]) -> "nn.Module":
-    """The network that ``pipeline_row`` took apart."""
+    """Returns the network of this configuration with the weights of ``pipeline_row``."""
     import torch
     from diffusers import UNet2DModel  # takes seconds
 
@@ -202,7 +202,7 @@ def network_of(row: Float[np.ndarray, " parameter"], config: Mapping[str, Any]) 
 def _config(folder: Path, part: str, name: str) -> dict[str, Any]:
     path = folder / part / name
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise BegatError(
             f"models.pipeline: {folder}: expected a diffusers pipeline directory, found no "
@@ -210,8 +210,8 @@ def _config(folder: Path, part: str, name: str) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise BegatError(f"{path}: could not be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested without end
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested too deeply
         raise BegatError(f"{path}: not JSON: {brief(error)}") from None
-    if not isinstance(found, dict):
-        raise BegatError(f"{path}: expected an object with keys, found {brief(found)}")
-    return found
+    if not isinstance(config, dict):
+        raise BegatError(f"{path}: expected an object with keys, found {brief(config)}")
+    return config

@@ -1,4 +1,4 @@
-"""What a person knows each query by: name, groups, class, file."""
+"""Names, groups, classes and files by which queries are shown."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,8 +8,8 @@ from begat.data.datasets import Dataset
 from begat.storage.artifacts import Block, digest_bytes, string_array
 
 
-def names_of_own(queries: Dataset, label: Iterable[int], classes: Sequence[str]) -> Block:
-    """The names, groups and files of a person's own queries, and the classes of their labels."""
+def names_of_supplied(queries: Dataset, label: Iterable[int], classes: Sequence[str]) -> Block:
+    """Returns the names, groups, files and classes of user-supplied queries."""
     return {
         "name": string_array(queries.names),
         "group": string_array(["; ".join(groups) for groups in queries.group_names]),
@@ -21,7 +21,7 @@ def names_of_own(queries: Dataset, label: Iterable[int], classes: Sequence[str])
 def names_of_generated(
     queries: Sequence[int], label: Iterable[int], classes: Sequence[str]
 ) -> Block:
-    """Names by number, and the classes that generated queries were drawn for."""
+    """Returns numbered names, and the classes that the queries were generated for."""
     return {
         "name": string_array([f"generated-{query:04d}" for query in queries]),
         "group": string_array([""] * len(queries)),
@@ -31,5 +31,5 @@ def names_of_generated(
 
 
 def _conditions(label: Iterable[int], classes: Sequence[str]) -> np.ndarray:
-    """The classes of labels, -1 standing for none."""
+    """Returns the class names of labels, of which -1 is none."""
     return string_array(["" if number < 0 else classes[number] for number in label])

@@ -1,4 +1,4 @@
-"""Weights from a safetensors file, the only format of weights that is read."""
+"""Safetensors files, the only format of weights that is read."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ SUFFIX = ".safetensors"
 
 
 def read_weights(path: Path) -> "dict[str, Tensor]":
-    """All tensors of a safetensors file, by name.
+    """Returns all tensors of a safetensors file, by name.
 
     Raises:
         BegatError: no such file, one in another format, a number that is not finite.
@@ -23,7 +23,7 @@ def read_weights(path: Path) -> "dict[str, Tensor]":
         raise BegatError(f"{path}: expected a {SUFFIX} file of weights, found none")
     try:
         weights = load_file(path)
-    except Exception as error:  # the library raises several kinds on a damaged file
+    except Exception as error:  # errors of several kinds on damaged files
         raise BegatError(f"{path}: expected a {SUFFIX} file of weights: {brief(error)}") from None
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():

@@ -1,4 +1,4 @@
-"""Vision networks of timm, by name; their weights from timm's hub or from a safetensors file."""
+"""Vision networks of timm, with weights from its hub or from a safetensors file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,16 +16,18 @@ KEY = "scores_features.network"
 def named_network(
     name: str, weights: Path | None, device: torch.device
 ) -> Callable[[Tensor], Tensor]:
-    """timm's network of this name, without its classifier; takes RGB images in -1..1 of any size.
+    """Returns timm's network without its classifier, a function of RGB images in -1..1.
 
-    A file that torch.export or TorchScript wrote is not accepted: it is a program, which loading it
+    Images of any size are resized to that of the network.
+
+    Files written by torch.export or TorchScript are not accepted: they are programs, which loading
     would run. timm gives the architecture, and a safetensors file holds numbers only.
 
     Args:
         name: a name in ``timm.list_models()``, optionally with a tag (``resnet18.a1_in1k``).
         weights: their safetensors file; without one, timm fetches its own from its hub, if they
             are not cached.
-        device: where the network runs.
+        device: where the network is evaluated.
 
     Raises:
         BegatError: timm is not installed or knows no such network; weights that do not fit it.
@@ -36,24 +38,24 @@ def named_network(
         raise BegatError(f"{KEY}: timm:{name} needs timm: pip install timm") from None
     try:
         network = timm.create_model(name, pretrained=weights is None, num_classes=0)
-    except Exception as error:  # timm and its hub raise what they like
+    except Exception as error:  # timm and its hub raise errors of any kind
         raise BegatError(f"{KEY}: timm:{name}: {brief(error)}") from None
-    wanted = network.pretrained_cfg
+    config = network.pretrained_cfg
     if weights:
-        _fill(network, weights, wanted.get("classifier"))
+        _fill(network, weights, config.get("classifier"))
     network = network.eval().to(device)
-    mean, std = (torch.tensor(wanted[k], device=device).view(3, 1, 1) for k in ("mean", "std"))
+    mean, std = (torch.tensor(config[k], device=device).view(3, 1, 1) for k in ("mean", "std"))
 
-    def ask(image: Tensor) -> Tensor:
-        sized = F.interpolate(image, wanted["input_size"][-2:], mode="bicubic", antialias=True)
-        found: Tensor = network((sized / 2 + 0.5 - mean) / std)
-        return found
+    def features(image: Tensor) -> Tensor:
+        resized = F.interpolate(image, config["input_size"][-2:], mode="bicubic", antialias=True)
+        output: Tensor = network((resized / 2 + 0.5 - mean) / std)
+        return output
 
-    return ask
+    return features
 
 
 def _fill(network: nn.Module, path: Path, classifier: str | tuple[str, ...] | None) -> None:
-    """Load weights that fit the network exactly, but for those of the classifier it has not."""
+    """Load weights that fit the network exactly, except those of the removed classifier."""
     unused = (classifier,) if isinstance(classifier, str) else classifier or ()
     weights = {
         name: tensor
@@ -62,5 +64,5 @@ def _fill(network: nn.Module, path: Path, classifier: str | tuple[str, ...] | No
     }
     try:
         network.load_state_dict(weights)
-    except RuntimeError as error:  # names every weight that is missing, in excess or of other shape
+    except RuntimeError as error:  # names all missing, unexpected and misshapen weights
         raise BegatError(f"{path}: {brief(error)}") from None

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from begat.diffusion.image_draws import Draws
-from begat.diffusion.noise_predictors import Network, Predictor
+from begat.diffusion.noise_predictors import Forward, NoisePredictor
 from begat.diffusion.parameter_rows import unflatten
 from begat.diffusion.schedules import Prediction, Schedule, diffuse, training_target
 from begat.diffusion.unet_shapes import UNetConfig
@@ -143,17 +143,21 @@ MEASUREMENTS: dict[str, Callable[[Answer], Images]] = {
 }
 
 
-class DenoiserPredictor(Predictor):
-    """A network that is no pack of ours, answering as packs do."""
+class DenoiserPredictor(NoisePredictor):
+    """One network of any architecture, such as that of an external pipeline."""
 
     def __init__(self, denoiser: Denoiser, config: UNetConfig, device: torch.device) -> None:
-        """``config`` says the size of the images and whether there are classes."""
-        rows = torch.zeros(1, 0, dtype=denoiser.like.dtype)
-        super().__init__(rows, config, denoiser.schedule, denoiser.prediction, device)
+        """``config`` gives the size of the images and whether there are classes."""
+        super().__init__(1, config, denoiser.schedule, denoiser.prediction, device)
         self.denoiser = denoiser
 
-    def network(self, model: int) -> Network:
-        """The network itself, whichever ``model`` is asked for."""
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype in which the network computes."""
+        return self.denoiser.like.dtype
+
+    def forward(self, model: int) -> Forward:
+        """Returns the network."""
         return lambda noisy, time, label: self.denoiser.ask(
             self.denoiser.module, noisy, time, label
         )

@@ -17,31 +17,31 @@ from begat.diffusion.schedules import Schedule
 
 Variance = Literal["posterior", "beta"]
 Clipped = Literal["exclude", "cap", "keep"]
-HIGHEST_BETA = 0.999  # where a cosine schedule is cut off
+MAX_BETA = 0.999  # at which a cosine schedule is clipped
 
 
 def elbo_weights(
     schedule: Schedule, variance: Variance = "posterior", clipped: Clipped = "exclude"
 ) -> Float[Tensor, " timestep"]:
-    """Weight of the squared noise error in the negative ELBO, for every timestep, in float64.
+    """Returns the weight of the squared noise error in the negative ELBO per timestep, in float64.
 
     With the reverse variance of the posterior, ``beta[t] / (2 alpha[t] (1 - alpha_bar[t-1]))``;
     with ``beta`` itself ``beta[t] / (2 alpha[t] (1 - alpha_bar[t]))``, a constant aside.
 
-    ``clipped`` says what becomes of steps whose beta a cosine schedule cut to 0.999. Their weight
-    says where the cut was made, not what a model knows (the last of 1,000 steps holds 97 % of the
-    sum): ``exclude`` sets it to 0, ``cap`` to the weight of the last whole step, ``keep`` trusts
-    it.
+    ``clipped`` is the treatment of timesteps whose beta a cosine schedule clips to 0.999. Their
+    weight depends on the clipping threshold, not on the model (the last of 1,000 timesteps holds
+    97 % of the sum): ``exclude`` sets it to 0, ``cap`` to the weight of the last timestep that is
+    not clipped, ``keep`` leaves it.
     """
     alpha_bar = schedule.alpha_bar
-    before = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
-    alpha = alpha_bar / before
-    level = before if variance == "posterior" else alpha_bar
+    previous = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
+    alpha = alpha_bar / previous
+    level = previous if variance == "posterior" else alpha_bar
     weights = (1 - alpha) / (2 * alpha * (1 - level))
     weights[0] = 0.0
-    cut = 1 - alpha >= HIGHEST_BETA * (1 - 1e-9)
+    is_clipped = 1 - alpha >= MAX_BETA * (1 - 1e-9)
     if clipped != "keep":
-        weights[cut] = float(weights[~cut][-1]) if clipped == "cap" else 0.0
+        weights[is_clipped] = float(weights[~is_clipped][-1]) if clipped == "cap" else 0.0
     return weights
 
 
@@ -51,11 +51,11 @@ def nats(
     timestep: Int[np.ndarray, "query draw"],
     dimensions: int,
 ) -> Float[np.ndarray, "*models query draw"]:
-    """Each draw's share in the negative ELBO [nats]: its mean over draws estimates the sum.
+    """Returns each draw's estimate of the negative ELBO in nats; their mean is the estimate.
 
-    Draws are uniform over 0 .. T-1 and weigh 0 at 0, hence a factor T; draws over 1 .. T-1 would
-    take T-1. Weighting a draw by its whole stratum instead of its own timestep was tried and made
-    scores no steadier.
+    Draws are uniform over 0 .. T-1 with weight 0 at 0, hence a factor T; draws over 1 .. T-1 would
+    take T-1. Weighting a draw by its whole stratum instead of its own timestep was tried and
+    reduced no variance of scores.
 
     Args:
         loss: squared noise error, mean over pixels.
@@ -69,5 +69,5 @@ def nats(
 def weight_profile(
     weights: Float[np.ndarray, " timestep"], bands: int = 20
 ) -> Float[np.ndarray, " band"]:
-    """Share of the total weight in each of ``bands`` equal stretches of time, for the report."""
+    """Returns the share of the total weight in each of ``bands`` equal intervals of time."""
     return np.array([band.sum() for band in np.array_split(weights, bands)]) / weights.sum()

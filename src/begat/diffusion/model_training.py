@@ -13,7 +13,8 @@ from begat.diffusion.parameter_rows import flatten, stack
 from begat.diffusion.training import PackTraining, snapshot_steps
 from begat.diffusion.training_batches import BatchSampler, TrainingImages
 from begat.diffusion.training_config import TrainingConfig
-from begat.diffusion.unet import Dropout, initial_weights
+from begat.diffusion.unet import initial_weights
+from begat.diffusion.unet_layers import Dropout
 from begat.errors import BegatError
 from begat.rng.torch_generators import torch_generator
 

@@ -14,7 +14,8 @@ from begat.diffusion.schedules import (
     predicted_noise,
     training_target,
 )
-from begat.diffusion.unet import Dropout, unet
+from begat.diffusion.unet import unet
+from begat.diffusion.unet_layers import Dropout
 from begat.diffusion.unet_shapes import UNetConfig
 
 Rows = Float[Tensor, "model parameter"]

@@ -1,7 +1,7 @@
-"""A pack of models as tensors: stacked by parameter name, or one flat row per model.
+"""Parameters of a pack of models: stacked by name, or as one flat row per model.
 
-Computing wants the first form (every parameter with a leading ``model`` axis), storing the second
-(``weights[model, parameter]``, parameters in the order of ``unet.parameter_shapes``).
+Networks compute with the first form (every parameter with a leading ``model`` axis); artifacts
+hold the second (``weights[model, parameter]``, in the order of ``unet.parameter_shapes``).
 """
 
 import math
@@ -16,7 +16,7 @@ from begat.errors import BegatError
 
 
 def stack(models: Iterable[Mapping[str, Tensor]]) -> dict[str, Float[Tensor, "model ..."]]:
-    """Models side by side: every parameter gains a leading ``model`` axis."""
+    """Returns every parameter with a leading ``model`` axis."""
     models = list(models)
     return {name: torch.stack([m[name] for m in models]) for name in models[0]}
 
@@ -24,14 +24,14 @@ def stack(models: Iterable[Mapping[str, Tensor]]) -> dict[str, Float[Tensor, "mo
 def flatten(
     weights: Mapping[str, Float[Tensor, "model ..."]],
 ) -> Float[Tensor, "model parameter"]:
-    """One row per model, in the order of the mapping."""
+    """Returns one row per model, parameters in the order of the mapping."""
     return torch.cat([w.flatten(1) for w in weights.values()], 1)
 
 
 def unflatten(
     rows: Float[Tensor, "model parameter"], config: UNetConfig
 ) -> dict[str, Float[Tensor, "model ..."]]:
-    """The stacked parameters that ``flatten`` made into ``rows``.
+    """Returns the stacked parameters of which ``flatten`` made ``rows``.
 
     Raises:
         BegatError: the rows do not have as many parameters as the configuration.

@@ -1,68 +1,55 @@
-"""Drawing images from noise that was fixed beforehand.
+"""Sampling of images from noise that is fixed beforehand.
 
-A sampler is a deterministic map from *exogenous noise* (the starting image and, for DDPM, one
-tensor per step) to an image. Two models, or one ensemble with and without some members, can so be
-asked for the same image: what differs is their membership only.
+A sampler is a deterministic map from *exogenous noise* (the starting image and, for a stochastic
+sampler, one tensor per step) to an image. So two models, or one ensemble with and without some
+members, can generate images from the same noise: these differ by the members alone.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from functools import reduce
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from begat.diffusion.schedulers import SCHEDULERS
 from begat.diffusion.schedules import Schedule
 
-Sampler = Literal["ddpm", "ddim"]
 Predict = Callable[[Float[Tensor, "batch channel y x"], int], Float[Tensor, "batch channel y x"]]
 
 
-def sampling_timesteps(timesteps: int, steps: int, strength: float = 1.0) -> list[int]:
-    """``steps`` timesteps from high noise to low, ending each of ``steps`` equal stretches.
+def sampling_timesteps(
+    num_train_timesteps: int, num_inference_steps: int, strength: float = 1.0
+) -> list[int]:
+    """Returns timesteps from high noise to low, the last of each of so many equal stretches.
 
     The first is the last training timestep ("trailing" spacing, arXiv 2305.08891), so that a
-    sample starts from the noise level it was trained on. ``strength`` below 1 keeps only the
-    timesteps up to that share of the process.
+    sample starts from the noise level that the network was trained on. With ``strength`` below 1
+    only the timesteps within that share of the process.
     """
-    every = timesteps / steps
-    times = [round(timesteps - i * every) - 1 for i in range(steps)]
-    return [t for t in times if t < strength * timesteps]
+    every = num_train_timesteps / num_inference_steps
+    times = [round(num_train_timesteps - i * every) - 1 for i in range(num_inference_steps)]
+    return [t for t in times if t < strength * num_train_timesteps]
 
 
-def noise_tensors(sampler: Sampler, times: list[int]) -> int:
-    """How many noise tensors a draw consumes: the start, and for DDPM all steps but the last."""
-    return len(times) if sampler == "ddpm" else 1
+def noise_tensor_count(scheduler: str, times: list[int]) -> int:
+    """Returns the noise tensors of one image: the start, and one per stochastic update."""
+    return len(times) if SCHEDULERS[scheduler].stochastic else 1
 
 
-def _clean(x: Tensor, noise: Tensor, alpha_bar: float, clip: bool) -> tuple[Tensor, Tensor]:
-    """The clean image that ``noise`` implies, and the noise that the (clipped) image implies."""
+def clean_image(
+    x: Tensor, noise: Tensor, alpha_bar: float, clip_sample: bool
+) -> tuple[Tensor, Tensor]:
+    """Returns the clean image that ``noise`` implies, and the noise that this image implies.
+
+    The second differs from ``noise`` only where the image is clipped.
+    """
     image = (x - (1 - alpha_bar) ** 0.5 * noise) / alpha_bar**0.5
-    if not clip:
+    if not clip_sample:
         return image, noise
     image = image.clamp(-1, 1)
     return image, (x - alpha_bar**0.5 * image) / (1 - alpha_bar) ** 0.5
-
-
-def ddim_step(x: Tensor, noise: Tensor, now: float, then: float, clip: bool) -> Tensor:
-    """Song et al. (arXiv 2010.02502), eq. 12 with eta = 0; ``now``, ``then``: alpha_bar."""
-    image, noise = _clean(x, noise, now, clip)
-    return then**0.5 * image + (1 - then) ** 0.5 * noise
-
-
-def ddpm_step(
-    x: Tensor, noise: Tensor, now: float, then: float, clip: bool, fresh: Tensor | None
-) -> Tensor:
-    """Ho et al. (arXiv 2006.11239), eq. 7, with the smaller of its two variances (beta tilde).
-
-    For respaced timesteps alpha is the ratio of the two alpha_bar. ``fresh`` is None at the end.
-    """
-    image, _ = _clean(x, noise, now, clip)
-    alpha = now / then
-    mean = then**0.5 * (1 - alpha) / (1 - now) * image + alpha**0.5 * (1 - then) / (1 - now) * x
-    if fresh is None:
-        return mean
-    return mean + ((1 - then) / (1 - now) * (1 - alpha)) ** 0.5 * fresh
 
 
 def sample(
@@ -70,30 +57,25 @@ def sample(
     noise: Float[Tensor, "batch step channel y x"],
     schedule: Schedule,
     times: list[int],
-    sampler: Sampler,
-    clip: bool,
+    scheduler: str,
+    clip_sample: bool,
 ) -> Float[Tensor, "batch channel y x"]:
-    """Images drawn from ``noise``: its first tensor is where to start, the rest serves the steps.
+    """Returns images in -1..1, generated from ``noise``.
 
     Args:
         predict: the noise in a batch of images at one timestep.
-        noise: as many tensors per image as ``noise_tensors`` says.
+        noise: ``noise_tensor_count`` tensors per image: the start, then those of the updates.
         schedule: the forward process.
         times: falling timesteps, from ``sampling_timesteps``.
-        sampler: ``ddpm`` (ancestral) or ``ddim`` (deterministic).
-        clip: keep the implied clean image within the image range at every step.
-
-    Returns:
-        Images within [-1, 1].
+        scheduler: a name in ``SCHEDULERS``.
+        clip_sample: clip the predicted clean image to -1..1 at every step.
     """
+    levels = [*(float(schedule.alpha_bar[t]) for t in times), 1.0]
     x = noise[:, 0]
-    for i, t in enumerate(times):
-        now = float(schedule.alpha_bar[t])
-        last = i == len(times) - 1
-        then = 1.0 if last else float(schedule.alpha_bar[times[i + 1]])
-        predicted = predict(x, t)
-        if sampler == "ddim":
-            x = ddim_step(x, predicted, now, then, clip)
-        else:
-            x = ddpm_step(x, predicted, now, then, clip, None if last else noise[:, i + 1])
-    return torch.clamp(x, -1, 1)
+    for step, (t, (alpha_bar, following)) in enumerate(zip(times, pairwise(levels), strict=True)):
+        weights = SCHEDULERS[scheduler].weights(alpha_bar, following)
+        image, implied = clean_image(x, predict(x, t), alpha_bar, clip_sample)
+        fresh = noise[:, step + 1] if weights.fresh else x  # the last update has none
+        terms = zip(weights, (image, implied, x, fresh), strict=True)
+        x = reduce(torch.add, (weight * tensor for weight, tensor in terms if weight))
+    return x.clamp(-1, 1)

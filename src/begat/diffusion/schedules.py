@@ -1,4 +1,4 @@
-"""The forward process: schedules, diffusing an image, and what a network predicts.
+"""Forward process: noise schedules, noisy images, prediction types.
 
 Symbols as in Ho et al. (arXiv 2006.11239), timesteps counted from 0 as in diffusers:
 ``alpha_bar[t] = prod_{s<=t} (1 - beta[s])`` and
@@ -18,32 +18,32 @@ Prediction = Literal["epsilon", "v_prediction"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """A noise schedule; ``alpha_bar`` is kept in float64 and falls from nearly 1 to nearly 0."""
+    """A noise schedule; ``alpha_bar`` is in float64 and falls from nearly 1 to nearly 0."""
 
     alpha_bar: Float[Tensor, " timestep"]
 
     @property
     def timesteps(self) -> int:
-        """How many timesteps the forward process has."""
+        """Returns the number of timesteps of the forward process."""
         return len(self.alpha_bar)
 
     def scales(
         self, t: Int[Tensor, "*batch"], like: Tensor
     ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
-        """``sqrt(alpha_bar)`` and ``sqrt(1 - alpha_bar)`` at ``t``, shaped to multiply ``like``."""
+        """Returns ``sqrt(alpha_bar)``, ``sqrt(1 - alpha_bar)`` at ``t``, to multiply ``like``."""
         alpha_bar = self.alpha_bar[t.cpu()].reshape(*t.shape, *[1] * (like.ndim - t.ndim))
         signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
         return signal.to(like), noise.to(like)
 
 
 def linear_schedule(timesteps: int) -> Schedule:
-    """beta from 1e-4 to 0.02 in equal steps (Ho et al., section 4)."""
+    """Returns beta from 1e-4 to 0.02 in equal steps (Ho et al., section 4)."""
     beta = torch.linspace(1e-4, 0.02, timesteps, dtype=torch.float64)
     return Schedule((1 - beta).cumprod(0))
 
 
 def cosine_schedule(timesteps: int) -> Schedule:
-    """alpha_bar falls as a squared cosine, beta capped at 0.999 (arXiv 2102.09672, eq. 17)."""
+    """Returns alpha_bar as a squared cosine, beta clipped at 0.999 (arXiv 2102.09672, eq. 17)."""
     edge = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
     level = ((edge + 0.008) / 1.008 * math.pi / 2).cos() ** 2
     beta = (1 - level[1:] / level[:-1]).clamp(max=0.999)
@@ -59,7 +59,7 @@ def diffuse(
     t: Int[Tensor, "*batch"],
     noise: Float[Tensor, "*batch channel y x"],
 ) -> Float[Tensor, "*batch channel y x"]:
-    """The noisy image x_t."""
+    """Returns the noisy image x_t."""
     signal, sigma = schedule.scales(t, image)
     return signal * image + sigma * noise
 
@@ -71,9 +71,9 @@ def training_target(
     t: Int[Tensor, "*batch"],
     noise: Float[Tensor, "*batch channel y x"],
 ) -> Float[Tensor, "*batch channel y x"]:
-    """What the network should output: the noise, or v = sqrt(ab) noise - sqrt(1-ab) x_0.
+    """Returns the target of the output: the noise, or v = sqrt(ab) noise - sqrt(1-ab) x_0.
 
-    v as in Salimans & Ho, arXiv 2202.00512, appendix D.
+    v as in Salimans & Ho, arXiv 2202.00512, appendix D; ab is alpha_bar.
     """
     if prediction == "epsilon":
         return noise
@@ -88,7 +88,7 @@ def predicted_noise(
     noisy: Float[Tensor, "*batch channel y x"],
     t: Int[Tensor, "*batch"],
 ) -> Float[Tensor, "*batch channel y x"]:
-    """The noise that a network's output stands for, whatever it was trained to predict.
+    """Returns the noise that a network's output implies, whatever its prediction type.
 
     All measurements are taken in noise space, so that both kinds of model are measured alike and
     an ensemble's loss stays quadratic in its weights.

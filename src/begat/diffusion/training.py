@@ -9,7 +9,7 @@ from torch import Tensor
 
 from begat.diffusion.packed_network import NoisedBatch, PackedNetwork
 from begat.diffusion.training_config import OptimiserConfig
-from begat.diffusion.unet import Dropout
+from begat.diffusion.unet_layers import Dropout
 
 Rows = Float[Tensor, "model parameter"]
 

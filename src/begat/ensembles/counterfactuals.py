@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from begat.diffusion.noise_predictors import Predictor
-from begat.diffusion.sampling import Sampler, sample, sampling_timesteps
+from begat.diffusion.noise_predictors import NoisePredictor
+from begat.diffusion.sampling import sample, sampling_timesteps
 from begat.diffusion.schedules import diffuse
 from begat.ensembles.codewords import Codes
 from begat.ensembles.null_codes import null_codes
@@ -22,14 +22,14 @@ Regenerate = Callable[[Bool[np.ndarray, "query slot member"]], Images]
 
 
 def regenerate(
-    predictor: Predictor,
+    predictor: NoisePredictor,
     members: Bool[np.ndarray, "query slot member"],
     queries: Mapping[str, np.ndarray],
     *,
     strength: float | None,
-    sampler: Sampler,
-    steps: int,
-    clip: bool,
+    scheduler: str,
+    num_inference_steps: int,
+    clip_sample: bool,
     progress: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
 ) -> Images:
     """Returns each query as several subsets of the ensemble generate it from the query's noise.
@@ -42,11 +42,13 @@ def regenerate(
         members: the members that generate, for every slot of every query.
         queries: the arrays of the ``queries`` schema.
         strength: share of the process that user-supplied queries are noised by; None if generated.
-        sampler, steps, clip: as the queries were sampled.
+        scheduler, num_inference_steps, clip_sample: as the queries were generated.
         progress: passes the slots on one by one, for a progress bar.
     """
     schedule = predictor.schedule
-    times = sampling_timesteps(schedule.timesteps, steps, 1.0 if strength is None else strength)
+    times = sampling_timesteps(
+        schedule.timesteps, num_inference_steps, 1.0 if strength is None else strength
+    )
     noise = torch.from_numpy(queries["noise"]).clone()
     if strength is not None:
         start = torch.full((len(noise),), times[0])
@@ -55,9 +57,9 @@ def regenerate(
 
     def generated(subset: Bool[Tensor, "query member"]) -> Float[Tensor, "query channel y x"]:
         def predict(x: Tensor, t: int) -> Tensor:
-            return predictor.mean_noise(x, t, label, subset)
+            return predictor.predict_mean(x, t, label, subset)
 
-        return sample(predict, noise, schedule, times, sampler, clip)
+        return sample(predict, noise, schedule, times, scheduler, clip_sample)
 
     slots = torch.tensor(members).unbind(1)
     return torch.stack([generated(subset) for subset in progress(slots)], 1).numpy()

@@ -1,4 +1,4 @@
-"""A trained model as a plain diffusers pipeline that any other tool can load."""
+"""Export of trained models as diffusers pipelines."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ def export(spec: RunSpec, name: str, weights: str, target: Path) -> None:
     """Write the model ``name`` of a run as a ``DDPMPipeline`` directory.
 
     Args:
-        spec: the run whose model it is.
+        spec: the run that trained it.
         name: the model's name, as ``begat status --models`` lists them.
         weights: ``ema`` or ``raw``.
         target: a directory that does not exist yet.
@@ -70,7 +70,7 @@ def to_pipeline(
 
     Args:
         row: the weights, as the ``models`` artifacts hold them.
-        config: the network they belong to.
+        config: their network.
         diffusion: the section of the parameters.
     """
     from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel  # takes seconds

@@ -1,4 +1,4 @@
-"""Networks from parameters, and packs of them in the store, each model under its own key."""
+"""Networks described by parameters, and trained models in the cache, each under its own key."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,17 +20,17 @@ from begat.storage.artifacts import Artifact, Block, write
 from begat.storage.checkpoints import trained_together
 
 ARRAYS = ("weights", "ema_weights", "training_loss")
-FROM_PIPELINE = "pipeline"  # the attribute of models that somebody brought
+FROM_PIPELINE = "pipeline"  # the attribute of an external pipeline: its configuration
 
 
 def schedule_of(spec: RunSpec) -> Schedule:
-    """The forward process that the parameters describe."""
+    """Returns the forward process that the parameters describe."""
     diffusion = spec.params.diffusion
     return SCHEDULES[diffusion.beta_schedule](diffusion.num_train_timesteps)
 
 
 def elbo_weights_of(spec: RunSpec, variance: str, clipped: str) -> Float[np.ndarray, " timestep"]:
-    """Returns the weights of the ELBO over time."""
+    """Returns the weights of the ELBO, one per timestep."""
     return elbo_weights(schedule_of(spec), variance, clipped).numpy()  # type: ignore[arg-type]
 
 
@@ -40,7 +40,7 @@ def prediction_type_of(spec: RunSpec) -> Prediction:
 
 
 def packed_network(context: JobContext) -> PackedNetwork:
-    """Returns the network that all models share, but for their weights."""
+    """Returns the network that all models share, except for their weights."""
     spec = context.spec
     return PackedNetwork(
         config_of(spec), schedule_of(spec), prediction_type_of(spec), context.device
@@ -54,15 +54,16 @@ def training_images(context: JobContext) -> TrainingImages:
 
 
 def labels_of(context: JobContext) -> Int[np.ndarray, " image"] | None:
-    """The class of every training image, or None for unconditional models."""
+    """Returns the class of every training image, or None for unconditional models."""
     conditional = context.params.unet.class_conditional
     return context.input("images")["label"] if conditional else None
 
 
-def to_train(context: JobContext) -> list[Model]:
-    """The models of this pack that no earlier run has trained from what lies here now.
+def untrained_models(context: JobContext) -> list[Model]:
+    """Returns the models of this pack that no earlier run has trained from the present inputs.
 
-    Where a training of some of them was cut short, those: other shapes would mean other bits.
+    If a training that includes all of them was interrupted, all models of that training: other
+    shapes would mean other bits.
     """
     by_key = {context.table.model_keys[model.name]: model for model in context.job.models}
     missing = {
@@ -76,39 +77,43 @@ def to_train(context: JobContext) -> list[Model]:
     return [model for key, model in by_key.items() if key in missing]
 
 
-def keep(context: JobContext, models: Sequence[Model], trained: Mapping[str, np.ndarray]) -> None:
-    """Take trained models into the store, each under its own key."""
+def cache_models(
+    context: JobContext, models: Sequence[Model], trained: Mapping[str, np.ndarray]
+) -> None:
+    """Write trained models to the cache, each under its own key."""
     for i, model in enumerate(models):
         key = context.table.model_keys[model.name]
-        arrays = (*ARRAYS, "snapshots") if _followed(context, model) else ARRAYS
+        arrays = (*ARRAYS, "snapshots") if _has_snapshots(context, model) else ARRAYS
         attributes = {"key": key, "read": context.contents.read_for((model,))}
         rows = {array: trained[array][i : i + 1] for array in arrays}
         write(context.cache.path(key), "models", attributes, [rows])
 
 
-def kept(context: JobContext, digests: dict[str, str]) -> Iterator[Block]:
-    """The models of this pack, one after the other, from the store; notes their digests."""
+def cached_models(context: JobContext, digests: dict[str, str]) -> Iterator[Block]:
+    """Yields the models of this pack from the cache, one by one, and adds their ``digests``."""
     for model in context.job.models:
         artifact = Artifact(context.cache.path(context.table.model_keys[model.name]), "models")
-        arrays = (*ARRAYS, "snapshots") if _followed(context, model) else ARRAYS
+        arrays = (*ARRAYS, "snapshots") if _has_snapshots(context, model) else ARRAYS
         rows = {array: artifact[array] for array in arrays}
         digests[model.name] = part_digest(rows)
         yield rows
 
 
 def pack_attributes(context: JobContext) -> dict[str, Any]:
-    """Which models a pack holds, and the network they share."""
+    """Returns the names of the models in a pack, and the network that they share."""
     if context.spec.pipeline:
         names = [model.name for model in context.job.models]
         config = pipeline_config(context.spec.pipeline)
         return {"models": names, "snapshots_of": [], FROM_PIPELINE: config}
     return {
         "models": [model.name for model in context.job.models],
-        "snapshots_of": [model.name for model in context.job.models if _followed(context, model)],
+        "snapshots_of": [
+            model.name for model in context.job.models if _has_snapshots(context, model)
+        ],
         "config": config_of(context.spec).attributes(),
     }
 
 
-def _followed(context: JobContext, model: Model) -> bool:
-    """Whether the states along this model's training are kept: full models only."""
+def _has_snapshots(context: JobContext, model: Model) -> bool:
+    """Returns whether states along this model's training are stored: of full models only."""
     return model.kind == "full" and context.params.models.snapshots > 0

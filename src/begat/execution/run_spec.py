@@ -7,7 +7,7 @@ from pathlib import Path
 from begat.config.consistency import refuse
 from begat.config.schema import Params
 from begat.data import datasets
-from begat.data.listings import watched
+from begat.data.listings import resolve_under_data
 from begat.data.pipelines import check_pipeline
 from begat.ensembles.codes import ensemble_codes
 from begat.ensembles.exposure import check_exposure
@@ -65,7 +65,7 @@ class RunSpec:
     def pipeline(self) -> Path | None:
         """The external trained pipeline that is the full model, if there is one."""
         path = self.params.models.pipeline
-        return None if path == "none" else watched(path, self.root)
+        return None if path == "none" else resolve_under_data(path, self.root)
 
     @cached_property
     def query_dataset(self) -> datasets.Dataset | None:

@@ -66,7 +66,9 @@ class Code:
             files.add(file := waiting.pop())
             waiting |= self._imported(self._source(file)) - files
         digests = {file.as_posix(): self._source(file).digest for file in sorted(files - {own})}
-        for template in (file.with_suffix(ending) for file in files for ending in TEMPLATES):
+        for template in (
+            file.with_suffix(ending) for file in sorted(files) for ending in TEMPLATES
+        ):
             if (self._root / template).is_file():
                 digests[template.as_posix()] = file_digest(self._root / template)
         return {own.as_posix(): run.digest, **digests}

@@ -87,15 +87,15 @@ def _steps(training: Models, network: "PackedNetwork", pack: int) -> Iterator[tu
 def _prediction(network: "PackedNetwork", row: "torch.Tensor") -> Step:
     import torch
 
-    from begat.diffusion.noise_predictors import Predictor
+    from begat.diffusion.noise_predictors import PackPredictor
 
     config = network.config
     model = row[None], config, network.schedule, network.prediction_type, network.device
     noisy = torch.randn(BATCH, config.image_channels, config.sample_size, config.sample_size)
-    zeros, predictor = torch.zeros(BATCH, dtype=torch.long), Predictor(*model)
+    zeros, predictor = torch.zeros(BATCH, dtype=torch.long), PackPredictor(*model)
 
     def step() -> int:
-        predictor.noise(0, noisy, zeros, zeros if config.classes else None)
+        predictor.predict(0, noisy, zeros, zeros if config.classes else None)
         return BATCH
 
     return step

@@ -92,14 +92,14 @@ def _regenerated(context: JobContext) -> Iterator[Block]:
         predictor_of(context),
         queries={name: queries[name] for name in ("pixels", "noise", "label")},
         strength=None if generated else context.params.of(Counterfactuals).strength,
-        sampler=sampling.scheduler,
-        steps=sampling.num_inference_steps,
-        clip=sampling.clip_sample,
+        scheduler=sampling.scheduler,
+        num_inference_steps=sampling.num_inference_steps,
+        clip_sample=sampling.clip_sample,
         progress=partial(tqdm, desc=context.job.name, unit=" images"),
     )
     names = [model.name for model in context.job.models]
     factual = factual_images(
-        subset_images, queries["pixels"], queries.attributes["drawn_by"], names
+        subset_images, queries["pixels"], queries.attributes["generated_by"], names
     )
     if context.job.models[0].kind == "group_member":
         exposure = group_exposure(images["member_of"], train_mask)
@@ -112,6 +112,9 @@ def _regenerated(context: JobContext) -> Iterator[Block]:
 
 def _removed(context: JobContext, exposure: "np.ndarray", factual: "np.ndarray") -> "np.ndarray":
     """Returns the images to remove from each query, as ``[query, slot]``."""
+    import numpy as np
+
+    from begat.diffusion.pixels import to_model_range
     from begat.ensembles.ablation import size_matched
     from begat.ensembles.counterfactuals import removed_images
 
@@ -121,7 +124,7 @@ def _removed(context: JobContext, exposure: "np.ndarray", factual: "np.ndarray")
         size_matched(measurements["gram"], exposure),
         factual,
         images["cluster"],
-        images["pixels"] / 127.5 - 1,
+        to_model_range(images["pixels"].astype(np.float64)),
         range(*context.job.queries),
         seed=context.seed,
         top=params.top,

@@ -1,4 +1,4 @@
-"""The loss of every query under every model, on draws that all models share."""
+"""Losses of queries under models, on draws that all models share."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ def _losses(context: JobContext) -> Iterator[Block]:
     (queries,), numbers = context.inputs("queries"), range(*context.job.queries)
     predictor, draws = predictor_of(context), context.params.of(Measurements).draws
     with tqdm(desc=context.job.name, total=predictor.models * len(numbers) * draws) as bar:
-        predictor.evaluated = bar.update
+        predictor.progress = bar.update
         yield measure(
             predictor,
             queries["pixels"],

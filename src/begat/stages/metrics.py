@@ -64,6 +64,7 @@ def _tables(
 
     import numpy as np
 
+    from begat.diffusion.pixels import to_model_range
     from begat.ensembles.exposure import group_exposure
     from begat.evaluation.agreement import GroundTruth, evaluate, headline
     from begat.execution.results import additive_scores, first_seeds, losses, train_masks
@@ -82,7 +83,7 @@ def _tables(
         images["member_of"],
         ground_truths,
         dict(_counterfactuals(context)),
-        images["pixels"] / 127.5 - 1,
+        to_model_range(images["pixels"].astype(np.float64)),
         seed=context.seed,
         resamples=context.params.of(Metrics).resamples,
     )

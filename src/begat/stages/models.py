@@ -47,7 +47,7 @@ def run(context: JobContext) -> None:
     from begat.execution import networks
     from begat.execution.contents import PARTS
 
-    # Models trained here are stored one by one; an external pipeline as a whole.
+    # Models trained here are cached one by one; an external pipeline as a whole.
     digests: dict[str, str] = {}
     whole = context.spec.pipeline is not None
     attributes = {**networks.pack_attributes(context), PARTS: digests}
@@ -70,7 +70,7 @@ def _trained(context: JobContext, digests: dict[str, str]) -> Iterator[Block]:
         digests[context.job.models[0].name] = part_digest(external)
         yield external
         return
-    params, missing = context.params.models, networks.to_train(context)
+    params, missing = context.params.models, networks.untrained_models(context)
     context.together = [model.name for model in missing]
     together = tuple(missing or context.job.models)
     keys = [context.table.model_keys[model.name] for model in together]
@@ -90,11 +90,11 @@ def _trained(context: JobContext, digests: dict[str, str]) -> Iterator[Block]:
         with tqdm(desc=context.job.name, total=params.max_train_steps) as bar:
             for step, state in checkpoint.saving(states):  # noqa: B007
                 bar.update(step - bar.n)
-        if len(missing) > 1:  # a job killed while it stores them one by one starts from here
+        if len(missing) > 1:  # a job killed while it caches them one by one starts from here
             checkpoint.save(step, state())
-        networks.keep(context, missing, state())
+        networks.cache_models(context, missing, state())
     checkpoint.remove()
-    yield from networks.kept(context, digests)
+    yield from networks.cached_models(context, digests)
 
 
 def _config(params: Models) -> "TrainingConfig":

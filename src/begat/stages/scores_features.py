@@ -9,7 +9,7 @@ from typing import Any
 from begat.config.consistency import check_draws, refuse
 from begat.config.fields import MAX_COUNT, param
 from begat.config.schema import Params
-from begat.data.listings import watched
+from begat.data.listings import resolve_under_data
 from begat.evaluation.measures import COSINE
 from begat.execution.context import JobContext
 from begat.execution.costs import Cost, JobSizes
@@ -46,7 +46,7 @@ def _weights_file(params: Params, root: Path) -> Path | None:
     """The weights of the vision network, if a file is given."""
     _, _, name = params.of(ScoresFeatures).network.partition(":")
     file = name.partition(":")[2]
-    return watched(file, root) if file else None
+    return resolve_under_data(file, root) if file else None
 
 
 def jobs(table: JobTable) -> Iterator[Job]:

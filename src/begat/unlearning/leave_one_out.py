@@ -12,7 +12,7 @@ Differences = Float[np.ndarray, "group seed query draw"]
 
 
 def methods(seeds: int) -> dict[str, Measure]:
-    """The methods that this number of trainings per group gives, with their measures."""
+    """Returns the methods that exist with this number of seeds per group, with their measures."""
     trainings = TRAININGS if seeds > 1 else TRAININGS[:1]
     in_nats = {f"logo_elbo_{name}": NATS for name in trainings}
     return {f"logo_{name}": LOSS for name in trainings} | in_nats
@@ -25,7 +25,7 @@ def score(
     weights: Float[np.ndarray, " timestep"],
     dimensions: int,
 ) -> dict[str, Float[np.ndarray, "method query group"]]:
-    """The measurement under the model retrained without each group minus that under the full one.
+    """Returns the measurement under the model retrained without a group minus that under the full.
 
     In the order of ``methods``: the mean loss, and the negative ELBO in nats, of the same draws.
     Of each the mean over seeds; the first seed's, which shares initialisation, batches and noise
@@ -55,12 +55,12 @@ def score(
 def error_over_draws_and_seeds(
     difference: Differences,
 ) -> Float[np.ndarray, "group query"]:
-    """Standard error of the mean over draws and seeds, both of which are samples.
+    """Returns the standard error of the mean over draws and seeds, both of which are samples.
 
     All seeds are measured by the same draws, so draws are crossed with seeds: the squared error of
     the seeds' mean over draws, plus that of the draws' mean over seeds, less the noise of single
     cells that both contain (the analysis of variance with two random factors). It is never less
-    than the first, the only one that can be estimated from one seed: that says nothing of how
+    than the first, the only one that can be estimated from one seed, which does not include how
     another training would differ.
     """
     seeds = difference.shape[1]

@@ -28,16 +28,16 @@ Losses = Float[np.ndarray, "group query draw"]
 def gather(
     packs: Iterable[tuple[Sequence[str], Float[np.ndarray, "_ query draw"]]], groups: Sequence[str]
 ) -> Losses:
-    """The losses of every group's model, in the order of ``groups``, from packs in any order.
+    """Returns the losses of every group's model in the order of ``groups``, from packs in any.
 
     Raises:
-        BegatError: a group that no pack has, or that two have; a pack's group that is none.
+        BegatError: a group that no pack has, or that two have; a pack's name that is no group.
     """
     by_group: dict[str, Float[np.ndarray, "query draw"]] = {}
     for names, losses in packs:
         for name, loss in zip(names, losses, strict=True):
             if name in by_group or name not in groups:
-                problem = "comes twice" if name in by_group else "is not one of the groups"
+                problem = "is in two packs" if name in by_group else "is not one of the groups"
                 raise BegatError(
                     f"unlearned models: {name!r} {problem}; remove its pack, run again"
                 )
@@ -54,7 +54,7 @@ def score(
     weights: Float[np.ndarray, " timestep"],
     dimensions: int,
 ) -> dict[str, Float[np.ndarray, "method query group"]]:
-    """The measurement under each group's unlearned model minus that under the full model.
+    """Returns the measurement under each group's unlearned model minus that under the full one.
 
     In the order of ``METHODS``: the mean loss; the negative ELBO in nats, as published (arXiv
     2601.22651); and both centred, less each group's mean over queries. Unequal strength of
@@ -94,10 +94,11 @@ def posterior_weights(
     seed: int,
     draws: int,
 ) -> Float[np.ndarray, "query image"]:
-    """Posterior weight of each image of a query's group given the noised query; sums to 1.
+    """Returns the posterior weight of each image of a query's group given the noised query.
 
-    The weights with which the group's ideal denoiser averages images, mean over shared draws. A
-    similarity, to rank the images of a group that has a high score; no network is evaluated.
+    The weights, which sum to 1, with which the group's ideal denoiser averages images; mean over
+    shared draws. A similarity, to rank the images of a group that has a high score; no network is
+    evaluated.
 
     Args:
         queries: the query images.
