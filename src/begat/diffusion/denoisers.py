@@ -1,52 +1,49 @@
-"""A network to be looked into, what it answers, and what may be measured in its answer.
+"""A denoising network, its output on noised images, and the output gradient of each measurement.
 
-The network is any torch module, called as its owner calls it. Each measurement is given by its
+The network is any torch module, called by a function of its own. A measurement is defined by its
 gradient in the network's output, one per example. Errors are means over the D = C H W pixels.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from begat.diffusion.image_draws import Draws
-from begat.diffusion.noise_predictors import Forward, NoisePredictor
+from begat.diffusion.draws import Draws
+from begat.diffusion.noise_predictors import Forward as PredictorForward
+from begat.diffusion.noise_predictors import NoisePredictor
 from begat.diffusion.parameter_rows import unflatten
 from begat.diffusion.schedules import Prediction, Schedule, diffuse, training_target
 from begat.diffusion.unet_shapes import UNetConfig
 
 Images = Float[Tensor, "example channel y x"]
-Ask = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]
+Forward = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]
 
 
-def ask_diffusers(
+def forward_diffusers(
     module: nn.Module, x: Images, t: Int[Tensor, " example"], label: Tensor | None
 ) -> Images:
-    """What a ``diffusers.UNet2DModel`` answers."""
+    """Returns the output of a ``diffusers.UNet2DModel``."""
     return module(x, t, class_labels=label).sample
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A trained network with everything needed to ask it; ``conditional``: it takes labels."""
+    """A trained network with its schedule; ``conditional``: it takes labels."""
 
     module: nn.Module
     schedule: Schedule
     prediction: Prediction
     conditional: bool = False
-    ask: Ask = ask_diffusers
+    forward: Forward = forward_diffusers
 
     @property
     def like(self) -> Tensor:
         """A tensor of the device and dtype in which the network computes."""
         return next(self.module.parameters())
-
-    def with_module(self, module: nn.Module) -> "Denoiser":
-        """The same, with other weights."""
-        return replace(self, module=module)
 
 
 def unet_denoiser(
@@ -56,20 +53,18 @@ def unet_denoiser(
     prediction: Prediction,
     device: torch.device,
 ) -> Denoiser:
-    """A model of this package, from its row of weights, as a ``diffusers.UNet2DModel``."""
+    """Returns a model of this package as a ``diffusers.UNet2DModel``, from its row of weights."""
     from diffusers import UNet2DModel  # takes seconds
 
     network: Any = UNet2DModel(**config.diffusers_arguments())
     network.load_state_dict({name: w[0] for name, w in unflatten(row[None], config).items()})
-    network = nn.Module.to(
-        network, device, row.dtype
-    )  # diffusers' own warns where nothing is wrong
+    network = nn.Module.to(network, device, row.dtype)  # diffusers' own warns without cause
     return Denoiser(network.eval(), schedule, prediction, bool(config.classes))
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A network's output on noisy images, beside what it should have been.
+class DenoiserOutput:
+    """A network's output on noisy images, with its target.
 
     ``scale`` is d(predicted noise)/d(output): 1 for a network that predicts noise, sqrt(alpha_bar)
     for one that predicts v.
@@ -91,55 +86,55 @@ class Answer:
         return self.output[0].numel()
 
 
-def answer(
+def evaluate(
     denoiser: Denoiser,
     image: Float[Tensor, "image channel y x"],
     label: Int[Tensor, " image"] | None,
     draws: Draws,
-) -> Answer:
-    """The network's output on every draw of every image; a draw varies fastest."""
+) -> DenoiserOutput:
+    """Returns the network's output on every draw of every image; draws vary fastest."""
     like = denoiser.like
     t, noise = draws.timestep.flatten(), draws.noise.flatten(0, 1).to(like)
-    clean = image.to(like).repeat_interleave(draws.number, 0)
+    clean = image.to(like).repeat_interleave(draws.count, 0)
     mirrored = draws.flip.flatten().to(like.device)[:, None, None, None]
     clean = torch.where(mirrored, clean.flip(-1), clean) if draws.flip.any() else clean
     noisy = diffuse(denoiser.schedule, clean, t, noise)
     target = training_target(denoiser.schedule, denoiser.prediction, clean, t, noise)
     classes = None
     if denoiser.conditional and label is not None:
-        classes = label.to(like.device).repeat_interleave(draws.number, 0)
-    output = denoiser.ask(denoiser.module, noisy, t.to(like.device), classes)
+        classes = label.to(like.device).repeat_interleave(draws.count, 0)
+    output = denoiser.forward(denoiser.module, noisy, t.to(like.device), classes)
     scale = torch.ones(1, 1, 1, 1).to(like)
     if denoiser.prediction == "v_prediction":
         scale = denoiser.schedule.scales(t, noisy)[0]
-    return Answer(output, target, noise, scale)
+    return DenoiserOutput(output, target, noise, scale)
 
 
-def training(found: Answer) -> Images:
-    """Gradient of the loss the network was trained on: squared error in its own target."""
-    return 2 * (found.output.detach() - found.target) / found.dimensions
+def training_loss_gradient(output: DenoiserOutput) -> Images:
+    """Returns the gradient of the loss of training: squared error in the network's own target."""
+    return 2 * (output.output.detach() - output.target) / output.dimensions
 
 
-def noise(found: Answer) -> Images:
-    """Gradient of the squared error of the predicted noise, as this package measures."""
-    return found.scale**2 * training(found)
+def noise_loss_gradient(output: DenoiserOutput) -> Images:
+    """Returns the gradient of the squared error of the predicted noise, which is measured."""
+    return output.scale**2 * training_loss_gradient(output)
 
 
-def square(found: Answer) -> Images:
-    """Gradient of the mean square of the predicted noise (D-TRAK, arXiv 2311.00500)."""
-    return 2 * found.scale * found.predicted / found.dimensions
+def square_noise_gradient(output: DenoiserOutput) -> Images:
+    """Returns the gradient of the mean square of the predicted noise (D-TRAK, arXiv 2311.00500)."""
+    return 2 * output.scale * output.predicted / output.dimensions
 
 
-def mean(found: Answer) -> Images:
-    """Gradient of the mean of the predicted noise (DAS, arXiv 2410.18639)."""
-    return (found.scale / found.dimensions).expand_as(found.output)
+def mean_noise_gradient(output: DenoiserOutput) -> Images:
+    """Returns the gradient of the mean of the predicted noise (DAS, arXiv 2410.18639)."""
+    return (output.scale / output.dimensions).expand_as(output.output)
 
 
-MEASUREMENTS: dict[str, Callable[[Answer], Images]] = {
-    "training": training,
-    "noise": noise,
-    "square": square,
-    "mean": mean,
+MEASUREMENTS: dict[str, Callable[[DenoiserOutput], Images]] = {
+    "training": training_loss_gradient,
+    "noise": noise_loss_gradient,
+    "square": square_noise_gradient,
+    "mean": mean_noise_gradient,
 }
 
 
@@ -156,8 +151,8 @@ class DenoiserPredictor(NoisePredictor):
         """The dtype in which the network computes."""
         return self.denoiser.like.dtype
 
-    def forward(self, model: int) -> Forward:
+    def forward(self, model: int) -> PredictorForward:
         """Returns the network."""
-        return lambda noisy, time, label: self.denoiser.ask(
+        return lambda noisy, time, label: self.denoiser.forward(
             self.denoiser.module, noisy, time, label
         )

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from begat.diffusion.draws import several_draws
+from begat.diffusion.draws import stratified_draws
 from begat.diffusion.noise_predictors import BATCH, NoisePredictor
 from begat.diffusion.schedules import diffuse
 from begat.rng.torch_generators import torch_generator
@@ -42,7 +42,7 @@ def measure(
     for start in range(0, len(images), block_size):
         block = slice(start, start + block_size)
         generators = (torch_generator(seed, "measurements", query) for query in queries[block])
-        t, noise = several_draws(generators, draws, predictor.schedule.timesteps, shape)
+        t, noise = stratified_draws(generators, draws, predictor.schedule.timesteps, shape)
         t, noise = t.flatten(), noise.flatten(0, 1).to(images)
         noisy = diffuse(predictor.schedule, images[block].repeat_interleave(draws, 0), t, noise)
         classes = None

@@ -1,4 +1,4 @@
-"""What the gradient methods read: samples of images and queries, and draws."""
+"""Inputs of the gradient methods: sets of images and queries, and draws."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,63 +8,63 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
-from begat.diffusion.image_draws import DrawsOf, common_draws, own_draws
+from begat.diffusion.draws import DrawSampler, common_draws, per_image_draws
 from begat.execution.context import JobContext
 from begat.execution.networks import labels_of
 from begat.execution.results import concatenated
-from begat.influence.gradients import Sample
+from begat.influence.gradient_source import ImageSet
 
 
 @dataclass(frozen=True)
-class Watched(Sample):
-    """A sample that moves a bar on as its images are taken."""
+class ProgressImageSet(ImageSet):
+    """A set of images that advances a progress bar as its images are read."""
 
     bar: tqdm
 
-    def images(self, some: slice) -> Float[Tensor, "image channel y x"]:
-        """Some of the images, in -1..1."""
-        found = super().images(some)
-        self.bar.update(len(found))
-        return found
+    def images(self, span: slice) -> Float[Tensor, "image channel y x"]:
+        """Returns a slice of the images, in -1..1."""
+        images = super().images(span)
+        self.bar.update(len(images))
+        return images
 
-    def only(self, chosen: Sequence[int]) -> Sample:
-        """A smaller sample that moves the same bar."""
-        few = super().only(chosen)
-        return Watched(few.pixels, few.label, few.number, self.bar)
+    def subset(self, indices: Sequence[int]) -> ImageSet:
+        """Returns the images at these indices, which advance the same bar."""
+        subset = super().subset(indices)
+        return ProgressImageSet(subset.pixels, subset.label, subset.ids, self.bar)
 
 
-def training_sample(
-    context: JobContext, own: Bool[np.ndarray, " image"] | None, bar: tqdm
-) -> Sample:
-    """All training images, or those that ``own`` marks; numbers are places among all.
+def training_image_set(
+    context: JobContext, train_mask: Bool[np.ndarray, " image"] | None, bar: tqdm
+) -> ImageSet:
+    """Returns all training images, or those of the mask; ids are indices among all.
 
-    ``bar`` counts how many have been taken, in all passes over them.
+    ``bar`` counts the images read, in all passes over them.
     """
     pixels = context.input("images")["pixels"]
-    found = Sample(pixels, labels_of(context), range(len(pixels)))
-    if own is not None and not own.all():
-        found = found.only(np.flatnonzero(own).tolist())
-    return Watched(found.pixels, found.label, found.number, bar)
+    images = ImageSet(pixels, labels_of(context), range(len(pixels)))
+    if train_mask is not None and not train_mask.all():
+        images = images.subset(np.flatnonzero(train_mask).tolist())
+    return ProgressImageSet(images.pixels, images.label, images.ids, bar)
 
 
-def query_sample(context: JobContext) -> Sample:
-    """All queries; their numbers follow on those of the training images."""
+def query_image_set(context: JobContext) -> ImageSet:
+    """Returns all queries; their ids follow those of the training images."""
     pixels, first = concatenated(context, "queries", "pixels"), len(context.spec.dataset.names)
     conditional = context.params.unet.class_conditional
     label = concatenated(context, "queries", "label") if conditional else None
-    return Sample(pixels, label, range(first, first + len(pixels)))
+    return ImageSet(pixels, label, range(first, first + len(pixels)))
 
 
 def draws_of(
     context: JobContext, draws: int, *, shared: bool = True, mirrored: bool = True
-) -> DrawsOf:
-    """The draws under which this job looks at images, ``mirrored`` as they were in training.
+) -> DrawSampler:
+    """Returns this job's draws for gradients, ``mirrored`` as they were in training.
 
-    For queries see ``diffusion.image_draws.unmirrored``.
+    For queries see ``diffusion.draws.unmirrored``.
     """
     image = context.params.images
     shape = (image.channels, image.size, image.size)
-    return (common_draws if shared else own_draws)(
+    return (common_draws if shared else per_image_draws)(
         context.seed,
         context.job.stage,
         draws,

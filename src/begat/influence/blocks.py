@@ -1,8 +1,9 @@
-"""Blocks of noisy images that go through a network together, bounded in memory.
+"""Blocks of noisy images that pass through a network together, bounded in memory.
 
 An *example* is one image under one draw. A backward pass leaves behind the inputs and the output
-gradients of all covered layers (``influence.tapes.Tape``), whose size grows with the image, the network
-and the number of examples. The first two are counted once, with one example; the third is chosen.
+gradients of all tracked layers (``influence.tapes.Tape``), whose size grows with the image, the
+network and the number of examples. The first two are counted once, with one example; the third is
+chosen.
 """
 
 from collections.abc import Iterator, Sequence, Sized
@@ -13,98 +14,98 @@ from jaxtyping import Int
 from torch import Tensor
 
 from begat.diffusion.bounds import MAX_EXAMPLES as MAX_EXAMPLES
-from begat.diffusion.bounds import MAX_TAPE_NUMBERS
-from begat.diffusion.denoisers import Denoiser, answer
-from begat.diffusion.image_draws import Draws
+from begat.diffusion.bounds import MAX_TAPE_NUMBERS as MAX_TAPE_NUMBERS
+from begat.diffusion.denoisers import Denoiser, evaluate
+from begat.diffusion.draws import Draws
 from begat.influence.tapes import Tape
 
 
 @dataclass(frozen=True)
-class Block:
-    """The examples of one network call: images under all their draws, or one image under a run.
+class ExampleBlock:
+    """The examples of one network call: images under all their draws, or one under a few draws.
 
     Attributes:
-        images: consecutive ones of a sample.
-        names: theirs.
-        all_draws: all the draws of these images.
-        run: which of them belong to the block. They are whole parts, or lie in one part.
-        parts: how many independent lists of equal length the draws are.
+        images: consecutive images of an image set.
+        ids: theirs.
+        all_draws: all draws of these images, ``parts`` independent lists of equal length.
+        span: which of them are in the block: whole parts, or a slice of one part.
+        parts: their number.
     """
 
     images: slice
-    names: Sequence[int]
+    ids: Sequence[int]
     all_draws: Draws
-    run: slice
+    span: slice
     parts: int = 1
 
     @property
     def draws(self) -> Draws:
         """The draws in the block."""
-        return self.all_draws.run(self.run)
+        return self.all_draws.select(self.span)
 
     @property
-    def parts_held(self) -> slice:
+    def part_span(self) -> slice:
         """The parts that the block has draws of."""
-        length = self.all_draws.number // self.parts
-        return slice(self.run.start // length, -(-self.run.stop // length))
+        length = self.all_draws.count // self.parts
+        return slice(self.span.start // length, -(-self.span.stop // length))
 
     @property
     def groups(self) -> int:
-        """How many pairs of an image and a part, which the block has equally many draws of."""
-        return len(self.names) * (self.parts_held.stop - self.parts_held.start)
+        """The number of pairs of an image and a part, each with equally many draws in the block."""
+        return len(self.ids) * (self.part_span.stop - self.part_span.start)
 
     @property
     def share(self) -> float:
-        """How much of its parts' draws the block has: what its means count in those by all."""
-        draws = len(self.names) * (self.run.stop - self.run.start)
-        return draws * self.parts / (self.groups * self.all_draws.number)
+        """The share of its parts' draws in the block: the weight of its means in theirs."""
+        examples = len(self.ids) * (self.span.stop - self.span.start)
+        return examples * self.parts / (self.groups * self.all_draws.count)
 
     @property
     def is_first(self) -> bool:
-        """There is no block before it with the same images."""
-        return self.run.start == 0
+        """Whether there is no block before it with the same images."""
+        return self.span.start == 0
 
     @property
     def is_last(self) -> bool:
-        """There is no block after it with the same images."""
-        return self.run.stop == self.all_draws.number
+        """Whether there is no block after it with the same images."""
+        return self.span.stop == self.all_draws.count
 
 
-def blocks_of(sample: Sized, draws: int, examples: int = MAX_EXAMPLES) -> Iterator[slice]:
-    """Consecutive images, at least one, as many as make ``examples`` examples by all draws."""
-    several = max(1, examples // draws)
-    for start in range(0, len(sample), several):
-        yield slice(start, min(start + several, len(sample)))
+def image_slices(images: Sized, draws: int, max_examples: int = MAX_EXAMPLES) -> Iterator[slice]:
+    """Yields consecutive images, as many as make ``max_examples`` examples; at least one."""
+    step = max(1, max_examples // draws)
+    for start in range(0, len(images), step):
+        yield slice(start, min(start + step, len(images)))
 
 
-def runs_of(draws: int, parts: int, examples: int) -> Iterator[slice]:
-    """Consecutive draws of an image, at most ``examples``: whole parts, or within one part."""
+def draw_slices(draws: int, parts: int, max_examples: int) -> Iterator[slice]:
+    """Yields consecutive draws, at most ``max_examples``: whole parts, or a slice of one part."""
     length = draws // parts
-    within = examples < length
-    step = examples if within else examples // length * length
-    for part in range(0, draws, length if within else draws):
-        stop = part + length if within else draws
-        for start in range(part, stop, step):
-            yield slice(start, min(start + step, stop))
+    within = max_examples < length
+    step = max_examples if within else max_examples // length * length
+    for start_of_part in range(0, draws, length if within else draws):
+        end = start_of_part + length if within else draws
+        for start in range(start_of_part, end, step):
+            yield slice(start, min(start + step, end))
 
 
-def within_bounds(
-    examples: int,
+def bounded_examples(
+    max_examples: int,
     tape: Tape,
     denoiser: Denoiser,
     draws: Draws,
     label: Int[Tensor, " image"] | None,
 ) -> int:
-    """At most so many examples, and no more than put ``MAX_TAPE_NUMBERS`` on a tape; at least 1.
+    """Returns ``max_examples``, or as many as put ``MAX_TAPE_NUMBERS`` on a tape; at least 1.
 
-    What one puts there is counted in a pass of an empty image under the first of its draws. The
-    tape is left clear.
+    The elements of one example are counted in a pass of an empty image under the first of its
+    draws. The tape is cleared.
     """
-    one = draws.run(slice(0, 1))
+    one = draws.select(slice(0, 1))
     image = torch.zeros(1, *one.noise.shape[2:])
     tape.clear()
-    output = answer(denoiser, image, label, one).output
+    output = evaluate(denoiser, image, label, one).output
     tape.backward(output, torch.zeros_like(output))
-    of_one = tape.numbers
+    per_example = tape.elements
     tape.clear()
-    return max(1, min(examples, MAX_TAPE_NUMBERS // max(1, of_one)))
+    return max(1, min(max_examples, MAX_TAPE_NUMBERS // max(1, per_example)))

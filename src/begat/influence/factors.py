@@ -1,5 +1,7 @@
-"""How sharply the loss bends along each direction of a model's weights, layer by layer."""
+"""K-FAC and EK-FAC factors of a model's training loss, as arrays by layer."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,106 +9,106 @@ import torch
 from jaxtyping import Bool
 
 from begat.diffusion.denoisers import Denoiser
-from begat.diffusion.image_draws import DrawsOf, Shape, own_draws
+from begat.diffusion.draws import per_image_draws
 from begat.errors import BegatError
 from begat.influence.blocks import MAX_EXAMPLES
+from begat.influence.corrected_eigenvalues import corrected_eigenvalues
 from begat.influence.curvature import (
-    Weight,
+    WeightSharing,
     covariances,
     eigenbases,
-    eigenvalues,
-    fake_gradients,
+    sampled_output_gradients,
 )
-from begat.influence.gradients import Sample
-from begat.influence.kronecker import blocks, dead_blocks
-from begat.influence.layers import covered_layers, uncovered
+from begat.influence.gradient_source import GradientSource, ImageSet
+from begat.influence.kronecker import curvature_blocks, zero_curvature_blocks
+from begat.influence.layers import Layer, tracked_layers, untracked_parameters
 
-Arrays = dict[str, dict[str, np.ndarray]]
+Factors = Mapping[str, Mapping[str, np.ndarray]]  # layer -> name -> values
+
+
+@dataclass(frozen=True)
+class FactorsConfig:
+    """How factors are estimated.
+
+    Attributes:
+        draws: for each image and pass; even.
+        norms: track normalisation layers too, as dense blocks.
+        weight_sharing: how positions that share a weight count, see ``influence.curvature``.
+        flip: the model was trained on mirrored images as well.
+        max_examples: noisy images per network call; for speed only.
+    """
+
+    draws: int
+    norms: bool = True
+    weight_sharing: WeightSharing = "expand"
+    flip: bool = False
+    max_examples: int = MAX_EXAMPLES
 
 
 def factors(
     denoiser: Denoiser,
-    images: Sample,
+    images: ImageSet,
     member_of: Bool[np.ndarray, "group image"],
+    config: FactorsConfig,
     *,
     seed: int,
-    draws: int,
-    norms: bool = True,
-    sharing: Weight = "expand",
-    flip: bool = False,
-    examples: int = MAX_EXAMPLES,
-) -> Arrays:
-    """The curvature's eigenvectors and eigenvalues, as arrays by layer.
+) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the curvature's eigenvectors and eigenvalues, as arrays by layer.
 
     Every layer with an input axis has ``activation_eigenvectors``, ``activation_eigenvalues``,
     ``gradient_eigenvectors``, ``gradient_eigenvalues`` (K-FAC), ``eigenvalues[output, input]`` and
     where there is a bias ``bias_eigenvalues[output]`` (EK-FAC); a normalisation layer has
-    ``parameter_eigenvectors`` and ``parameter_eigenvalues``, weight before bias. EK-FAC's values
-    also come for every group by itself, in the same directions: ``group_...``. An input axis of
-    a convolution runs (ky, kx, channel). Draws and fake gradients belong to (root seed, image), in
-    the two passes different ones.
-
-    Args:
-        denoiser: the network.
-        images: what it was trained on.
-        member_of: which of them each group has; a group without any has no curvature.
-        seed: the root seed.
-        draws: for each image and pass; even.
-        norms: cover normalisation layers too, as dense blocks.
-        sharing: how positions that share a weight count, see ``influence.curvature``.
-        flip: the model was trained on mirrored images as well.
-        examples: noisy images per network call, at most; for speed only.
+    ``parameter_eigenvectors`` and ``parameter_eigenvalues``, weight before bias. An input axis of
+    a convolution runs (ky, kx, channel). EK-FAC's values are also given for each group of images
+    ``member_of``, in the same directions: ``group_...``; 0 for a group without any of ``images``.
 
     Raises:
-        BegatError: no layer can be covered.
+        BegatError: no layer can be tracked.
     """
-    layers = covered_layers(denoiser.module, norms=norms)
+    layers = tracked_layers(denoiser.module, norms=config.norms)
     if not layers:
-        raise BegatError("factors: the network has no convolution or linear layer to cover")
-    shape: Shape = (images.pixels.shape[1], images.pixels.shape[2], images.pixels.shape[3])
-    times = denoiser.schedule.timesteps
-
-    def dealt(step: str) -> DrawsOf:
-        return own_draws(seed, f"factors/{step}", draws, times, shape, flip=flip)
-
-    covariance = covariances(
-        denoiser,
-        layers,
+        raise BegatError("factors: the network has no convolution or linear layer to track")
+    source = _source(denoiser, layers, images, config, seed, "factors/covariances")
+    output_gradient = sampled_output_gradients(seed, "factors/covariances")
+    covariance = covariances(source, images, output_gradient, weight_sharing=config.weight_sharing)
+    bases = eigenbases(covariance, denoiser.like)
+    all_and_groups = np.concatenate([np.ones((1, len(images)), bool), member_of])
+    whole, *by_group = corrected_eigenvalues(
+        _source(denoiser, layers, images, config, seed, "factors/eigenvalues"),
         images,
-        dealt("covariances"),
-        fake_gradients(seed, "factors/covariances"),
-        sharing=sharing,
-        examples=examples,
+        sampled_output_gradients(seed, "factors/eigenvalues"),
+        bases,
+        groups=torch.from_numpy(all_and_groups).float(),
     )
-    found = eigenbases(covariance, denoiser.like)
-    every = np.concatenate([np.ones((1, len(images)), bool), member_of])
-    values, *of_groups = eigenvalues(
-        denoiser,
-        layers,
-        images,
-        dealt("eigenvalues"),
-        fake_gradients(seed, "factors/eigenvalues"),
-        found,
-        groups=torch.from_numpy(every).float(),
-        examples=examples,
-    )
-    for layer, parts in found.items():
-        parts |= values[layer]
-        for name in values[layer] if of_groups else ():
-            parts[f"group_{name}"] = torch.stack([group[layer][name] for group in of_groups])
-    return {
-        layer: {name: v.cpu().numpy() for name, v in parts.items()}
-        for layer, parts in found.items()
-    }
+    for layer, arrays in bases.items():
+        arrays |= whole[layer]
+        for name in whole[layer] if by_group else ():
+            arrays[f"group_{name}"] = torch.stack([group[layer][name] for group in by_group])
+    return {n: {k: v.cpu().numpy() for k, v in arrays.items()} for n, arrays in bases.items()}
 
 
-def left_out(denoiser: Denoiser, found: Arrays, *, norms: bool) -> dict[str, Any]:
-    """What contributes nothing to a score, and why.
+def _source(
+    denoiser: Denoiser,
+    layers: Sequence[Layer],
+    images: ImageSet,
+    config: FactorsConfig,
+    seed: int,
+    step: str,
+) -> GradientSource:
+    """Returns the draws of one pass, each image's own and different in each pass."""
+    shape = images.pixels.shape[1], images.pixels.shape[2], images.pixels.shape[3]
+    timesteps = denoiser.schedule.timesteps
+    draws = per_image_draws(seed, step, config.draws, timesteps, shape, flip=config.flip)
+    return GradientSource(denoiser, layers, draws, config.max_examples)
 
-    ``uncovered``: parameters outside all covered layers, each with its share of all parameters.
-    ``dead``: blocks of parameters without any curvature.
+
+def coverage_report(denoiser: Denoiser, arrays: Factors, *, norms: bool) -> dict[str, Any]:
+    """Returns what contributes nothing to a score.
+
+    ``uncovered``: untracked parameters, each with its share of all parameters.
+    ``dead``: names of zero-curvature blocks.
     """
-    layers = covered_layers(denoiser.module, norms=norms)
-    tensors = {n: {k: torch.from_numpy(v) for k, v in part.items()} for n, part in found.items()}
-    dead = dead_blocks(blocks(layers, tensors, "ekfac"))
-    return {"uncovered": uncovered(denoiser.module, layers), "dead": dead}
+    layers = tracked_layers(denoiser.module, norms=norms)
+    tensors = {n: {k: torch.from_numpy(v) for k, v in part.items()} for n, part in arrays.items()}
+    zero = zero_curvature_blocks(curvature_blocks(layers, tensors, "ekfac"))
+    return {"uncovered": untracked_parameters(denoiser.module, layers), "dead": zero}

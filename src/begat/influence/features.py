@@ -1,4 +1,4 @@
-"""Similarity in the eyes of a network: of the full model itself, or of any that sees images."""
+"""Similarity of images in a feature space: of the denoiser itself, or of a vision network."""
 
 from collections.abc import Callable
 
@@ -7,65 +7,64 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from begat.diffusion.denoisers import Denoiser, answer
-from begat.diffusion.image_draws import DrawsOf
+from begat.diffusion.denoisers import Denoiser, evaluate
+from begat.diffusion.draws import DrawSampler
 from begat.errors import BegatError
 from begat.evaluation.distances import cosine_to_all
-from begat.evaluation.measures import COSINE
-from begat.influence.blocks import blocks_of
-from begat.influence.gradients import Sample
+from begat.influence.blocks import image_slices
+from begat.influence.gradient_source import ImageSet
 
-METHODS = {"features_cosine": COSINE}
-BATCH = 256  # images per network call; a matter of speed and rounding only
+METHODS = ("features_cosine",)
+BATCH_SIZE = 256  # images per network call; a matter of speed and rounding only
 Features = Float[np.ndarray, "image feature"]
 
 
 def similarity(
     queries: Float[np.ndarray, "query feature"], images: Features
 ) -> Float[np.ndarray, "method query image"]:
-    """The cosine between features, less the training images' mean: what they have in common."""
+    """Returns the cosine between features less the training images' mean, which all share."""
     mean = images.mean(0)
     return cosine_to_all(queries - mean, images - mean)[None]
 
 
 @torch.no_grad()
-def own_features(denoiser: Denoiser, sample: Sample, draws: DrawsOf) -> Features:
-    """What the denoiser's own middle block makes of each image, mean over draws and positions.
+def denoiser_features(denoiser: Denoiser, images: ImageSet, draws: DrawSampler) -> Features:
+    """Returns each image's output of the denoiser's middle block, mean over draws and positions.
 
     Raises:
         BegatError: the network has no middle block.
     """
     middle = getattr(denoiser.module, "mid_block", None)
     if not isinstance(middle, torch.nn.Module):
-        raise BegatError("scores_features.network: the full model has no mid_block; name another")
-    seen: list[Tensor] = []
-    handle = middle.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-    found = []
+        raise BegatError("features: the denoiser has no mid_block; use a vision network")
+    outputs: list[Tensor] = []
+    handle = middle.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    features = []
     try:
-        for some in blocks_of(sample, draws(sample.number[:1]).number):
-            dealt = draws(sample.number[some])
-            answer(denoiser, sample.images(some), sample.labels(some), dealt)
-            of_draws = seen.pop().flatten(2).mean(2).unflatten(0, (-1, dealt.number))
-            found.append(of_draws.mean(1).cpu())
+        for span in image_slices(images, draws(images.ids[:1]).count):
+            block = draws(images.ids[span])
+            evaluate(denoiser, images.images(span), images.labels(span), block)
+            by_draw = outputs.pop().flatten(2).mean(2).unflatten(0, (-1, block.count))
+            features.append(by_draw.mean(1).cpu())
     finally:
         handle.remove()
-    return torch.cat(found).numpy()
+    return torch.cat(features).numpy()
 
 
 @torch.no_grad()
-def foreign_features(
-    network: Callable[[Tensor], Tensor], sample: Sample, device: torch.device
+def vision_features(
+    network: Callable[[Tensor], Tensor], images: ImageSet, device: torch.device
 ) -> Features:
-    """What a network that takes RGB images in -1..1 makes of each image.
+    """Returns each image's output of a network that takes RGB images in -1..1.
 
     Raises:
         BegatError: it does not return one row of numbers per image.
     """
-    found = []
-    for start in range(0, len(sample), BATCH):
-        image = sample.images(slice(start, start + BATCH)).to(device)
+    features = []
+    for start in range(0, len(images), BATCH_SIZE):
+        image = images.images(slice(start, start + BATCH_SIZE)).to(device)
         rows = network(image.expand(-1, 3, -1, -1) if image.shape[1] == 1 else image)
         if not isinstance(rows, Tensor) or len(rows) != len(image):
-            raise BegatError("scores_features.network: expected one row of features per image")
-        found.append(rows.flatten(1).float().cpu())
-    return torch.cat(found).numpy()
+            raise BegatError("features: expected one row per image from the vision network")
+        features.append(rows.flatten(1).float().cpu())
+    return torch.cat(features).numpy()

@@ -1,206 +1,155 @@
 """Gradients of measurements by single images, each the mean over the image's draws.
 
-Examples go through the network in blocks whose memory is bounded (``influence.blocks``).
+Examples pass through the network in blocks whose memory is bounded (``influence.blocks``).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from begat.diffusion.bounds import MAX_GRADIENT_NUMBERS
-from begat.diffusion.denoisers import MEASUREMENTS, Answer, Denoiser, answer
-from begat.diffusion.image_draws import DrawsOf
+from begat.diffusion.denoisers import MEASUREMENTS, DenoiserOutput, evaluate
 from begat.errors import BegatError
-from begat.influence.blocks import MAX_EXAMPLES, Block, blocks_of, runs_of, within_bounds
-from begat.influence.layers import Layer, covered_layers, width
+from begat.influence.blocks import ExampleBlock, bounded_examples, draw_slices, image_slices
+from begat.influence.gradient_source import GradientSource, ImageSet
+from begat.influence.layers import row_width, tracked_layers
 from begat.influence.tape_gradients import Rows, part_gradients
-from begat.influence.tapes import Tape, recorded
+from begat.influence.tapes import Tape, recording
 
-Back = Callable[[Block, Answer], Tensor]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Images to take gradients of: pixels as bytes, or as floats in -1..1, and their names.
-
-    ``pixels`` may be anything that gives an array when sliced. ``number`` names an image's draws.
-    """
-
-    pixels: np.ndarray
-    label: Int[np.ndarray, " image"] | None
-    number: Sequence[int]
-
-    def __len__(self) -> int:
-        """How many images."""
-        return len(self.number)
-
-    def images(self, some: slice) -> Float[Tensor, "image channel y x"]:
-        """Some of the images, in -1..1."""
-        pixels = np.asarray(self.pixels[some])
-        return torch.tensor(pixels / np.float32(127.5) - 1 if pixels.dtype == np.uint8 else pixels)
-
-    def labels(self, some: slice) -> Int[Tensor, " image"] | None:
-        """Their classes, if the images have any."""
-        return None if self.label is None else torch.tensor(np.asarray(self.label[some])).long()
-
-    def only(self, chosen: Sequence[int]) -> "Sample":
-        """A smaller sample."""
-        label = None if self.label is None else np.stack([self.label[i] for i in chosen])
-        pixels = np.stack([self.pixels[i] for i in chosen])
-        return Sample(pixels, label, [self.number[i] for i in chosen])
+OutputGradientFn = Callable[[ExampleBlock, DenoiserOutput], Tensor]
 
 
-def passes(
-    denoiser: Denoiser,
-    layers: Sequence[Layer],
-    sample: Sample,
-    draws: DrawsOf,
-    backs: Sequence[Back],
-    examples: int = MAX_EXAMPLES,
+def backward_passes(
+    source: GradientSource,
+    images: ImageSet,
+    output_gradients: Sequence[OutputGradientFn],
     parts: int = 1,
-) -> Iterator[tuple[Block, Tape]]:
-    """Blocks of examples, each with a tape that holds a backward pass: one for each of ``backs``.
+) -> Iterator[tuple[ExampleBlock, Tape]]:
+    """Yields blocks of examples, each with a tape after a backward pass, one per output gradient.
 
-    These give the gradient in the network's output, from the block and what the network answered.
-    One forward pass serves them all. A block has at most ``examples`` examples, fewer where
-    ``influence.blocks.within_bounds`` says so. The draws are split into ``parts`` independent lists.
+    One forward pass serves all ``output_gradients``. The draws are split into ``parts`` independent
+    lists.
     """
-    one = draws(sample.number[:1])
-    with recorded(denoiser.module, layers) as tape:
-        examples = within_bounds(examples, tape, denoiser, one, sample.labels(slice(0, 1)))
-        for some in blocks_of(sample, one.number, examples):
-            names = sample.number[some]
-            dealt, images, labels = draws(names), sample.images(some), sample.labels(some)
-            for run in runs_of(one.number, parts, examples):
-                block = Block(some, names, dealt.in_parts(parts), run, parts)
+    denoiser, first = source.denoiser, source.draws(images.ids[:1])
+    with recording(denoiser.module, source.layers) as tape:
+        limits = source.max_examples, tape, denoiser, first, images.labels(slice(0, 1))
+        max_examples = bounded_examples(*limits)
+        for span in image_slices(images, first.count, max_examples):
+            ids = images.ids[span]
+            draws, pixels, labels = source.draws(ids), images.images(span), images.labels(span)
+            for draw_span in draw_slices(first.count, parts, max_examples):
+                block = ExampleBlock(span, ids, draws.split(parts), draw_span, parts)
                 tape.clear()
-                found = answer(denoiser, images, labels, block.draws)
-                for i, back in enumerate(backs, 1):
-                    tape.backward(found.output, back(block, found), again=i < len(backs))
+                output = evaluate(denoiser, pixels, labels, block.draws)
+                for i, output_gradient in enumerate(output_gradients, 1):
+                    retain_graph = i < len(output_gradients)
+                    gradient = output_gradient(block, output)
+                    tape.backward(output.output, gradient, retain_graph=retain_graph)
                     yield block, tape
 
 
-def backs_of(measurements: Sequence[str]) -> list[Back]:
-    """For ``passes``: the gradients of measurements named in ``diffusion.denoisers.MEASUREMENTS``."""
-    return [lambda _, found, m=m: MEASUREMENTS[m](found) for m in measurements]  # type: ignore[misc]
+def measurement_gradients(measurements: Sequence[str]) -> list[OutputGradientFn]:
+    """Returns the output gradients of measurements in ``diffusion.denoisers.MEASUREMENTS``."""
+    return [lambda _, output, m=m: MEASUREMENTS[m](output) for m in measurements]  # type: ignore[misc]
 
 
 def image_gradients(
-    denoiser: Denoiser,
-    layers: Sequence[Layer],
-    sample: Sample,
-    draws: DrawsOf,
+    source: GradientSource,
+    images: ImageSet,
     measurements: Sequence[str] = ("noise",),
     *,
     parts: int = 1,
-    each_draw: bool = False,
-    examples: int = MAX_EXAMPLES,
 ) -> Iterator[tuple[slice, tuple[Rows, ...]]]:
-    """Blocks of images with their gradients, ``[part, image, parameter]`` for each measurement.
+    """Yields blocks of images with their gradients, ``[part, image, parameter]`` per measurement.
 
     Args:
-        denoiser: the network.
-        layers: the layers to differentiate in; ``Layer.parameters`` names a row's parts.
-        sample: the images.
-        draws: gives the images' draws.
+        source: the network, its layers and the images' draws.
+        images: the images.
         measurements: names from ``diffusion.denoisers.MEASUREMENTS``; one forward pass serves all.
-        parts: split the draws into so many independent lists, a gradient for each; their mean is
-            the gradient by all draws.
-        each_draw: every draw is a part.
-        examples: noisy images per network call, at most.
+        parts: the draws are split into so many independent lists, with a gradient for each; the
+            mean over parts is the gradient by all draws.
 
     Raises:
         BegatError: a gradient is not finite, with the image and the draw.
     """
-    number = draws(sample.number[:1]).number
-    parts = number if each_draw else parts
-    kinds = len(measurements)
-    most = max(1, MAX_GRADIENT_NUMBERS // (width(layers) * parts * kinds))
-    how = backs_of(measurements), min(examples, most * number), parts
+    source = _bounded(source, images, parts * len(measurements))
     totals: list[Rows] = []
-    for turn, (block, tape) in enumerate(passes(denoiser, layers, sample, draws, *how)):
+    stream = backward_passes(source, images, measurement_gradients(measurements), parts)
+    for turn, (block, tape) in enumerate(stream):
+        measurement = turn % len(measurements)
         rows = block_gradients(tape, block)
         if block.is_first and block.is_last:
             totals.append(rows)
         else:
             if block.is_first:
                 totals.append(rows.new_zeros(parts, *rows.shape[1:]))
-            totals[turn % kinds][block.parts_held].add_(rows, alpha=block.share)
-        if block.is_last and turn % kinds == kinds - 1:
+            totals[measurement][block.part_span].add_(rows, alpha=block.share)
+        if block.is_last and measurement == len(measurements) - 1:
             yield block.images, tuple(totals)
             totals = []
 
 
-def block_gradients(tape: Tape, block: Block) -> Rows:
-    """The means over the draws that a block has of its parts.
+def _bounded(source: GradientSource, images: ImageSet, rows_per_image: int) -> GradientSource:
+    """Returns the source with blocks of at most ``MAX_GRADIENT_NUMBERS`` elements of gradients."""
+    max_images = max(1, MAX_GRADIENT_NUMBERS // (row_width(source.layers) * rows_per_image))
+    max_examples = min(source.max_examples, max_images * source.draws_per_image(images))
+    return replace(source, max_examples=max_examples)
+
+
+def block_gradients(tape: Tape, block: ExampleBlock) -> Rows:
+    """Returns the means over the draws that a block has of its parts.
 
     Raises:
         BegatError: one is not finite, with the image and the draw.
     """
-    images = len(block.names)
+    images = len(block.ids)
     rows = part_gradients(tape, images, block.groups // images)
     check_finite(rows, tape, block)
     return rows
 
 
 @torch.no_grad()
-def image_losses(
-    denoiser: Denoiser, sample: Sample, draws: DrawsOf, *, examples: int = MAX_EXAMPLES
-) -> Float[Tensor, " image"]:
-    """Every image's squared error of the predicted noise, mean over its draws and pixels."""
-    found, one = [], draws(sample.number[:1])
-    with recorded(denoiser.module, covered_layers(denoiser.module, norms=True)) as tape:
-        examples = within_bounds(examples, tape, denoiser, one, sample.labels(slice(0, 1)))
-    for some in blocks_of(sample, one.number, examples):
-        dealt = draws(sample.number[some])
-        got = answer(denoiser, sample.images(some), sample.labels(some), dealt)
-        error = (got.predicted - got.noise).square().flatten(1).mean(1)
-        found.append(error.view(-1, dealt.number).mean(1).cpu())
-    return torch.cat(found)
+def image_losses(source: GradientSource, images: ImageSet) -> Float[Tensor, " image"]:
+    """Returns every image's squared error of the predicted noise, mean over draws and pixels."""
+    denoiser, first, losses = source.denoiser, source.draws(images.ids[:1]), []
+    with recording(denoiser.module, tracked_layers(denoiser.module, norms=True)) as tape:
+        limits = source.max_examples, tape, denoiser, first, images.labels(slice(0, 1))
+        max_examples = bounded_examples(*limits)
+    for span in image_slices(images, first.count, max_examples):
+        draws = source.draws(images.ids[span])
+        output = evaluate(denoiser, images.images(span), images.labels(span), draws)
+        error = (output.predicted - output.noise).square().flatten(1).mean(1)
+        losses.append(error.view(-1, draws.count).mean(1).cpu())
+    return torch.cat(losses)
 
 
 def mean_gradient(
-    denoiser: Denoiser,
-    layers: Sequence[Layer],
-    sample: Sample,
-    draws: DrawsOf,
-    measurement: str,
-    *,
-    parts: int = 1,
-    examples: int = MAX_EXAMPLES,
+    source: GradientSource, images: ImageSet, measurement: str, *, parts: int = 1
 ) -> Float[Tensor, "part 1 parameter"]:
-    """The mean of the images' gradients."""
-    total = torch.zeros(parts, 1, width(layers), dtype=torch.float64, device=denoiser.like.device)
-    stream = image_gradients(
-        denoiser, layers, sample, draws, (measurement,), parts=parts, examples=examples
-    )
-    for _, (rows,) in stream:
+    """Returns the mean of the images' gradients."""
+    like = source.denoiser.like
+    total = like.new_zeros(parts, 1, row_width(source.layers), dtype=torch.float64)
+    for _, (rows,) in image_gradients(source, images, (measurement,), parts=parts):
         total += rows.sum(1, keepdim=True)
-    return (total / len(sample)).to(denoiser.like)
+    return (total / len(images)).to(like)
 
 
-def check_finite(rows: Rows, tape: Tape, block: Block) -> None:
-    """Nothing, where all gradients are numbers.
-
-    Raises:
-        BegatError: one is not, with the image and the draw.
-    """
-    if rows.sum(2).isfinite().all() or rows.isfinite().all():  # a sum is cheaper to look at
+def check_finite(rows: Rows, tape: Tape, block: ExampleBlock) -> None:
+    """Raise BegatError where a gradient is not finite, with the image and the draw."""
+    if rows.sum(2).isfinite().all() or rows.isfinite().all():  # the sum alone is cheaper
         return
     wrong, draws = (~rows.isfinite()).any(2).any(0).nonzero(), block.draws
     image = int(wrong[0])
-    of_image = slice(image * draws.number, (image + 1) * draws.number)
-    sick = torch.zeros(draws.number, dtype=torch.bool)
+    examples = slice(image * draws.count, (image + 1) * draws.count)
+    not_finite = torch.zeros(draws.count, dtype=torch.bool)
     for layer in tape.layers:
-        for values in tape.positions(layer):
-            sick |= ~values[of_image].isfinite().flatten(1).all(1).cpu()
-    draw = int(sick.int().argmax())
+        for matrix in tape.inputs_and_gradients(layer):
+            not_finite |= ~matrix[examples].isfinite().flatten(1).all(1).cpu()
+    draw = int(not_finite.int().argmax())
     raise BegatError(
-        f"the gradient of image {block.names[image]} is not finite in draw "
-        f"{block.run.start + draw} "
+        f"the gradient of image {block.ids[image]} is not finite in draw {block.span.start + draw} "
         f"(timestep {int(draws.timestep[image, draw])}): did the model diverge?"
     )

@@ -1,4 +1,4 @@
-"""Algebra of curvature blocks in their eigenbasis: damping, inverting, subtracting a group.
+"""Algebra of curvature blocks in their eigenbasis: damping, inverse, down-dating by a group.
 
 Letters, for one block of the parameters (a layer's weight, its bias, or a whole norm layer):
 G[i, j]  a gradient, output i by input j     Q_B, Q_A  orthogonal eigenbases of its two axes
@@ -19,55 +19,57 @@ from torch import Tensor
 from begat.errors import BegatError
 from begat.influence.layers import Layer
 
-Curvature = Mapping[str, Mapping[str, Tensor]]
+Curvature = Mapping[str, Mapping[str, Tensor]]  # layer -> name of a factor -> its values
 Structure = Literal["ekfac", "kfac"]
-Rotated = Float[Tensor, "row output input"]
+Projected = Float[Tensor, "row output input"]
 
 
 @dataclass(frozen=True)
-class Block:
-    """A block of the curvature; ``place`` is where it stands in a flat row of gradients."""
+class CurvatureBlock:
+    """A block of the curvature; ``span`` are its columns in a flat row of gradients."""
 
     name: str
-    place: slice
+    span: slice
     basis_out: Float[Tensor, "output output"]
     basis_in: Float[Tensor, "input input"] | None
     eigenvalues: Float[Tensor, "output input"]
 
     @property
-    def dead(self) -> bool:
-        """Nothing that the model was asked moves this block."""
+    def is_zero(self) -> bool:
+        """Whether the block has no curvature: the loss does not depend on its parameters."""
         return not bool(self.eigenvalues.any())
 
 
-def blocks(layers: Sequence[Layer], curvature: Curvature, structure: Structure) -> list[Block]:
-    """The curvature's blocks, in the order of a row.
+def curvature_blocks(
+    layers: Sequence[Layer], curvature: Curvature, structure: Structure
+) -> list[CurvatureBlock]:
+    """Returns the curvature's blocks, in the order of a row.
 
     ``ekfac`` takes the variance of the gradients along each eigenvector (George et al.,
     arXiv 1806.03884), ``kfac`` the products of the factors' eigenvalues (arXiv 1503.05671).
     """
-    found = []
+    blocks = []
     for layer in layers:
-        part = curvature[layer.name]
-        if not layer.inputs:
-            place = slice(layer.start, layer.stop)
-            values = part["parameter_eigenvalues"][:, None]
-            found.append(Block(layer.name, place, part["parameter_eigenvectors"], None, values))
+        factors = curvature[layer.name]
+        if not layer.in_features:
+            basis, values = factors["parameter_eigenvectors"], factors["parameter_eigenvalues"]
+            blocks.append(CurvatureBlock(layer.name, layer.span, basis, None, values[:, None]))
             continue
-        basis_out, basis_in = part["gradient_eigenvectors"], part["activation_eigenvectors"]
-        values, of_bias = _eigenvalues(part, structure)
-        found.append(Block(f"{layer.name}.weight", layer.weight, basis_out, basis_in, values))
-        if layer.bias:
-            place = slice(layer.weight.stop, layer.stop)
-            found.append(Block(f"{layer.name}.bias", place, basis_out, None, of_bias[:, None]))
-    return _without_rounding(found)
+        basis_out, basis_in = factors["gradient_eigenvectors"], factors["activation_eigenvectors"]
+        weight, bias = _eigenvalues(factors, structure)
+        name = f"{layer.name}.weight"
+        blocks.append(CurvatureBlock(name, layer.weight_span, basis_out, basis_in, weight))
+        if layer.has_bias:
+            name = f"{layer.name}.bias"
+            blocks.append(CurvatureBlock(name, layer.bias_span, basis_out, None, bias[:, None]))
+    return _zero_at_rounding_level(blocks)
 
 
-def _without_rounding(blocks: list[Block]) -> list[Block]:
-    """The blocks, those dead but for rounding made dead.
+def _zero_at_rounding_level(blocks: list[CurvatureBlock]) -> list[CurvatureBlock]:
+    """Returns the blocks; eigenvalues of those at rounding level are set to zero.
 
-    The bias of attention's keys has no gradient at all, as softmax does not see it: what is found
-    there is rounding. A damping relative to it would blow it up to the size of any other block's.
+    The bias of attention's keys has no gradient at all, as softmax is invariant to it: its values
+    are rounding. A damping relative to them would scale them to the size of any other block's.
     """
     largest = max(float(b.eigenvalues.max()) for b in blocks)
     floor = largest * (100 * torch.finfo(blocks[0].eigenvalues.dtype).eps) ** 2
@@ -79,59 +81,63 @@ def _without_rounding(blocks: list[Block]) -> list[Block]:
     ]
 
 
-def _eigenvalues(part: Mapping[str, Tensor], structure: Structure) -> tuple[Tensor, Tensor]:
-    """Those of a layer's weight and of its bias, whose input is always 1."""
+def _eigenvalues(factors: Mapping[str, Tensor], structure: Structure) -> tuple[Tensor, Tensor]:
+    """Returns those of a layer's weight and of its bias, whose input is always 1."""
     if structure == "ekfac":
-        return part["eigenvalues"], part.get("bias_eigenvalues", part["eigenvalues"][:, 0])
-    of_output = part["gradient_eigenvalues"]
-    return torch.outer(of_output, part["activation_eigenvalues"]), of_output
+        weight = factors["eigenvalues"]
+        return weight, factors.get("bias_eigenvalues", weight[:, 0])
+    bias = factors["gradient_eigenvalues"]
+    return torch.outer(bias, factors["activation_eigenvalues"]), bias
 
 
-def rotated(block: Block, rows: Float[Tensor, "row parameter"]) -> Rotated:
-    """Q_B^T G Q_A, for the block's part of whole rows."""
-    part = rows[:, block.place].unflatten(1, (len(block.basis_out), -1))
-    part = block.basis_out.T @ part
-    return part if block.basis_in is None else part @ block.basis_in
+def to_eigenbasis(block: CurvatureBlock, rows: Float[Tensor, "row parameter"]) -> Projected:
+    """Returns Q_B^T G Q_A, for the block's columns of whole rows."""
+    gradient = rows[:, block.span].unflatten(1, (len(block.basis_out), -1))
+    projected = block.basis_out.T @ gradient
+    return projected if block.basis_in is None else projected @ block.basis_in
 
 
-def unrotated(block: Block, part: Rotated) -> Float[Tensor, "row part"]:
-    """Q_B G Q_A^T, flat: what ``rotated`` made of a row's part, taken back."""
-    part = part if block.basis_in is None else part @ block.basis_in.T
-    return (block.basis_out @ part).flatten(1)
+def from_eigenbasis(block: CurvatureBlock, projected: Projected) -> Float[Tensor, "row column"]:
+    """Returns Q_B G Q_A^T, flat: the inverse of ``to_eigenbasis``."""
+    if block.basis_in is not None:
+        projected = projected @ block.basis_in.T
+    return (block.basis_out @ projected).flatten(1)
 
 
-def absolute(block: Block, value: float) -> float:
-    """d = value."""
+def absolute(block: CurvatureBlock, value: float) -> float:
+    """Returns d = value."""
     return value
 
 
-def mean_eigenvalue(block: Block, value: float) -> float:
-    """d = value times the block's mean eigenvalue."""
+def mean_eigenvalue(block: CurvatureBlock, value: float) -> float:
+    """Returns d = value times the block's mean eigenvalue."""
     return value * float(block.eigenvalues.mean())
 
 
-DAMPINGS: dict[str, Callable[[Block, float], float]] = {
+DAMPING_MODES: dict[str, Callable[[CurvatureBlock, float], float]] = {
     "absolute": absolute,
     "mean_eigenvalue": mean_eigenvalue,
 }
 
 
-def damped(block: Block, kind: str, value: float) -> Float[Tensor, "output input"]:
-    """1 / (L + d); 0 all over for a dead block, which then contributes nothing.
+def damped_inverse(
+    block: CurvatureBlock, damping_mode: str, damping: float
+) -> Float[Tensor, "output input"]:
+    """Returns 1 / (L + d); 0 everywhere for a zero-curvature block, which contributes nothing.
 
     Raises:
-        BegatError: nothing damps a block that is singular.
+        BegatError: the block is singular and its damping not positive.
     """
-    if block.dead:
-        return torch.zeros_like(block.eigenvalues)
-    damping = DAMPINGS[kind](block, value)
     eigenvalues = block.eigenvalues
-    if damping <= 0 and eigenvalues.min() <= _rounding(eigenvalues):
+    if block.is_zero:
+        return torch.zeros_like(eigenvalues)
+    d = DAMPING_MODES[damping_mode](block, damping)
+    if d <= 0 and eigenvalues.min() <= _rounding(eigenvalues):
         raise BegatError(
             f"{block.name}: its curvature is singular (smallest eigenvalue "
-            f"{eigenvalues.min().item():.1e}) and cannot be inverted with damping {damping}"
+            f"{eigenvalues.min().item():.1e}) and cannot be inverted with damping {d}"
         )
-    return 1 / (eigenvalues + damping)
+    return 1 / (eigenvalues + d)
 
 
 def _rounding(eigenvalues: Tensor) -> float:
@@ -140,38 +146,44 @@ def _rounding(eigenvalues: Tensor) -> float:
 
 
 def preconditioned(
-    blocks: Sequence[Block],
+    blocks: Sequence[CurvatureBlock],
     rows: Float[Tensor, "row parameter"],
-    kind: str,
-    values: Sequence[float],
+    damping_mode: str,
+    dampings: Sequence[float],
 ) -> Float[Tensor, "damping row parameter"]:
-    """Rows times the damped inverse curvature, for a whole grid of dampings in one rotation."""
-    found = rows.new_empty(len(values), *rows.shape)
+    """Returns rows times the damped inverse curvature, a grid of dampings from one projection."""
+    result = rows.new_empty(len(dampings), *rows.shape)
     for block in blocks:
-        for row, part in zip(found, divided(block, rows, kind, values), strict=True):
-            row[:, block.place] = part
-    return found
+        solutions = damped_solve(block, rows, damping_mode, dampings)
+        for by_damping, solution in zip(result, solutions, strict=True):
+            by_damping[:, block.span] = solution
+    return result
 
 
-def divided(
-    block: Block, rows: Float[Tensor, "row parameter"], kind: str, values: Sequence[float]
-) -> Iterator[Float[Tensor, "row part"]]:
-    """The block's part of ``preconditioned`` rows, for one damping after another."""
-    part = rotated(block, rows)
-    for value in values:
-        yield unrotated(block, part * damped(block, kind, value))
+def damped_solve(
+    block: CurvatureBlock,
+    rows: Float[Tensor, "row parameter"],
+    damping_mode: str,
+    dampings: Sequence[float],
+) -> Iterator[Float[Tensor, "row column"]]:
+    """Yields the block's columns of ``preconditioned`` rows, one damping after another."""
+    projected = to_eigenbasis(block, rows)
+    for damping in dampings:
+        yield from_eigenbasis(block, projected * damped_inverse(block, damping_mode, damping))
 
 
-def dead_blocks(blocks: Sequence[Block]) -> list[str]:
-    """The names of the blocks without any curvature."""
-    return [block.name for block in blocks if block.dead]
+def zero_curvature_blocks(blocks: Sequence[CurvatureBlock]) -> list[str]:
+    """Returns the names of the blocks without any curvature."""
+    return [block.name for block in blocks if block.is_zero]
 
 
-def without(blocks: Sequence[Block], group: Sequence[Block], share: float) -> list[Block]:
-    """The curvature that is left without a group: L - share * L_group, in the same eigenbasis.
+def downdated(
+    blocks: Sequence[CurvatureBlock], group: Sequence[CurvatureBlock], share: float
+) -> list[CurvatureBlock]:
+    """Returns the curvature without a group: L - share * L_group, in the same eigenbasis.
 
     Means are over all images and over the group's images; ``share`` is the group's size over all.
-    What rounding makes negative is nothing.
+    Negative values, which only rounding produces, are clamped to 0.
     """
     return [
         replace(b, eigenvalues=(b.eigenvalues - share * g.eigenvalues).clamp(min=0))

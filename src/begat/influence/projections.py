@@ -1,4 +1,4 @@
-"""Random projections of gradients: inner products kept in expectation, in fewer numbers."""
+"""Random projections of gradients to fewer dimensions: inner products are kept in expectation."""
 
 from dataclasses import dataclass
 
@@ -10,25 +10,25 @@ from torch import Tensor
 from begat.errors import BegatError
 from begat.rng.seeds import numpy_generator
 
-STRIPE = 256  # parameters that share a generator; part of what the projection is
+STRIPE = 256  # parameters that share a generator; part of the definition of the projection
 
 
 @dataclass(frozen=True)
 class Projection:
-    """A matrix of random signs over sqrt(width), made anew in stripes whenever it is used.
+    """A matrix of random signs over sqrt(width), generated in stripes whenever it is used.
 
-    A stripe of parameters belongs to (root seed, stage, stripe), so the matrix is the same however
-    much of it is held at a time, and none of it is kept. ``held`` parameters are held at a time.
+    A stripe of parameters is a function of (root seed, stage, stripe), so that the matrix does not
+    depend on ``max_rows``, how many parameters of it are in memory at a time; none of it is stored.
 
     Raises:
-        BegatError: there are not more parameters than numbers to keep.
+        BegatError: the projection is wider than the gradient.
     """
 
     seed: int
     stage: str
     parameters: int
     width: int
-    held: int = 4096
+    max_rows: int = 4096
 
     def __post_init__(self) -> None:
         """Raise BegatError where projecting would only add noise."""
@@ -39,14 +39,14 @@ class Projection:
             )
 
     def __call__(self, rows: Float[Tensor, "row parameter"]) -> Float[Tensor, "row feature"]:
-        """The rows, projected."""
-        found = rows.new_zeros(len(rows), self.width)
-        stripes = max(1, self.held // STRIPE)
+        """Returns the rows, projected."""
+        projected = rows.new_zeros(len(rows), self.width)
+        stripes = max(1, self.max_rows // STRIPE)
         for first in range(0, -(-self.parameters // STRIPE), stripes):
             signs = torch.cat([self._stripe(i) for i in range(first, first + stripes)])
-            part = rows[:, first * STRIPE : first * STRIPE + len(signs)]
-            found += part @ signs[: part.shape[1]].to(rows)
-        return found / self.width**0.5
+            columns = rows[:, first * STRIPE : first * STRIPE + len(signs)]
+            projected += columns @ signs[: columns.shape[1]].to(rows)
+        return projected / self.width**0.5
 
     def _stripe(self, number: int) -> Float[Tensor, "parameter feature"]:
         generator = numpy_generator(self.seed, self.stage, "projection", number)

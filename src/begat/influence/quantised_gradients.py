@@ -1,6 +1,6 @@
-"""Rows of gradients kept while others pass by, in less memory where that is asked for.
+"""Query gradients held in memory while training gradients are streamed; optionally quantised.
 
-Averaged gradients are not of low rank, but they stand coarse rounding: int8 with one scale for
+Averaged gradients are not of low rank, but they tolerate coarse rounding: int8 with one scale for
 each row and layer keeps the order of scores at a quarter of the size (arXiv 2410.13850, app. C).
 """
 
@@ -13,83 +13,81 @@ from jaxtyping import Float
 from torch import Tensor
 
 from begat.influence.layers import Layer
-from begat.influence.tape_gradients import pieces
+from begat.influence.tape_gradients import gradient_chunks
 from begat.influence.tapes import Tape
 
-Storage = Literal["float32", "float16", "int8"]
-HELD = 2**22  # numbers of gradients made at a time
-LARGEST = {
-    "float16": 1.0,
-    "int8": 127.0,
-}  # halves are scaled as well: tiny gradients would underflow
+GradientDtype = Literal["float32", "float16", "int8"]
+MAX_ELEMENTS = 2**22  # elements of gradients made at a time
+QUANTISED = {"float16": torch.float16, "int8": torch.int8}
+LARGEST = {"float16": 1.0, "int8": 127.0}  # float16 is scaled too: tiny gradients would underflow
 
 
 @dataclass(frozen=True)
-class StoredRows:
-    """Rows cut as ``Layer.split`` cuts them, every layer with a scale per row.
+class QuantisedGradients:
+    """Rows of gradients cut as ``Layer.views`` cuts them, every layer with a scale per row.
 
-    They lie as columns, ``[part, row]``: what passes by then meets them in the order both have in
-    memory, which makes long products more than twice as quick.
+    They are stored as columns, ``[column, row]``: streamed gradients then meet them in the order
+    both have in memory, which makes long products more than twice as fast.
     """
 
-    codes: Sequence[Sequence[Tensor]]
+    values: Sequence[Sequence[Tensor]]
     scales: Sequence[Float[Tensor, " row"]]
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """The number of rows."""
         return len(self.scales[0])
 
     @property
     def bytes(self) -> int:
-        """Memory of the codes."""
-        return sum(part.numel() * part.element_size() for code in self.codes for part in code)
+        """The memory of the values."""
+        return sum(v.numel() * v.element_size() for layer in self.values for v in layer)
 
 
-def stored(
-    rows: Iterable[Float[Tensor, "row part"]], layers: Sequence[Layer], storage: Storage
-) -> StoredRows:
-    """Rows as ``full`` (their own precision), ``half`` or ``int8`` numbers.
+def quantise(
+    rows: Iterable[Float[Tensor, "row column"]], layers: Sequence[Layer], dtype: GradientDtype
+) -> QuantisedGradients:
+    """Returns rows in ``float32`` (then in their own precision), ``float16`` or ``int8``.
 
-    They come layer by layer, so that they need never all be there as they were.
+    They are given layer by layer, so that they need never all be in memory at full precision.
     """
-    codes, scales = [], []
-    for layer, part in zip(layers, rows, strict=True):
-        scale = part.new_ones(len(part))
-        parts = [v.movedim(0, -1).flatten(0, -2).contiguous() for v in layer.split(part)]
-        if storage != "float32":
-            scale = part.abs().amax(1).clamp(min=torch.finfo(part.dtype).tiny) / LARGEST[storage]
-            parts = [p / scale for p in parts]
-            kind = {"float16": torch.float16, "int8": torch.int8}[storage]
-            parts = [(p.round() if storage == "int8" else p).to(kind) for p in parts]
-        codes.append(parts)
+    values, scales = [], []
+    for layer, columns in zip(layers, rows, strict=True):
+        scale = columns.new_ones(len(columns))
+        views = [v.movedim(0, -1).flatten(0, -2).contiguous() for v in layer.views(columns)]
+        if dtype != "float32":
+            tiny = torch.finfo(columns.dtype).tiny
+            scale = columns.abs().amax(1).clamp(min=tiny) / LARGEST[dtype]
+            views = [v / scale for v in views]
+            views = [(v.round() if dtype == "int8" else v).to(QUANTISED[dtype]) for v in views]
+        values.append(views)
         scales.append(scale)
-    return StoredRows(codes, scales)
+    return QuantisedGradients(values, scales)
 
 
-def products(
+def tape_products(
     tape: Tape,
-    kept: Sequence[StoredRows],
-    counts: Float[Tensor, "sum group"],
+    queries: Sequence[QuantisedGradients],
+    weights: Float[Tensor, "sum group"],
     sums: Float[Tensor, "sum parameter"],
 ) -> list[Float[Tensor, "group row"]]:
-    """The inner product of the gradient of every group on a tape with every stored row.
+    """Returns inner products of the gradient of every group on a tape with all rows of ``queries``.
 
-    The gradients are made layer by layer and never put together: putting whole rows into memory
-    and reading them again takes longer than making them. Groups as in
-    ``influence.tape_gradients.pieces``. Each of ``sums`` grows by as much of every group's gradient as
-    ``counts`` says.
+    The gradients are made layer by layer and never put together: writing whole rows to memory and
+    reading them again takes longer than making them. Groups as in
+    ``influence.tape_gradients.gradient_chunks``. In place, each of ``sums`` grows by every group's
+    gradient times its weight.
     """
-    like = tape.uses(tape.layers[0])[0][1]
-    groups = counts.shape[1]
-    totals = [like.new_zeros(groups, rows.rows) for rows in kept]
+    like = tape.layer_calls(tape.layers[0])[0][1]
+    groups = weights.shape[1]
+    totals = [like.new_zeros(groups, query.rows) for query in queries]
     for number, layer in enumerate(tape.layers):
-        views = layer.split(sums[:, layer.place])
-        for some, found in pieces(tape, layer, groups, HELD):
-            for at, (part, view) in enumerate(zip(found, views, strict=True)):
-                gradient = part.flatten(1)
-                for total, rows in zip(totals, kept, strict=True):
-                    code = rows.codes[number][at].to(like)
-                    total[some] += (gradient @ code) * rows.scales[number]
-                view += (counts[:, some] @ gradient).view_as(view)
+        sum_views = layer.views(sums[:, layer.span])
+        for chunk, gradients in gradient_chunks(tape, layer, groups, MAX_ELEMENTS):
+            for i, (view, sum_view) in enumerate(zip(gradients, sum_views, strict=True)):
+                gradient = view.flatten(1)  # [group, column]
+                for total, query in zip(totals, queries, strict=True):
+                    values = query.values[number][i].to(like)  # [column, row]
+                    total[chunk] += (gradient @ values) * query.scales[number]
+                sum_view += (weights[:, chunk] @ gradient).view_as(sum_view)
     return totals

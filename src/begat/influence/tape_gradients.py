@@ -1,4 +1,4 @@
-"""Gradients of groups of examples, from what a tape holds after a backward pass.
+"""Per-example gradients, and those of groups of examples, from a tape after a backward pass.
 
 All positions of all draws of an image go through one matrix product per layer,
 G = sum_{draw, p} b_p a_p^T, so that a gradient per image costs about as much as the ordinary
@@ -13,68 +13,86 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from begat.influence.convolutions import convolution_gradients
-from begat.influence.layer_inputs import inputs_of, outputs_of
-from begat.influence.layers import Layer, width
-from begat.influence.tapes import CACHE_NUMBERS, Tape
+from begat.influence.layer_inputs import (
+    Activations,
+    OutputGradients,
+    layer_inputs,
+    output_gradients,
+)
+from begat.influence.layers import Layer, row_width
+from begat.influence.tapes import CACHE_ELEMENTS, Tape
 
 Rows = Float[Tensor, "part image parameter"]
 
 
 def part_gradients(tape: Tape, images: int, parts: int) -> Rows:
-    """The gradients a tape holds after a backward pass, averaged over the draws of each part."""
+    """Returns the gradients on a tape, each the mean over the draws of an image in one part."""
     groups = images * parts
-    like = tape.uses(tape.layers[0])[0][1]
-    rows = like.new_empty(groups, width(tape.layers))
+    like = tape.layer_calls(tape.layers[0])[0][1]
+    rows = like.new_empty(groups, row_width(tape.layers))
     for layer in tape.layers:
-        for some, found in pieces(tape, layer, groups, CACHE_NUMBERS):
-            for view, piece in zip(layer.split(rows[some, layer.place]), found, strict=True):
-                view.copy_(piece)
+        for chunk, gradients in gradient_chunks(tape, layer, groups, CACHE_ELEMENTS):
+            views = layer.views(rows[chunk, layer.span])
+            for view, gradient in zip(views, gradients, strict=True):
+                view.copy_(gradient)
     return rows.unflatten(0, (images, parts)).transpose(0, 1)
 
 
-def pieces(
-    tape: Tape, layer: Layer, groups: int, held: int
+def gradient_chunks(
+    tape: Tape, layer: Layer, groups: int, max_elements: int
 ) -> Iterator[tuple[slice, Iterator[Float[Tensor, "group ..."]]]]:
-    """A layer's gradients of some groups after others, cut as ``Layer.split`` cuts rows.
+    """Yields a layer's gradients of consecutive slices of groups, as ``Layer.views`` cuts rows.
 
-    A group is the mean over equally many successive examples of the tape. About ``held`` numbers
-    are made at a time; each part is there until the next is asked for.
+    A group is the mean over equally many consecutive examples of the tape. About ``max_elements``
+    elements are made at a time; each gradient is valid until the next one is computed.
     """
-    uses = tape.uses(layer)
-    draws = len(uses[0][0]) // groups
+    calls = tape.layer_calls(layer)
+    activation = calls[0][0]
+    size = len(activation) // groups  # examples in a group
     taps = layer.module.kernel_size[1] if isinstance(layer.module, nn.Conv2d) else 1
-    numbers = max(taps * uses[0][0][0].numel(), layer.outputs * layer.inputs // draws)
-    for some in tape.slices(layer, numbers, draws, held):
-        found = [_products(layer, seen[some], back[some] / draws, draws) for seen, back in uses]
+    per_group = layer.out_features * layer.in_features // size
+    elements = max(taps * activation[0].numel(), per_group)
+    for examples in tape.slices(layer, elements, size, max_elements):
+        by_call = [
+            _call_gradients(layer, activation[examples], gradient[examples] / size, size)
+            for activation, gradient in calls
+        ]
         yield (
-            slice(some.start // draws, some.stop // draws),
-            (reduce(torch.add, several) for several in zip(*found, strict=True)),
+            slice(examples.start // size, examples.stop // size),
+            (reduce(torch.add, terms) for terms in zip(*by_call, strict=True)),
         )
 
 
-def _products(layer: Layer, seen: Tensor, back: Tensor, draws: int) -> Iterator[Tensor]:
-    """What one use of a layer gives to each group of several draws."""
+def _call_gradients(
+    layer: Layer, activation: Tensor, gradient: Tensor, group_size: int
+) -> Iterator[Float[Tensor, "group ..."]]:
+    """Yields what one call of a layer adds to the gradients of each group of examples."""
     if isinstance(layer.module, nn.Conv2d):
-        yield from convolution_gradients(layer.module, seen, back, draws)
-        bias = back.sum((2, 3)).unflatten(0, (-1, draws)).sum(1)
+        yield from convolution_gradients(layer.module, activation, gradient, group_size)
+        bias = gradient.sum((2, 3)).unflatten(0, (-1, group_size)).sum(1)
     else:
-        a, b = inputs_of(layer.module, seen), outputs_of(layer.module, back)
-        a, b = (v.reshape(len(v) // draws, -1, v.shape[2]) for v in (a, b))
-        yield _weight(layer, a, b)
+        a, b = (
+            matrix.reshape(len(matrix) // group_size, -1, matrix.shape[2])
+            for matrix in (
+                layer_inputs(layer.module, activation),
+                output_gradients(layer.module, gradient),
+            )
+        )
+        yield _weight_gradients(layer, a, b)
         bias = b.sum(1)
-    if layer.bias:
+    if layer.has_bias:
         yield bias
 
 
-def _weight(layer: Layer, a: Tensor, b: Tensor) -> Tensor:
-    return torch.bmm(b.transpose(1, 2), a) if layer.inputs else (a * b).sum(1)
+def _weight_gradients(
+    layer: Layer, a: Activations, b: OutputGradients
+) -> Float[Tensor, "example ..."]:
+    return torch.bmm(b.transpose(1, 2), a) if layer.in_features else (a * b).sum(1)
 
 
 def layer_gradients(
-    layer: Layer,
-    a: Float[Tensor, "example position feature_in"],
-    b: Float[Tensor, "example position feature_out"],
+    layer: Layer, a: Activations, b: OutputGradients
 ) -> Float[Tensor, "example parameter"]:
-    """A layer's part of every example's row, its positions summed."""
-    weight = _weight(layer, a, b).flatten(1)
-    return torch.cat([weight, b.sum(1)], 1) if layer.bias else weight
+    """Returns a layer's columns of every example's row, summed over positions."""
+    weight = _weight_gradients(layer, a, b).flatten(1)
+    return torch.cat([weight, b.sum(1)], 1) if layer.has_bias else weight

@@ -8,23 +8,30 @@ import torch
 from torch import Tensor, nn
 
 from begat.errors import BegatError
-from begat.influence.layer_inputs import Returned, Seen, inputs_of, outputs_of
+from begat.influence.layer_inputs import (
+    Activations,
+    OutputGradients,
+    layer_inputs,
+    output_gradients,
+)
 from begat.influence.layers import Layer
 
-ALL = slice(None)
-CACHE_NUMBERS = 2**19  # numbers of patches or of gradients made at a time: they stay in a cache
+CACHE_ELEMENTS = 2**19  # elements of patches or gradients made at a time, to stay in a cache
 
 
 @dataclass
 class Call:
-    """One use of a layer: its input, and after a backward pass its output's gradient."""
+    """One call of a layer: its input, and after a backward pass its output gradient."""
 
-    input: Tensor
+    activation: Tensor
     gradient: Tensor | None = None
 
 
 class Tape:
-    """What the layers of a module saw in the last forward pass, and in the last backward pass."""
+    """Inputs of a module's layers in the last forward pass, output gradients of the backward pass.
+
+    A layer that a module calls several times has several calls on the tape.
+    """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = layers
@@ -32,93 +39,106 @@ class Tape:
         self.leaves: list[Tensor] = []
 
     @property
-    def numbers(self) -> int:
-        """How many numbers are held: inputs and output gradients of all calls."""
+    def elements(self) -> int:
+        """Elements in memory: inputs and output gradients of all calls."""
         calls = (call for calls in self.calls.values() for call in calls)
-        held = ((call.input, call.gradient) for call in calls)
-        return sum(v.numel() for pair in held for v in pair if v is not None)
+        tensors = ((call.activation, call.gradient) for call in calls)
+        return sum(v.numel() for pair in tensors for v in pair if v is not None)
 
     def clear(self) -> None:
-        """Forget, before the next forward pass."""
+        """Remove all calls, before the next forward pass."""
         self.calls = {layer.name: [] for layer in self.layers}
         self.leaves = []
 
-    def note(self, layer: Layer, seen: Tensor, output: Tensor) -> None:
-        """Keep a layer's input; its output's gradient follows in the backward pass.
+    def record(self, layer: Layer, activation: Tensor, output: Tensor) -> None:
+        """Store a layer's input; its output gradient follows in the backward pass.
 
-        No parameter requires a gradient while a tape runs, so no weight gradient is computed that
-        would be thrown away; the graph begins at the outputs of the first layers instead.
+        No parameter requires a gradient while a tape records, so that weight gradients that nobody
+        uses are not computed; the graph begins at the outputs of the first layers instead.
         """
         if not output.requires_grad:
             self.leaves.append(output.requires_grad_())
-        call = Call(seen.detach())
+        call = Call(activation.detach())
         self.calls[layer.name].append(call)
 
-        def keep(gradient: Tensor) -> None:
+        def store_gradient(gradient: Tensor) -> None:
             call.gradient = gradient.detach()
 
-        output.register_hook(keep)
+        output.register_hook(store_gradient)
 
-    def backward(self, output: Tensor, gradient: Tensor, *, again: bool = False) -> None:
-        """Carry ``gradient`` of the output back to every layer; ``again`` allows another pass."""
-        torch.autograd.grad(output, self.leaves, gradient, retain_graph=again, allow_unused=True)
+    def backward(self, output: Tensor, gradient: Tensor, *, retain_graph: bool = False) -> None:
+        """Propagate ``gradient`` of the output to every layer."""
+        torch.autograd.grad(
+            output, self.leaves, gradient, retain_graph=retain_graph, allow_unused=True
+        )
 
-    def positions(self, layer: Layer, some: slice = ALL) -> tuple[Seen, Returned]:
-        """A layer's ``a`` and ``b``; several uses of one layer stand one after another.
+    def inputs_and_gradients(
+        self, layer: Layer, examples: slice = slice(None)
+    ) -> tuple[Activations, OutputGradients]:
+        """Returns a layer's ``a`` and ``b``; positions of several calls are concatenated.
 
         Raises:
-            BegatError: nothing came back to the layer.
+            BegatError: the layer has no output gradient.
         """
         pairs = [
-            (inputs_of(layer.module, seen[some]), outputs_of(layer.module, back[some]))
-            for seen, back in self.uses(layer)
+            (
+                layer_inputs(layer.module, activation[examples]),
+                output_gradients(layer.module, gradient[examples]),
+            )
+            for activation, gradient in self.layer_calls(layer)
         ]
         if len(pairs) == 1:
             return pairs[0]
         return torch.cat([a for a, _ in pairs], 1), torch.cat([b for _, b in pairs], 1)
 
-    def pieces(self, layer: Layer) -> Iterator[tuple[slice, Seen, Returned]]:
-        """The same for some examples after others, as many at a time as ``slices`` says."""
-        gradient = self.uses(layer)[0][1]
-        positions = gradient[0].numel() // layer.outputs
-        for some in self.slices(layer, max(positions, layer.outputs) * max(layer.inputs, 1)):
-            yield some, *self.positions(layer, some)
+    def chunks(self, layer: Layer) -> Iterator[tuple[slice, Activations, OutputGradients]]:
+        """Yields the same for consecutive slices of examples, as small as ``slices`` makes them."""
+        gradient = self.layer_calls(layer)[0][1]
+        positions = gradient[0].numel() // layer.out_features
+        elements = max(positions, layer.out_features) * max(layer.in_features, 1)
+        for examples in self.slices(layer, elements):
+            yield examples, *self.inputs_and_gradients(layer, examples)
 
     def slices(
-        self, layer: Layer, numbers: int, whole: int = 1, held: int = CACHE_NUMBERS
+        self, layer: Layer, elements: int, multiple: int = 1, max_elements: int = CACHE_ELEMENTS
     ) -> Iterator[slice]:
-        """Consecutive examples, a multiple of ``whole``, each of which makes so many numbers.
+        """Yields consecutive slices of examples, a multiple of ``multiple`` in each.
 
-        So few that these stay in a processor's cache; a fresh block of memory for all examples'
-        patches costs more than filling it.
+        An example makes ``elements`` elements, a slice at most ``max_elements`` where it can, so
+        that they stay in a processor's cache; new memory for all examples' patches costs more than
+        writing to it.
         """
-        several = max(1, held // (numbers * whole)) * whole
-        for start in range(0, len(self.uses(layer)[0][0]), several):
-            yield slice(start, start + several)
+        step = max(1, max_elements // (elements * multiple)) * multiple
+        for start in range(0, len(self.layer_calls(layer)[0][0]), step):
+            yield slice(start, start + step)
 
-    def uses(self, layer: Layer) -> list[tuple[Tensor, Tensor]]:
-        """Input and output gradient of every use of a layer.
+    def layer_calls(self, layer: Layer) -> list[tuple[Tensor, Tensor]]:
+        """Returns input and output gradient of every call of a layer.
 
         Raises:
-            BegatError: nothing came back to the layer.
+            BegatError: the layer has no output gradient.
         """
-        calls = [(c.input, c.gradient) for c in self.calls[layer.name] if c.gradient is not None]
+        calls = [
+            (call.activation, call.gradient)
+            for call in self.calls[layer.name]
+            if call.gradient is not None
+        ]
         if not calls:
             raise BegatError(f"layer {layer.name} took no part in the network's output")
         return calls
 
 
 @contextmanager
-def recorded(module: nn.Module, layers: Sequence[Layer]) -> Iterator[Tape]:
-    """A tape that listens to ``module`` until the context ends; the module is left as it was."""
+def recording(module: nn.Module, layers: Sequence[Layer]) -> Iterator[Tape]:
+    """Returns a tape that records ``module`` within the context, and restores the module after."""
     tape = Tape(layers)
-    training = [(part, part.training) for part in module.modules()]
-    wanted = [p for p in module.parameters() if p.requires_grad]
+    training = [(submodule, submodule.training) for submodule in module.modules()]
+    trainable = [p for p in module.parameters() if p.requires_grad]
 
-    def listener(layer: Layer) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        return lambda _, seen, output: tape.note(layer, seen[0], output)
+    def hook(layer: Layer) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda _, inputs, output: tape.record(layer, inputs[0], output)
 
-    handles = [layer.module.register_forward_hook(listener(layer)) for layer in layers]
+    handles = [layer.module.register_forward_hook(hook(layer)) for layer in layers]
     try:
         module.eval().requires_grad_(False)
         with torch.enable_grad():
@@ -126,7 +146,7 @@ def recorded(module: nn.Module, layers: Sequence[Layer]) -> Iterator[Tape]:
     finally:
         for handle in handles:
             handle.remove()
-        for part, was in training:
-            part.training = was
-        for parameter in wanted:
+        for submodule, mode in training:
+            submodule.training = mode
+        for parameter in trainable:
             parameter.requires_grad_()

@@ -1,143 +1,126 @@
-"""Scores of the TRAK family: gradients against gradients, made independent by their own kernel."""
+"""Scores of the TRAK family (TRAK, D-TRAK, DAS): gradient products times their inverse kernel."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
-from begat.diffusion.denoisers import Denoiser
-from begat.diffusion.image_draws import DrawsOf, unmirrored
 from begat.errors import BegatError
-from begat.evaluation.measures import KERNEL_WEIGHT, UNSIGNED_KERNEL_WEIGHT, WEIGHTED_LOSS, Measure
-from begat.influence.blocks import MAX_EXAMPLES
-from begat.influence.gradients import Sample, image_gradients, image_losses
-from begat.influence.layers import Layer, covered_layers, width
+from begat.influence.gradient_source import GradientSource, ImageSet
+from begat.influence.gradients import image_gradients, image_losses
+from begat.influence.layers import row_width
 from begat.influence.projections import Projection
 from begat.influence.trak_kernels import das, weights
 
-MAX_WAITING_NUMBERS = 2**26  # numbers of gradients projected at a time: 256 MiB of float32
+MAX_BUFFERED_ELEMENTS = 2**26  # elements of gradients projected at a time: 256 MiB of float32
 Method = Literal["trak", "dtrak", "das"]
-METHODS: dict[Method, Measure] = {  # see influence.trak_kernels
-    "trak": KERNEL_WEIGHT,
-    "dtrak": UNSIGNED_KERNEL_WEIGHT,
-    "das": WEIGHTED_LOSS,
+METHODS: tuple[Method, ...] = get_args(Method)
+MEASUREMENTS = {  # differentiated for images, and for queries
+    "trak": ("training", "noise"),
+    "dtrak": ("square", "square"),
+    "das": ("mean", "mean"),
 }
-# what is differentiated on the images' side and on the queries'
-FUNCTIONS = {"trak": ("training", "noise"), "dtrak": ("square", "square"), "das": ("mean", "mean")}
 
 
 def score(
-    denoiser: Denoiser,
-    images: Sample,
-    queries: Sample,
-    draws: DrawsOf,
+    source: GradientSource,
+    images: ImageSet,
+    queries: ImageSet,
     method: Method,
     dampings: Sequence[float],
     *,
     seed: int,
-    projection: int | None = None,
-    norms: bool = False,
+    projection_dim: int | None = None,
     share: float = 1.0,
-    examples: int = MAX_EXAMPLES,
-) -> Float[np.ndarray, "variant query image"]:
-    """``score[variant, query, image]``, a variant for each damping.
+) -> Float[np.ndarray, "damping query image"]:
+    """Returns ``score[damping, query, image]``; signs as in ``influence.trak_kernels``.
 
-    Signs as in ``influence.trak_kernels``. Without a projection the kernel is exact and all images'
-    gradients are held in memory at once (1,797 images by 40 thousand parameters: 300 MB; see
-    ``require_memory``); with one, ``projection`` numbers per image.
+    Without a projection the kernel is exact and all images' gradients are in memory at once (1,797
+    images by 40 thousand parameters: 300 MB; see ``require_memory``); with one, ``projection_dim``
+    numbers per image. Queries have the draws of ``source``, without mirroring; the published
+    methods use the same timesteps for images and queries.
 
     Args:
-        denoiser: the network.
-        images: what it was trained on.
-        queries: the images asked about.
-        draws: of images and queries alike, the latter without mirroring; the published methods use
-            the same timesteps.
+        source, images, queries: the network, what it was trained on, and the query images.
         method: see ``influence.trak_kernels``.
         dampings: multiples of the kernel's mean eigenvalue.
         seed: the root seed of the projection.
-        projection: numbers to keep of each gradient, None for all.
-        norms: differentiate in normalisation layers too.
-        share: these images' share of all those in question; weights are brought to the size of the
+        projection_dim: of the projected gradients; None for no projection.
+        share: the share of the images of all those that are scored; weights are scaled to the
             whole, so that models trained on more or fewer images can be averaged.
-        examples: noisy images per network call, at most; for speed only.
 
     Raises:
         BegatError: a gradient is not finite, or the projection is wider than the gradient.
     """
-    layers = covered_layers(denoiser.module, norms=norms)
-    project = None
-    if projection is not None:
-        project = Projection(seed, "scores_trak", width(layers), projection)
-
-    def features(
-        sample: Sample, dealt: DrawsOf, function: str
-    ) -> Float[np.ndarray, "image feature"]:
-        return _features(denoiser, layers, sample, dealt, method, function, project, examples)
-
-    of_images, of_queries = FUNCTIONS[method]
-    found = share * weights(
-        features(images, draws, of_images),
-        features(queries, unmirrored(draws), of_queries),
+    projection, unit = None, method == "das"
+    if projection_dim is not None:
+        projection = Projection(seed, "scores_trak", row_width(source.layers), projection_dim)
+    of_images, of_queries = MEASUREMENTS[method]
+    scores = share * weights(
+        _features(source, images, of_images, projection, unit_length=unit),
+        _features(source.unmirrored, queries, of_queries, projection, unit_length=unit),
         dampings,
     )
-    if method == "das":
-        found = das(found, image_losses(denoiser, images, draws, examples=examples).numpy())
-    return found
+    return das(scores, image_losses(source, images).numpy()) if unit else scores
 
 
-def require_memory(
-    denoiser: Denoiser, images: int, projection: int, memory: int, *, norms: bool = False
-) -> None:
-    """Nothing, where what ``score`` holds of all images' gradients fits into memory.
+def require_memory(source: GradientSource, images: int, projection_dim: int, memory: int) -> None:
+    """Raise BegatError where the gradients of all images in ``score`` do not fit into memory.
 
     Args:
-        denoiser: the network.
-        images: how many images are scored.
-        projection: numbers to keep of each gradient, 0 for all.
+        source: as in ``score``.
+        images: their number.
+        projection_dim: of the projected gradients; 0 for no projection.
         memory: that of the machine, in bytes.
-        norms: as in ``score``.
-
-    Raises:
-        BegatError: it does not fit, with what would.
     """
-    all_of_them = width(covered_layers(denoiser.module, norms=norms))
-    number = denoiser.like.element_size() * images
-    need = number * (projection or all_of_them)
-    if need > memory:
+    width = row_width(source.layers)
+    column = source.denoiser.like.element_size() * images
+    required = column * (projection_dim or width)
+    if required > memory:
         raise BegatError(
-            f"scores_trak.projection_dim: expected at most {memory // number} numbers of each of "
-            f"{images} gradients, as all are held in {memory / 2**30:.1f} GiB of memory, found "
-            f"{projection or f'0, all {all_of_them}'} ({need / 2**30:.1f} GiB)"
+            f"projected gradients: expected at most {memory // column} dimensions for each of "
+            f"{images} images, as all are in {memory / 2**30:.1f} GiB of memory at once, found "
+            f"{projection_dim or f'0, all {width}'} ({required / 2**30:.1f} GiB)"
         )
 
 
 def _features(
-    denoiser: Denoiser,
-    layers: Sequence[Layer],
-    sample: Sample,
-    draws: DrawsOf,
-    method: Method,
-    function: str,
-    project: Projection | None,
-    examples: int,
+    source: GradientSource,
+    images: ImageSet,
+    measurement: str,
+    projection: Projection | None,
+    *,
+    unit_length: bool,
 ) -> Float[np.ndarray, "image feature"]:
-    """Every image's feature; DAS's are means of gradients of length 1, draw by draw."""
-    kept = torch.empty(
-        len(sample), project.width if project else width(layers), dtype=denoiser.like.dtype
-    )
-    waiting: list[torch.Tensor] = []
-    most = min(examples, MAX_WAITING_NUMBERS // width(layers))
-    stream = image_gradients(
-        denoiser, layers, sample, draws, (function,), each_draw=method == "das", examples=examples
-    )
-    for some, (rows,) in stream:
-        if method == "das":
+    """Returns every image's mean gradient, projected; see ``_mean_rows``."""
+    gradient_width = row_width(source.layers)
+    width = projection.width if projection else gradient_width
+    features = torch.empty(len(images), width, dtype=source.denoiser.like.dtype)
+    buffer: list[Tensor] = []
+    max_rows = min(source.max_examples, MAX_BUFFERED_ELEMENTS // gradient_width)
+    for span, rows in _mean_rows(source, images, measurement, unit_length=unit_length):
+        buffer.append(rows)
+        last = span.stop == len(images)
+        if projection is None or sum(map(len, buffer)) >= max_rows or last:
+            block = torch.cat(buffer)
+            block_span = slice(span.stop - len(block), span.stop)
+            features[block_span] = projection(block) if projection else block
+            buffer = []
+    return features.numpy()
+
+
+def _mean_rows(
+    source: GradientSource, images: ImageSet, measurement: str, *, unit_length: bool
+) -> Iterator[tuple[slice, Float[Tensor, "image parameter"]]]:
+    """Yields blocks of images with their mean gradients over draws.
+
+    With ``unit_length`` the gradient of each draw is scaled to length 1 first (DAS).
+    """
+    parts = source.draws_per_image(images) if unit_length else 1
+    for span, (rows,) in image_gradients(source, images, (measurement,), parts=parts):
+        if unit_length:
             rows = torch.nn.functional.normalize(rows, dim=2)
-        waiting.append(rows.mean(0))
-        if project is None or sum(map(len, waiting)) >= most or some.stop == len(sample):
-            row = torch.cat(waiting)
-            kept[some.stop - len(row) : some.stop] = project(row) if project else row
-            waiting = []
-    return kept.numpy()
+        yield span, rows.mean(0)

@@ -1,4 +1,4 @@
-"""The TRAK family: products of gradients, made independent of one another by their own kernel.
+"""Kernel weights of the TRAK family: gradient products times the inverse of their own kernel.
 
 Letters: Phi[i] the feature of training image i (its gradient, projected or not), phi the query's,
 K = Phi Phi^T, l the damping. The weights of a query on the images are
@@ -8,8 +8,8 @@ for few features; ``dampings`` come as multiples of K's mean eigenvalue over the
 With f the loss, w is (1/N) phi (Phi^T Phi / N + l / N)^-1 Phi^T: an influence score whose
 curvature is the empirical Fisher matrix, positive where an image helped (TRAK, arXiv 2303.14186;
 Journey-TRAK, arXiv 2312.06205). Residuals multiply that curvature, so its level means nothing.
-With f = mean square of the predicted noise on both sides the sign is a matter of experience
-(D-TRAK, arXiv 2311.00500): ranks only. Squared and weighted by the image's loss it has no sign at
+With f = mean square of the predicted noise on both sides the sign has no derivation (D-TRAK,
+arXiv 2311.00500): ranks only. Squared and weighted by the image's loss it has no sign at
 all (after DAS, arXiv 2410.18639): ``das`` returns magnitudes.
 """
 
@@ -26,7 +26,7 @@ Weights = Float[np.ndarray, "damping query image"]
 
 
 def weights(images: Features, queries: Queries, dampings: Sequence[float]) -> Weights:
-    """w for every damping, from whichever of the two forms is the smaller.
+    """Returns w for every damping, by the form with the smaller matrix.
 
     Raises:
         BegatError: all gradients are zero.
@@ -36,40 +36,40 @@ def weights(images: Features, queries: Queries, dampings: Sequence[float]) -> We
 
 
 def kernel_form(images: Features, queries: Queries, dampings: Sequence[float]) -> Weights:
-    """k_q^T (K + l)^-1, one eigendecomposition for all dampings."""
+    """Returns k_q^T (K + l)^-1, with one eigendecomposition for all dampings."""
     kernel = (images @ images.T).astype(np.float64)
     values, vectors = np.linalg.eigh(kernel)
-    rotated = (queries @ images.T).astype(np.float64) @ vectors
+    projected = (queries @ images.T).astype(np.float64) @ vectors
     scales = _scales(values, np.trace(kernel) / len(images), dampings)
-    return np.stack([(rotated * scale) @ vectors.T for scale in scales])
+    return np.stack([(projected * scale) @ vectors.T for scale in scales])
 
 
 def feature_form(images: Features, queries: Queries, dampings: Sequence[float]) -> Weights:
-    """phi (Phi^T Phi + l)^-1 Phi^T, one eigendecomposition for all dampings."""
-    second = (images.T @ images).astype(np.float64)
-    values, vectors = np.linalg.eigh(second)
-    rotated = queries.astype(np.float64) @ vectors
-    turned = images.astype(np.float64) @ vectors
-    scales = _scales(values, np.trace(second) / len(images), dampings)
-    return np.stack([(rotated * scale) @ turned.T for scale in scales])
+    """Returns phi (Phi^T Phi + l)^-1 Phi^T, with one eigendecomposition for all dampings."""
+    covariance = (images.T @ images).astype(np.float64)
+    values, vectors = np.linalg.eigh(covariance)
+    projected_queries = queries.astype(np.float64) @ vectors
+    projected_images = images.astype(np.float64) @ vectors
+    scales = _scales(values, np.trace(covariance) / len(images), dampings)
+    return np.stack([(projected_queries * scale) @ projected_images.T for scale in scales])
 
 
 def _scales(
     values: Float[np.ndarray, " n"], mean: float, dampings: Sequence[float]
 ) -> list[Float[np.ndarray, " n"]]:
-    """1 / (eigenvalue + l); without damping the pseudoinverse, which is what l -> 0 tends to."""
+    """Returns 1 / (eigenvalue + l); without damping of the pseudoinverse, the limit of l -> 0."""
     if not mean > 0:
         raise BegatError("the training images have no gradients at all")
     floor = values.max() * len(values) * np.finfo(np.float32).eps
     scales = []
     for damping in dampings:
-        kept = values > (0 if damping else floor)
-        scales.append(np.where(kept, 1 / np.where(kept, values + damping * mean, 1), 0.0))
+        nonzero = values > (0 if damping else floor)
+        scales.append(np.where(nonzero, 1 / np.where(nonzero, values + damping * mean, 1), 0.0))
     return scales
 
 
 def das(
-    found: Weights, residual: Float[np.ndarray, " image"]
+    weights: Weights, residual: Float[np.ndarray, " image"]
 ) -> Float[np.ndarray, "damping query image"]:
-    """The squared weight times the image's mean squared error: a magnitude, never negative."""
-    return found**2 * residual
+    """Returns the squared weight times the image's mean squared error, which is never negative."""
+    return weights**2 * residual

@@ -133,30 +133,30 @@ def _gradients(
     network: "PackedNetwork", row: "torch.Tensor", pixels: "np.ndarray", label: "np.ndarray | None"
 ) -> Iterator[tuple[Kind, Step]]:
     from begat.diffusion.denoisers import unet_denoiser
-    from begat.diffusion.image_draws import common_draws
-    from begat.influence.curvature import covariances, eigenbases, eigenvalues, fake_gradients
-    from begat.influence.gradients import Sample, image_gradients
-    from begat.influence.layers import covered_layers
+    from begat.diffusion.draws import common_draws
+    from begat.influence.corrected_eigenvalues import corrected_eigenvalues
+    from begat.influence.curvature import covariances, eigenbases, sampled_output_gradients
+    from begat.influence.gradient_source import ImageSet, gradient_source
+    from begat.influence.gradients import image_gradients
 
     model = network.config, network.schedule, network.prediction_type, network.device
     denoiser = unet_denoiser(row, *model)
-    layers, shape = covered_layers(denoiser.module, norms=True), pixels.shape[1:]
-    sample = Sample(pixels, label, range(len(pixels)))
-    draws = common_draws(0, "probe", DRAWS, network.schedule.timesteps, shape)
-    fake = fake_gradients(0, "probe")
-    of_sample = denoiser, layers, sample, draws
+    images = ImageSet(pixels, label, range(len(pixels)))
+    draws = common_draws(0, "probe", DRAWS, network.schedule.timesteps, pixels.shape[1:])
+    source = gradient_source(denoiser, draws, norms=True)
+    output_gradient = sampled_output_gradients(0, "probe")
 
     def gradients() -> int:
-        for _ in image_gradients(*of_sample, ("training",)):
+        for _ in image_gradients(source, images, ("training",)):
             pass
         return len(pixels) * DRAWS
 
     yield "gradient", gradients
-    bases = eigenbases(covariances(*of_sample, fake), denoiser.like)
+    bases = eigenbases(covariances(source, images, output_gradient), denoiser.like)
 
     def curvature() -> int:
-        covariances(*of_sample, fake)
-        eigenvalues(*of_sample, fake, bases)
+        covariances(source, images, output_gradient)
+        corrected_eigenvalues(source, images, output_gradient, bases)
         return len(pixels) * DRAWS
 
     yield "covariance", curvature

@@ -76,29 +76,33 @@ def _factors(
 ) -> Iterator[Block]:
     from tqdm import tqdm
 
-    from begat.execution.factor_arrays import flat, shapes_of
-    from begat.execution.gradient_inputs import training_sample
+    from begat.execution.factor_arrays import flat_arrays, layer_shapes
+    from begat.execution.gradient_inputs import training_image_set
     from begat.execution.results import train_masks
     from begat.execution.trained import denoiser_of, row_of
-    from begat.influence.factors import factors, left_out
+    from begat.influence.factors import FactorsConfig, coverage_report, factors
 
     params = context.params.of(Factors)
     (model,), (own,) = context.job.models, train_masks(context, context.job.models)
     denoiser = denoiser_of(context, row_of(context, model))
+    norms = params.include_norm_layers
+    config = FactorsConfig(
+        params.draws,
+        norms,
+        params.weight_sharing,  # type: ignore[arg-type]
+        context.params.models.random_flip,
+    )
     with tqdm(desc=context.job.name, total=PASSES * int(own.sum())) as bar:
         arrays = factors(
             denoiser,
-            training_sample(context, own, bar),
+            training_image_set(context, own, bar),
             context.input("images")["member_of"][:, own],
+            config,
             seed=context.seed,
-            draws=params.draws,
-            norms=params.include_norm_layers,
-            sharing=params.weight_sharing,  # type: ignore[arg-type]
-            flip=context.params.models.random_flip,
         )
-    layers.extend(shapes_of(arrays))
-    untracked.update(left_out(denoiser, arrays, norms=params.include_norm_layers))
-    yield from flat(arrays)
+    layers.extend(layer_shapes(arrays))
+    untracked.update(coverage_report(denoiser, arrays, norms=norms))
+    yield from flat_arrays(arrays)
 
 
 STAGE = Stage(

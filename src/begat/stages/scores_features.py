@@ -84,21 +84,21 @@ def _scores(context: JobContext) -> Iterator[Block]:
     from tqdm import tqdm
 
     from begat.data.vision import named_network
-    from begat.execution.gradient_inputs import draws_of, query_sample, training_sample
+    from begat.execution.gradient_inputs import draws_of, query_image_set, training_image_set
     from begat.execution.trained import denoiser_of, row_of
-    from begat.influence.features import foreign_features, own_features, similarity
+    from begat.influence.features import denoiser_features, similarity, vision_features
 
     params = context.params.of(ScoresFeatures)
     with tqdm(desc=context.job.stage, total=len(context.spec.dataset.names)) as bar:
-        samples = query_sample(context), training_sample(context, None, bar)
+        image_sets = query_image_set(context), training_image_set(context, None, bar)
         if params.network == "full":
             denoiser = denoiser_of(context, row_of(context, context.job.models[0]))
             draws = draws_of(context, params.draws, mirrored=False)
-            features = [own_features(denoiser, sample, draws) for sample in samples]
+            features = [denoiser_features(denoiser, images, draws) for images in image_sets]
         else:
             name, file = params.network.split(":")[1], _weights_file(context.params, context.root)
             network = named_network(name, file, context.device)
-            features = [foreign_features(network, sample, context.device) for sample in samples]
+            features = [vision_features(network, images, context.device) for images in image_sets]
     yield {"score": similarity(*features)}
 
 

@@ -121,17 +121,19 @@ def _scores(context: JobContext, chosen: dict[str, Any]) -> Iterator[Block]:
     from tqdm import tqdm
 
     from begat.ensembles.exposure import group_exposure, mean_over_trained
-    from begat.execution.factor_arrays import by_layer
-    from begat.execution.gradient_inputs import draws_of, query_sample, training_sample
+    from begat.execution.factor_arrays import arrays_by_layer
+    from begat.execution.gradient_inputs import draws_of, query_image_set, training_image_set
     from begat.execution.results import train_masks
     from begat.execution.trained import denoiser_of, row_of
+    from begat.influence.gradient_source import gradient_source
     from begat.influence.pairwise import MAX_CENTRE_IMAGES
-    from begat.influence.scores import best, score, variants
+    from begat.influence.scores import ScoreOptions, score
+    from begat.influence.variants import best, variants
 
     params, models = context.params.of(ScoresInfluence), context.job.models
     train_mask = train_masks(context, models)
     grid = variants(params.damping_mode, params.damping_grid)
-    member_of, queries = context.input("images")["member_of"], query_sample(context)
+    member_of, queries = context.input("images")["member_of"], query_image_set(context)
     draws = draws_of(context, params.draws, shared=params.shared_draws)
     exposure, sizes = group_exposure(member_of, train_mask).T, train_mask.sum(1)
     by_model = []
@@ -140,17 +142,16 @@ def _scores(context: JobContext, chosen: dict[str, Any]) -> Iterator[Block]:
     ) as bar:
         for model, own, groups in zip(models, train_mask, exposure, strict=True):
             factors = context.input("factors", model.name)
+            denoiser = denoiser_of(context, row_of(context, model))
+            dtype = params.query_gradient_dtype
             scores = score(
-                denoiser_of(context, row_of(context, model)),
-                by_layer(factors),
-                training_sample(context, own, bar),
+                gradient_source(denoiser, draws, norms=factors.attributes["norms"]),
+                arrays_by_layer(factors),
+                training_image_set(context, own, bar),
                 queries,
-                draws,
                 grid,
-                norms=factors.attributes["norms"],
-                storage=params.query_gradient_dtype,  # type: ignore[arg-type]
-                share=own.mean(),
                 member_of=member_of[:, own],
+                options=ScoreOptions(query_gradient_dtype=dtype, share=own.mean()),  # type: ignore[arg-type]
             )
             best_of, arrays = best(grid, scores)
             chosen[model.name] = [variant.name for variant in best_of]

@@ -73,23 +73,25 @@ def _scores(context: JobContext) -> Iterator[Block]:
     from tqdm import tqdm
 
     from begat.diffusion.training import learning_rate_at, snapshot_steps
-    from begat.execution.gradient_inputs import draws_of, query_sample, training_sample
+    from begat.execution.gradient_inputs import draws_of, query_image_set, training_image_set
     from begat.execution.trained import denoiser_of
+    from begat.influence.gradient_source import gradient_source
     from begat.influence.tracin import score
 
-    training, draws = context.params.models, context.params.of(ScoresTracin).draws
+    training = context.params.models
+    draws = draws_of(context, context.params.of(ScoresTracin).draws)
     schedule = training.learning_rate, training.warmup_steps, training.max_train_steps
     steps = snapshot_steps(training.max_train_steps, training.snapshots)
     rates = [learning_rate_at(step, *schedule) for step in steps]
     passes, scores = len(steps) * len(context.job.models), []
     with tqdm(desc=context.job.stage, total=passes * len(context.spec.dataset.names)) as bar:
-        images, queries = training_sample(context, None, bar), query_sample(context)
+        images, queries = training_image_set(context, None, bar), query_image_set(context)
         for model in context.job.models:
             pack = context.input("models", model.pack)
             place = pack.attributes["snapshots_of"].index(model.name)
             rows = pack.rows("snapshots", np.array([place]))[0]
-            states = (denoiser_of(context, row) for row in rows)
-            scores.append(score(states, rates, images, queries, draws_of(context, draws)))
+            states = (gradient_source(denoiser_of(context, row), draws, norms=True) for row in rows)
+            scores.append(score(states, rates, images, queries))
     yield {"score": np.mean(scores, 0)}
 
 

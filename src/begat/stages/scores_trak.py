@@ -86,33 +86,35 @@ def _scores(context: JobContext) -> Iterator[Block]:
     from tqdm import tqdm
 
     from begat.ensembles.exposure import mean_over_trained
-    from begat.execution.gradient_inputs import draws_of, query_sample, training_sample
+    from begat.execution.gradient_inputs import draws_of, query_image_set, training_image_set
     from begat.execution.machine import memory
     from begat.execution.results import train_masks
     from begat.execution.trained import denoiser_of, row_of
+    from begat.influence.gradient_source import gradient_source
     from begat.influence.trak import METHODS as ROWS
     from begat.influence.trak import require_memory, score
 
     params, models = context.params.of(ScoresTrak), context.job.models
     train_mask = train_masks(context, models)
-    queries, draws = query_sample(context), draws_of(context, params.draws)
+    queries, draws = query_image_set(context), draws_of(context, params.draws)
     largest, first = int(train_mask.sum(1).max()), denoiser_of(context, row_of(context, models[0]))
-    require_memory(first, largest, params.projection_dim, memory())
+    source = gradient_source(first, draws, norms=False)
+    require_memory(source, largest, params.projection_dim, memory())
     scores = []
     with tqdm(desc=context.job.stage, total=PASSES * int(train_mask.sum())) as bar:
         for model, own in zip(models, train_mask, strict=True):
             denoiser = denoiser_of(context, row_of(context, model))
-            images = training_sample(context, own, bar)
+            source = gradient_source(denoiser, draws, norms=False)
+            images = training_image_set(context, own, bar)
             rows = [
                 score(
-                    denoiser,
+                    source,
                     images,
                     queries,
-                    draws,
                     method,
                     [params.damping],
                     seed=context.seed,
-                    projection=params.projection_dim or None,
+                    projection_dim=params.projection_dim or None,
                     share=own.mean(),
                 )[0]
                 for method in ROWS
