@@ -1,8 +1,6 @@
 """Scores of every method, and their way from images to groups."""
 
 import io
-from dataclasses import asdict
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,18 +16,16 @@ from begat.ensembles.exposure import even_shares, mean_over_trained
 from begat.errors import BegatError
 from begat.evaluation import group_scores as aggregated
 from begat.evaluation import pixel_similarity as scores_pixel
-from begat.evaluation.measures import COSINE, FIRST_ORDER, LOSS, NATS
 from begat.evaluation.statistics import lds, removed_sum
-from begat.execution.context import Run
+from begat.execution.context import JobContext
 from begat.execution.gradient_inputs import Watched, training_sample
-from begat.execution.results import additive_scores, measures, query_names
+from begat.execution.results import additive_scores
 from begat.influence import features as scores_features
 from begat.influence import scores as scores_influence
 from begat.influence import tracin as scores_tracin
 from begat.influence import trak as scores_trak
 from begat.influence.blocks import blocks_of
-from begat.reporting.method_names import remark, words
-from begat.storage.artifacts import string_array
+from begat.stages import STAGES
 from begat.unlearning import leave_one_out as scores_logo
 from begat.unlearning import scores as scores_guda
 
@@ -46,7 +42,7 @@ def gram_with_effect(seen, unit, size, seed=0):
 
 
 def scored(gram, seen, **changes):
-    how = {"code": "nested", "seed": 0, "level": "image", "nulls": 199, **changes}
+    how = {"code": "nested", "seed": 0, "level": "image", "null_samples": 199, **changes}
     return scores_ensemble.score(gram, seen, **how)
 
 
@@ -70,10 +66,10 @@ def test_p_values_of_units_without_effect_are_spread_evenly():
         assert (values <= level).mean() == pytest.approx(level, abs=0.06)
 
 
-def test_units_seen_by_unequal_numbers_of_members_are_refused():
+def test_units_of_unequal_numbers_of_members_are_refused():
     seen = nested_codes(0, "x", UNITS, MEMBERS)
     seen[3, seen[3].argmin()] = True
-    with pytest.raises(BegatError, match="seen by 5 to 6 members; p-values need equal"):
+    with pytest.raises(BegatError, match="5 to 6 members were .*; p-values need equal"):
         scored(gram_with_effect(seen, 0, 0.1), seen)
 
 
@@ -81,7 +77,7 @@ def test_p_values_without_an_unused_code_are_refused():
     seen = np.array([[1, 0], [0, 1]], bool)
     with pytest.raises(BegatError, match="every group code is in use, none is left"):
         gram = np.tile(np.eye(2), (1, 1, 1))
-        scores_ensemble.score(gram, seen, "nested", seed=0, level="group", nulls=9)
+        scores_ensemble.score(gram, seen, "nested", seed=0, level="group", null_samples=9)
 
 
 GROUPS, GROUP_MEMBERS = 10, 12  # one direction is left
@@ -156,27 +152,19 @@ class Stored(dict):
 
 def test_copies_share_a_score_of_their_cluster_and_no_score_of_their_own():
     score = np.ones((1, 2, 5), np.float32)
-    run = Run.__new__(Run)
-    run.read = lambda stage: {"cluster": np.array([0, 1, 1, 1, 0])}
-    run.scores = lambda: [
+    context = JobContext.__new__(JobContext)
+    context.input = lambda stage: {"cluster": np.array([0, 1, 1, 1, 0])}
+    context.scores = lambda: [
         Stored({"score": score}, methods=["ensemble"], of_clusters=True),
         Stored({"score": score}, methods=["ekfac"], of_clusters=False),
         Stored({"group_score": score}, methods=["guda"], of_clusters=False),
     ]
-    found = additive_scores(run)
+    found = additive_scores(context)
     assert list(found) == ["ensemble", "ekfac"]
     np.testing.assert_allclose(found["ensemble"][0], [1 / 2, 1 / 3, 1 / 3, 1 / 3, 1 / 2])
     np.testing.assert_array_equal(found["ekfac"], 1)
     whole, _ = aggregated.summed(found["ensemble"][None], np.array([[0, 1, 1, 1, 0]], bool))
     np.testing.assert_allclose(whole, 1)
-
-
-def test_only_units_that_were_redrawn_without_have_a_distance():
-    unit = np.array([[4, 1], [0, 2]], np.int32)
-    table = scores_ensemble.spread_out(np.array([[0.1, 0.2], [0.3, 0.4]]), unit, 5)
-    nan = np.nan
-    expected = [[nan, 0.2, nan, nan, 0.1], [0.3, nan, 0.4, nan, nan]]
-    np.testing.assert_allclose(table, expected, rtol=1e-6)
 
 
 def test_the_same_image_is_most_similar_to_itself():
@@ -320,18 +308,18 @@ def test_a_units_mean_is_over_the_models_that_were_trained_on_it():
 @pytest.mark.parametrize("conditional", [False, True])
 def test_a_model_is_looked_into_with_the_images_it_was_trained_on(conditional):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 1, 2, 2), dtype=np.uint8)
-    run = Run.__new__(Run)
-    run.params = {"unet": {"conditional": conditional}}
-    run.read = lambda stage: {"pixels": pixels, "label": np.arange(6) % 3}
+    context = JobContext.__new__(JobContext)
+    context.params = SimpleNamespace(unet=SimpleNamespace(class_conditional=conditional))
+    context.input = lambda stage: {"pixels": pixels, "label": np.arange(6) % 3}
     own = np.array([0, 1, 0, 0, 1, 1], bool)
     bar = tqdm(total=6, disable=True)
-    found = training_sample(run, own, bar)
+    found = training_sample(context, own, bar)
     assert list(found.number) == [1, 4, 5]  # their draws stay their own
     np.testing.assert_array_equal(found.pixels, pixels[own])
     assert (found.label is None) != conditional
     assert not conditional or found.label.tolist() == [1, 1, 2]
     for everything in (None, np.ones(6, bool)):
-        assert list(training_sample(run, everything, bar).number) == list(range(6))
+        assert list(training_sample(context, everything, bar).number) == list(range(6))
 
 
 def test_a_bar_counts_the_images_that_are_taken_in_every_pass():
@@ -346,64 +334,21 @@ def test_a_bar_counts_the_images_that_are_taken_in_every_pass():
         assert bar.n == 14
 
 
-METHODS = {
-    **scores_influence.METHODS,
-    **scores_influence.GROUP_METHODS,
-    **scores_trak.METHODS,
-    **scores_tracin.METHODS,
-    **scores_guda.METHODS,
-    **scores_features.METHODS,
-    **scores_pixel.METHODS,
-    **scores_logo.methods(2),
+COMPUTED = {  # the rows of what the mathematics returns, in their order
+    "scores_influence": {**scores_influence.METHODS, **scores_influence.GROUP_METHODS},
+    "scores_trak": scores_trak.METHODS,
+    "scores_tracin": scores_tracin.METHODS,
+    "scores_guda": scores_guda.METHODS,
+    "scores_features": scores_features.METHODS,
+    "scores_pixel": scores_pixel.METHODS,
+    "scores_logo": scores_logo.methods(2),
 }
 
 
-def test_how_scores_are_to_be_read_is_what_their_artifacts_say():
-    given = {"a": FIRST_ORDER, "b": COSINE}, {"c": LOSS}
-    run = Run.__new__(Run)
-    run.scores = lambda: [
-        SimpleNamespace(
-            attributes={"measures": {m: asdict(measure) for m, measure in some.items()}}
-        )
-        for some in given
-    ]
-    found = measures(run)
-    assert found == given[0] | given[1]
-    assert [remark(found[name]) for name in "abc"] == ["sign and order only", "order only", ""]
+@pytest.mark.parametrize("stage", COMPUTED)
+def test_methods_are_declared_in_the_order_of_the_computed_rows(stage):
+    assert list(STAGES[stage].methods) == list(COMPUTED[stage])
 
 
-def test_scores_less_a_mean_kernels_of_other_functions_and_similarities_claim_no_sign():
-    unsigned = {name for name, measure in METHODS.items() if not measure.signed}
-    centred = {name for name in METHODS if name.endswith("_centred")}
-    assert unsigned == centred | {"dtrak", "das", "features_cosine"} | set(scores_pixel.METHODS)
-
-
-def test_only_what_was_measured_under_another_model_is_a_loss_or_in_nats():
-    of_loss = {name for name, measure in METHODS.items() if measure == LOSS}
-    assert of_loss == {"guda_loss", "logo_retrained", "logo_paired", "logo_independent"}
-    in_nats = {name for name, measure in METHODS.items() if measure == NATS}
-    assert in_nats == {name for name in METHODS if "_elbo" in name} - {"guda_elbo_centred"}
-    assert {n for n, measure in METHODS.items() if measure.calibrated and measure.signed} == (
-        of_loss | in_nats
-    )
-    assert "first order" in METHODS["ekfac"].unit
-    for name in ("trak", "dtrak", "das", "tracin", "features_cosine", "pixel_rbf"):
-        assert "noise error" not in METHODS[name].unit
-
-
-def test_every_method_has_words():
-    assert [name for name in METHODS if not words(name)[1]] == []
-
-
-def test_queries_are_called_by_name_and_group_where_they_have_them():
-    run = Run.__new__(Run)
-    parts = [
-        {
-            "label": np.zeros(2),
-            "name": string_array(["a.png", "b.png"]),
-            "group": string_array(["x", ""]),
-        },
-        {"label": np.zeros(1)},
-    ]
-    run.reads = lambda stage: parts
-    assert query_names(run) == ["a.png (x)", "b.png", ""]
+def test_the_variants_of_ensembles_are_declared_in_the_order_of_their_contrasts():
+    assert list(STAGES["scores_ensemble"].methods) == [f"ensemble_{name}" for name in CONTRASTS]
