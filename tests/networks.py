@@ -1,22 +1,22 @@
-"""Networks so small that their curvature can be written down, and draws to look at them with."""
+"""Networks so small that their curvature can be written down, and draws to evaluate them on."""
 
 import torch
 from torch import nn
 
 from begat.diffusion.denoisers import Denoiser
-from begat.diffusion.image_draws import Draws
+from begat.diffusion.draws import Draws
 from begat.diffusion.schedules import cosine_schedule
-from begat.influence.gradients import Sample
+from begat.influence.gradient_source import ImageSet
 
 SCHEDULE = cosine_schedule(50)
 
 
-def ask(module, x, t, label):
+def forward(module, x, t, label):
     return module(x)
 
 
 def denoiser(module, prediction="epsilon"):
-    return Denoiser(module.double(), SCHEDULE, prediction, ask=ask)
+    return Denoiser(module.double(), SCHEDULE, prediction, forward=forward)
 
 
 def seeded(build):
@@ -26,16 +26,28 @@ def seeded(build):
         return build().double()
 
 
-def sample(images, shape=(1, 2, 2), first=0):
+def random_tensor(*shape, seed=0):
+    """Normal random numbers in float64."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def random_convolution(module, size, examples=6):
+    """A convolution, images and gradients of its output."""
+    module = seeded(lambda: module)
+    activation = random_tensor(examples, module.in_channels, *size)
+    return module, activation, random_tensor(*module(activation).shape, seed=1)
+
+
+def image_set(images, shape=(1, 2, 2), first=0):
     generator = torch.Generator().manual_seed(first + 1)
     pixels = torch.randn(images, *shape, generator=generator, dtype=torch.float64).numpy()
-    return Sample(pixels, None, range(first, first + images))
+    return ImageSet(pixels, None, range(first, first + images))
 
 
 def draws(number, shape=(1, 2, 2), seed=0):
     """Independent draws of each image's own."""
 
-    def of(images):
+    def sampler(images):
         timestep, noise = [], []
         for i in images:
             generator = torch.Generator().manual_seed(1000 * seed + i)
@@ -44,30 +56,30 @@ def draws(number, shape=(1, 2, 2), seed=0):
         flip = torch.zeros(len(images), number, dtype=torch.bool)
         return Draws(torch.stack(timestep), torch.stack(noise), flip)
 
-    return of
+    return sampler
 
 
-def for_every_pixel(draws_of):
+def for_every_pixel(draws):
     """Each draw once per output dimension: ``every_pixel`` then takes eta's mean exactly."""
 
-    def of(images):
-        dealt = draws_of(images)
-        times = dealt.noise[0, 0].numel()
+    def sampler(images):
+        single = draws(images)
+        times = single.noise[0, 0].numel()
         return Draws(
-            dealt.timestep.repeat_interleave(times, 1),
-            dealt.noise.repeat_interleave(times, 1),
-            dealt.flip.repeat_interleave(times, 1),
+            single.timestep.repeat_interleave(times, 1),
+            single.noise.repeat_interleave(times, 1),
+            single.flip.repeat_interleave(times, 1),
         )
 
-    return of
+    return sampler
 
 
-def every_pixel(block, found):
+def every_pixel(block, output):
     """sqrt(2/D) eta with eta = sqrt(D) e_k, k over all dimensions: mean of eta eta^T = 1."""
-    n = found.dimensions
-    unit = torch.eye(n, dtype=found.output.dtype) * 2**0.5
-    of_image = unit[torch.arange(block.run.start, block.run.stop) % n]
-    return of_image.repeat(len(block.names), 1).view_as(found.output)
+    n = output.dimensions
+    unit = torch.eye(n, dtype=output.output.dtype) * 2**0.5
+    per_image = unit[torch.arange(block.span.start, block.span.stop) % n]
+    return per_image.repeat(len(block.ids), 1).view_as(output.output)
 
 
 class Flat(nn.Module):
@@ -112,9 +124,9 @@ def gauss_newton(module, inputs):
     names = [n for n, _ in module.named_parameters()]
     values = [p.detach() for p in module.parameters()]
 
-    def output(*some, x):
+    def output(*parameters, x):
         return torch.func.functional_call(
-            module, dict(zip(names, some, strict=True)), (x,)
+            module, dict(zip(names, parameters, strict=True)), (x,)
         ).flatten()
 
     total = 0.0
@@ -127,11 +139,11 @@ def gauss_newton(module, inputs):
     return total / len(inputs)
 
 
-def noisy(found_draws, images):
-    """The noisy images that a sample and its draws make."""
+def noisy(draws, images):
+    """The noisy images of a set under its draws, and their noise."""
     from begat.diffusion.schedules import diffuse
 
-    dealt = found_draws(images.number)
-    clean = torch.from_numpy(images.pixels).repeat_interleave(dealt.number, 0)
-    t, noise = dealt.timestep.flatten(), dealt.noise.flatten(0, 1)
+    sampled = draws(images.ids)
+    clean = torch.from_numpy(images.pixels).repeat_interleave(sampled.count, 0)
+    t, noise = sampled.timestep.flatten(), sampled.noise.flatten(0, 1)
     return diffuse(SCHEDULE, clean, t, noise), noise

@@ -51,16 +51,16 @@ def spearman_by_hand(a: list[float], b: list[float]) -> float:
 
 
 def patches_by_unfold(module: torch.nn.Conv2d, image: torch.Tensor) -> torch.Tensor:
-    """What every output pixel sees, [example, position, (ky, kx, channel)], as torch unfolds it."""
-    found = torch.nn.functional.unfold(
+    """The patch of every output pixel, [example, position, (ky, kx, channel)], by torch."""
+    patches = torch.nn.functional.unfold(
         image, module.kernel_size, module.dilation, module.padding, module.stride
     )
     taps = module.kernel_size[0] * module.kernel_size[1]
-    return found.unflatten(1, (-1, taps)).transpose(1, 2).flatten(1, 2).transpose(1, 2)
+    return patches.unflatten(1, (-1, taps)).transpose(1, 2).flatten(1, 2).transpose(1, 2)
 
 
 def gradients_by_example(
-    module: torch.nn.Conv2d, image: torch.Tensor, back: torch.Tensor
+    module: torch.nn.Conv2d, image: torch.Tensor, gradient: torch.Tensor
 ) -> torch.Tensor:
     """sum_p b_p a_p^T for every example."""
-    return back.flatten(2) @ patches_by_unfold(module, image)
+    return gradient.flatten(2) @ patches_by_unfold(module, image)

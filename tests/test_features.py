@@ -6,12 +6,12 @@ import types
 import numpy as np
 import pytest
 import torch
+from begat.diffusion.image_draws import common_draws
 from safetensors.torch import save_file
 from small import TINY, random_images, random_rows
 
 from begat.data.vision import named_network
 from begat.diffusion.denoisers import unet_denoiser
-from begat.diffusion.image_draws import common_draws
 from begat.diffusion.schedules import cosine_schedule
 from begat.errors import BegatError
 from begat.influence.features import foreign_features, own_features, similarity

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from begat.diffusion.image_draws import common_draws, own_draws, unmirrored
 from small import ATTENTIVE, CONDITIONAL, TINY, random_images, random_rows
 
 from begat.diffusion.denoisers import unet_denoiser
-from begat.diffusion.image_draws import common_draws, own_draws, unmirrored
 from begat.diffusion.schedules import cosine_schedule, diffuse, predicted_noise, training_target
 from begat.errors import BegatError
 from begat.influence.gradients import Sample, image_gradients, mean_gradient

@@ -1,4 +1,4 @@
-"""What a tape hears, against autograd."""
+"""Tracked layers and their gradients by example on a tape, against autograd."""
 
 import pytest
 import torch
@@ -7,25 +7,25 @@ from small import TINY, random_rows
 from torch import nn
 
 from begat.errors import BegatError
-from begat.influence.layers import covered_layers, require_coverage, uncovered
+from begat.influence.layers import tracked_layers, untracked_parameters
 from begat.influence.tape_gradients import layer_gradients
-from begat.influence.tapes import recorded
+from begat.influence.tapes import recording
 
 pytestmark = pytest.mark.numerics
 
 
 def taped(module, layers, output_of, gradient_of):
     """Gradients by example and parameter name."""
-    with recorded(module, layers) as tape:
+    with recording(module, layers) as tape:
         tape.clear()
         output = output_of()
         tape.backward(output, gradient_of(output))
-        rows = torch.cat([layer_gradients(x, *tape.positions(x)) for x in layers], 1)
-    return {k: v for layer in layers for k, v in layer.parameters(rows).items()}
+        rows = torch.cat([layer_gradients(x, *tape.inputs_and_gradients(x)) for x in layers], 1)
+    return {k: v for layer in layers for k, v in layer.named_parameters(rows).items()}
 
 
 def check_against_autograd(module, x, output_of, examples):
-    layers = covered_layers(module, norms=True)
+    layers = tracked_layers(module, norms=True)
     found = taped(module, layers, lambda: output_of(x), lambda o: 2 * o.detach())
     parameters = dict(module.named_parameters())
     for i in range(examples):
@@ -45,7 +45,7 @@ def test_gradients_by_example_are_those_of_autograd_in_every_kind_of_unet(config
     layers = check_against_autograd(
         module.eval(), x, lambda x: module(x, t, class_labels=label).sample, 3
     )
-    left = uncovered(module, layers)
+    left = untracked_parameters(module, layers)
     assert set(left) == ({"class_embedding.weight"} if config.classes else set())
 
 
@@ -63,7 +63,7 @@ def test_gradients_by_example_are_those_of_autograd_in_every_kind_of_unet(config
     ],
     ids=str,
 )
-def test_layers_of_any_shape_are_heard_right(layer):
+def test_gradients_of_layers_of_any_shape_are_those_of_autograd(layer):
     x = torch.randn(2, 3, 6, 7, generator=torch.Generator().manual_seed(0)).double()
     module = nn.Sequential(layer).double()
     check_against_autograd(module, x, module, 2)
@@ -85,14 +85,14 @@ def test_a_layer_that_is_used_twice_sums_its_uses():
     check_against_autograd(module, x, module, 2)
 
 
-def test_what_cannot_be_covered_is_listed_with_its_share_and_refused_if_asked():
+def test_parameters_that_cannot_be_tracked_are_listed_with_their_share():
     module = nn.Sequential(
         nn.Conv2d(2, 4, 3, groups=2), nn.Conv2d(4, 4, 1, padding_mode="reflect"), nn.Embedding(3, 2)
     )
     module.append(nn.Conv2d(4, 4, 3, padding="same")).append(nn.Linear(2, 2))
-    layers = covered_layers(module)
+    layers = tracked_layers(module)
     assert [layer.name for layer in layers] == ["4"]
-    left = uncovered(module, layers)
+    left = untracked_parameters(module, layers)
     assert list(left) == [
         "0.weight",
         "0.bias",
@@ -103,19 +103,15 @@ def test_what_cannot_be_covered_is_listed_with_its_share_and_refused_if_asked():
         "3.bias",
     ]
     assert sum(left.values()) == pytest.approx(1 - 6 / sum(p.numel() for p in module.parameters()))
-    with pytest.raises(BegatError, match=r"7 parameters \(.*%.*0.weight, 0.bias, .*, \.\.\."):
-        require_coverage(module, layers)
-    whole = nn.Sequential(nn.Linear(2, 2), nn.SiLU())
-    require_coverage(whole, covered_layers(whole))
 
 
-def test_normalisation_layers_are_covered_only_if_asked():
+def test_normalisation_layers_are_tracked_only_if_requested():
     (module,) = diffusers_models(TINY, random_rows(TINY, 1))
-    without, all_ = covered_layers(module), covered_layers(module, norms=True)
-    assert {layer.name for layer in all_} - {layer.name for layer in without} == {
-        n.rsplit(".", 1)[0] for n in uncovered(module, without)
+    without_norms, all_ = tracked_layers(module), tracked_layers(module, norms=True)
+    assert {layer.name for layer in all_} - {layer.name for layer in without_norms} == {
+        n.rsplit(".", 1)[0] for n in untracked_parameters(module, without_norms)
     }
-    assert not uncovered(module, all_)
+    assert not untracked_parameters(module, all_)
 
 
 def test_a_module_is_left_as_it_was_even_after_an_error():
@@ -123,7 +119,7 @@ def test_a_module_is_left_as_it_was_even_after_an_error():
     module[1].eval()
     module[0].bias.requires_grad_(False)
     before = [m.training for m in module.modules()], [p.requires_grad for p in module.parameters()]
-    with pytest.raises(ZeroDivisionError), recorded(module, covered_layers(module)):
+    with pytest.raises(ZeroDivisionError), recording(module, tracked_layers(module)):
         assert not any(m.training for m in module.modules())
         raise ZeroDivisionError
     assert before == (
@@ -144,4 +140,4 @@ def test_a_layer_that_takes_no_part_is_named():
 
     module = Idle()
     with pytest.raises(BegatError, match="layer idle took no part"):
-        taped(module, covered_layers(module), lambda: module(torch.zeros(1, 2)), torch.ones_like)
+        taped(module, tracked_layers(module), lambda: module(torch.zeros(1, 2)), torch.ones_like)

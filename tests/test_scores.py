@@ -1,7 +1,6 @@
 """Scores of every method, and their way from images to groups."""
 
 import io
-from types import SimpleNamespace
 
 import numpy as np
 import pytest

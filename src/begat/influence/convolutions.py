@@ -17,7 +17,7 @@ from begat.influence.layer_inputs import layer_inputs, padding, unfold
 
 BLOCK_COLUMNS = 96  # columns of a symmetric product computed at a time
 MAX_ELEMENTS = 2**21  # elements unfolded at a time: products over many rows are faster
-UnfoldedRows = Float[Tensor, "group row example column window"]
+UnfoldedRows = Float[Tensor, "group row group_size column window"]
 
 
 def unfold_rows(

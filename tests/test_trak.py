@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from begat.diffusion.image_draws import common_draws
 from small import TINY, random_images, random_rows
 
 from begat.diffusion.denoisers import unet_denoiser
-from begat.diffusion.image_draws import common_draws
 from begat.diffusion.schedules import cosine_schedule
 from begat.errors import BegatError
 from begat.influence.gradients import Sample, image_gradients, image_losses

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from begat.diffusion.image_draws import common_draws, own_draws
 from networks import (
     Buckets,
     Features,
@@ -17,7 +18,6 @@ from networks import (
 from small import random_images, random_rows
 
 from begat.diffusion.denoisers import unet_denoiser
-from begat.diffusion.image_draws import common_draws, own_draws
 from begat.diffusion.schedules import cosine_schedule
 from begat.diffusion.unet import UNetConfig
 from begat.errors import BegatError
