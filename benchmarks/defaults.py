@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from begat.diffusion.image_draws import common_draws, own_draws
 
 from begat.data import datasets
 from begat.diffusion.denoisers import Denoiser, unet_denoiser
-from begat.diffusion.image_draws import common_draws, own_draws
 from begat.diffusion.measurement import measure
 from begat.diffusion.model_training import ModelRun, train
 from begat.diffusion.noise_predictors import PackPredictor

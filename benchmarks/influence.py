@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from begat.diffusion.image_draws import DrawsOf, common_draws, own_draws
 from influence_rivals import RIVALS, first_draw
 from influence_rivals import Case as Rivalry
 
 from begat.diffusion.denoisers import Denoiser, answer, training, unet_denoiser
-from begat.diffusion.image_draws import DrawsOf, common_draws, own_draws
 from begat.diffusion.parameter_rows import flatten, stack
 from begat.diffusion.schedules import cosine_schedule
 from begat.diffusion.unet import UNetConfig, initial_weights

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from begat.diffusion.image_draws import Draws, DrawsOf
 from torch import Tensor, nn
 
 from begat.diffusion.denoisers import Denoiser
-from begat.diffusion.image_draws import Draws, DrawsOf
 from begat.diffusion.schedules import diffuse
 from begat.influence.curvature import covariances, eigenbases, eigenvalues
 from begat.influence.gradients import Sample

@@ -31,7 +31,7 @@ PACKAGES = ("begat", "torch", "diffusers", "zarr", "numpy", "snakemake", "dvc")
 BLOCKS = {
     "network": ("diffusion.noise_predictors", "BATCH"),
     "gradient": ("influence.blocks", "MAX_EXAMPLES"),
-    "tape_numbers": ("influence.blocks", "MAX_TAPE_ELEMENTS"),
+    "tape_numbers": ("influence.blocks", "MAX_TAPE_NUMBERS"),
 }
 
 
