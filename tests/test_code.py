@@ -276,7 +276,7 @@ ASKING = ("queries", "factors", "unlearned", *INTO_MODELS)  # counterfactuals fo
         ("src/begat/execution/trained.py", ASKING),
         ("src/begat/execution/networks.py", ["models"]),
         ("src/begat/data/pipelines.py", ["models"]),
-        ("src/begat/execution/factor_arrays.py", ["factors"]),
+        ("src/begat/execution/factor_arrays.py", ["factors", "unlearned"]),
         ("src/begat/execution/gradient_inputs.py", ["factors", *INTO_MODELS]),
         ("src/begat/data/datasets.py", ["images"]),
         ("src/begat/data/listings.py", ["images"]),

@@ -83,7 +83,7 @@ def test_edited_attributes_are_damage_whatever_they_say(plan, scored):
 def test_of_a_pack_only_the_models_matter_that_are_read(plan):
     put(plan, "images")
     put(plan, "splits")
-    full = plan.of_kind("full")
+    full = plan.spec.of_kind("full")
     put(plan, "models", full[0].pack)
     before = Contents(plan.root).read_by(plan.job("factors", full[0].name))
     assert set(before) == {

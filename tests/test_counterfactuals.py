@@ -165,7 +165,7 @@ def test_the_mean_of_some_members_is_taken_over_the_subset_only():
     predictor = random_predictor(TINY, 3)
     x = torch.randn(4, 1, 8, 8).double()
     members = torch.tensor([[1, 0, 0], [0, 1, 1], [1, 1, 1], [0, 0, 1]]).bool()
-    mean = predictor.mean_noise(x, 7, None, members)
+    mean = predictor.predict_mean(x, 7, None, members)
     t = torch.full((4,), 7)
     single = torch.stack([predictor.predict(m, x, t, None) for m in range(3)])
     for i, mask in enumerate(members):

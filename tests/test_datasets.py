@@ -438,7 +438,7 @@ def test_the_images_before_a_bad_one_are_still_given(folder):
     found = pixels(index(IMAGES, folder), IMAGES)
     assert len(list(itertools.islice(found, 5))) == 5
     with pytest.raises(BegatError, match="9.png"):
-        next(images)
+        next(found)
 
 
 def rotten(path):

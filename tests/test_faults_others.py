@@ -93,7 +93,7 @@ class Models:
 
     def __init__(self, monkeypatch, now="planted"):
         model = type("Model", (), {"name": "a", "pack": "p"})
-        plan = type("Plan", (), {"models": [model]})
+        plan = type("Plan", (), {"spec": type("Spec", (), {"models": [model]})})
         monkeypatch.setattr(mixtures, "Plan", lambda root: plan)
         monkeypatch.setattr(mixtures, "other_bits", lambda root, name, recorded: "planted")
         contents = type("Contents", (), {"part": lambda self, stage, pack, name: now})

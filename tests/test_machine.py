@@ -100,12 +100,13 @@ def test_a_job_without_torch_does_not_load_it_for_its_record():
 def tf32():
     """TF32 allowed wherever it can be, and what was before restored."""
     libraries = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
-    before, threads = [library.fp32_precision for library in libraries], torch.get_num_threads()
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before, threads = (matmul.allow_tf32, cudnn.allow_tf32), torch.get_num_threads()
     for library in libraries:
         library.fp32_precision = "tf32"
     yield
-    for library, precision in zip(libraries, before, strict=True):
-        library.fp32_precision = precision
+    # Not one by one: PyTorch then refuses to say whether cuDNN as a whole may take TF32.
+    matmul.allow_tf32, cudnn.allow_tf32 = before
     torch.set_num_threads(threads)
 
 

@@ -116,7 +116,7 @@ def test_verify_puts_a_record_back_from_its_copy(path, gone):
         path.unlink()
     else:
         path.write_bytes(whole.replace(b"cpu", b"gpu"))  # in place: the copy is no hard link
-    assert re.search(rf"{path.stem}.json: .*, put back from its copy", verified())
+    assert re.search(rf"{path.stem}.json: .*, restored from its copy", verified())
     assert path.read_bytes() == whole
     assert path.stem not in verified()
 
@@ -129,7 +129,7 @@ def test_without_a_copy_the_record_says_that_nothing_is_known(plan, job, path, d
             place.write_bytes(damage)
     if damage == "a folder":
         path.mkdir()
-    assert re.search(rf"{path.stem}.json: .*, replaced by one that says: unknown", verified())
+    assert re.search(rf"{path.stem}.json: .*, replaced by one without values", verified())
     found = recorded(plan.root, job)
     assert found["unknown"] == "the record was lost or damaged"
     assert found["content"] == content_digest(plan.root / job.path)

@@ -217,7 +217,7 @@ def test_two_more_members_train_two_more_models(project, engine):
         project.snakemake()
         project.dvc("commit", "-f")
     plan = Plan(project.root)
-    names = {plan.model_keys[m.name]: m.name for m in plan.models}
+    names = {plan.model_keys[m.name]: m.name for m in plan.spec.models}
     trained = {names[key] for key in project.store() - before if key in names}
     assert trained == {"member-14-0", "member-15-0"}
     pack = Artifact(project.root / "results" / "models" / "member-0.zarr", "models")

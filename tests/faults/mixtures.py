@@ -31,7 +31,7 @@ def parts(root: Path) -> dict[str, list[Path]]:
 def lone(root: Path, dice: random.Random) -> list[Path]:
     """The parts of one model: its entry in the store, and its pack there and in the results."""
     plan = Plan(root)
-    model = dice.choice([m for m in plan.models if m.kind != "full"])
+    model = dice.choice([m for m in plan.spec.models if m.kind != "full"])
     job = plan.job("models", model.pack)
     store = root / ".begat" / "store"
     return [store / plan.model_keys[model.name], store / job.key, root / job.path]
@@ -53,7 +53,7 @@ def other_bits(root: Path, name: str, recorded: bool) -> str:
     the model has now.
     """
     plan = Plan(root)
-    job = plan.job("models", next(m.pack for m in plan.models if m.name == name))
+    job = plan.job("models", next(m.pack for m in plan.spec.models if m.name == name))
     pack = Artifact(root / job.path, "models")
     arrays = {array: pack[array].copy() for array in schema_of("models") if array in pack}
     rows = {}
@@ -89,7 +89,7 @@ def chunks(artifact: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _drawn(scene: Scene, dice: random.Random) -> str:
-    return dice.choice(Plan(scene.project).models).name
+    return dice.choice(Plan(scene.project).spec.models).name
 
 
 def _lost(
@@ -110,7 +110,7 @@ def _retrained(scene: Scene, dice: random.Random) -> tuple[str, str]:
     if wrong := scene.run() or scene.inconsistent():
         return name, wrong
     plan = Plan(scene.project)
-    pack = next(m.pack for m in plan.models if m.name == name)
+    pack = next(m.pack for m in plan.spec.models if m.name == name)
     if Contents(scene.project).part("models", pack, name) != planted:
         return name, f"{name} has not the bits that were put in place"
     return name, next(unmoved(scene.finished, scene.project, name), "")
