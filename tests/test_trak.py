@@ -1,16 +1,19 @@
 """The TRAK family against its formulas, and through a network."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from begat.diffusion.image_draws import common_draws
 from small import TINY, random_images, random_rows
 
 from begat.diffusion.denoisers import unet_denoiser
+from begat.diffusion.draws import common_draws
 from begat.diffusion.schedules import cosine_schedule
 from begat.errors import BegatError
-from begat.influence.gradients import Sample, image_gradients, image_losses
-from begat.influence.layers import covered_layers, width
+from begat.influence.gradient_source import ImageSet, gradient_source
+from begat.influence.gradients import image_gradients, image_losses
+from begat.influence.layers import row_width
 from begat.influence.trak import require_memory, score
 from begat.influence.trak_kernels import das, feature_form, kernel_form, weights
 
@@ -39,9 +42,9 @@ def test_weights_are_the_damped_inverse_of_the_kernel():
 
 
 def test_magnitudes_are_never_negative_and_grow_with_the_images_error():
-    found = weights(IMAGES, QUERIES, [0.1])
+    result = weights(IMAGES, QUERIES, [0.1])
     residual = np.arange(12.0)
-    np.testing.assert_allclose(das(found, residual)[0], found[0] ** 2 * residual)
+    np.testing.assert_allclose(das(result, residual)[0], result[0] ** 2 * residual)
 
 
 def test_images_without_gradients_are_refused():
@@ -53,65 +56,68 @@ SCHEDULE = cosine_schedule(50)
 
 
 def case(prediction="epsilon"):
+    """A network with the draws to differentiate it on, images and queries."""
     row = random_rows(TINY, 1)[0].double()
     denoiser = unet_denoiser(row, TINY, SCHEDULE, prediction, torch.device("cpu"))
-    images = Sample(random_images(6, TINY), None, range(6))
-    queries = Sample(random_images(2, TINY, seed=1), None, range(2))
-    return denoiser, images, queries, common_draws(0, "test", 4, 50, (1, 8, 8))
+    images = ImageSet(random_images(6, TINY), None, range(6))
+    queries = ImageSet(random_images(2, TINY, seed=1), None, range(2))
+    draws = common_draws(0, "test", 4, 50, (1, 8, 8))
+    return gradient_source(denoiser, draws, norms=False), images, queries
 
 
 def test_each_method_is_its_formula_on_a_networks_gradients():
-    denoiser, images, queries, draws = case()
-    layers = covered_layers(denoiser.module)
+    source, images, queries = case()
 
-    def rows(sample, function):
-        stream = image_gradients(denoiser, layers, sample, draws, (function,), each_draw=True)
-        return torch.cat([r for _, (r,) in stream], 1).numpy()
+    def by_draw(image_set, measurement):
+        parts = source.draws_per_image(image_set)
+        stream = image_gradients(source, image_set, (measurement,), parts=parts)
+        return torch.cat([rows for _, (rows,) in stream], 1).numpy()
 
     grid = [0.01, 1.0]
-    for method, function in (("trak", "noise"), ("dtrak", "square")):
-        found = score(denoiser, images, queries, draws, method, grid, seed=0)
-        expected = weights(rows(images, function).mean(0), rows(queries, function).mean(0), grid)
-        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
+    for method, measurement in (("trak", "noise"), ("dtrak", "square")):
+        result = score(source, images, queries, method, grid, seed=0)
+        of_images, of_queries = (by_draw(s, measurement).mean(0) for s in (images, queries))
+        expected = weights(of_images, of_queries, grid)
+        np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-12)
 
-    def unit(r):
-        return (r / np.linalg.norm(r, axis=2, keepdims=True)).mean(0)
+    def unit(rows):
+        return (rows / np.linalg.norm(rows, axis=2, keepdims=True)).mean(0)
 
-    found = score(denoiser, images, queries, draws, "das", grid, seed=0)
-    expected = weights(unit(rows(images, "mean")), unit(rows(queries, "mean")), grid) ** 2
-    losses = image_losses(denoiser, images, draws).numpy()
-    np.testing.assert_allclose(found, expected * losses, rtol=1e-6, atol=1e-15)
-    assert (found >= 0).all()
+    result = score(source, images, queries, "das", grid, seed=0)
+    of_images, of_queries = (unit(by_draw(s, "mean")) for s in (images, queries))
+    expected = weights(of_images, of_queries, grid) ** 2
+    losses = image_losses(source, images).numpy()
+    np.testing.assert_allclose(result, expected * losses, rtol=1e-6, atol=1e-15)
+    assert (result >= 0).all()
 
 
 @pytest.mark.parametrize("method", ["trak", "dtrak", "das"])
 def test_neither_blocks_nor_order_change_a_score_projected_or_not(method):
-    denoiser, images, queries, draws = case("v_prediction")
+    source, images, queries = case("v_prediction")
     order = [3, 5, 0, 1, 4, 2]
-    for projection in (None, 4):
-        how = dict(seed=0, projection=projection)
-        whole = score(denoiser, images, queries, draws, method, [0.1], **how)
-        other = score(
-            denoiser, images.only(order), queries, draws, method, [0.1], **how, examples=8
-        )
+    for projection_dim in (None, 4):
+        options = dict(seed=0, projection_dim=projection_dim)
+        whole = score(source, images, queries, method, [0.1], **options)
+        smaller_blocks = replace(source, max_examples=8)
+        other = score(smaller_blocks, images.subset(order), queries, method, [0.1], **options)
         np.testing.assert_allclose(other, whole[:, :, order], rtol=1e-6, atol=1e-12)
     with pytest.raises(BegatError, match="at most the"):
-        score(denoiser, images, queries, draws, method, [0.1], seed=0, projection=10**6)
+        score(source, images, queries, method, [0.1], seed=0, projection_dim=10**6)
 
 
 def test_gradients_that_do_not_fit_into_memory_are_refused_with_how_many_would():
-    denoiser, *_ = case()
-    parameters, number = width(covered_layers(denoiser.module)), denoiser.like.element_size()
-    for kept, projection in ((parameters, 0), (9, 9)):
-        require_memory(denoiser, 1000, projection, 1000 * kept * number)
-        few = rf"scores_trak.projection_dim: expected at most {kept - 1} numbers of each of 1000 "
-        with pytest.raises(BegatError, match=few + rf".* found {projection}\b"):
-            require_memory(denoiser, 1000, projection, 1000 * kept * number - 1)
+    source, *_ = case()
+    parameters, size = row_width(source.layers), source.denoiser.like.element_size()
+    for kept, projection_dim in ((parameters, 0), (9, 9)):
+        require_memory(source, 1000, projection_dim, 1000 * kept * size)
+        limit = f"projected gradients: expected at most {kept - 1} dimensions for each of 1000 "
+        with pytest.raises(BegatError, match=limit + rf".* found {projection_dim}\b"):
+            require_memory(source, 1000, projection_dim, 1000 * kept * size - 1)
 
 
 def test_an_images_loss_is_the_mean_squared_error_of_its_noise():
-    denoiser, images, _, draws = case()
-    whole = image_losses(denoiser, images, draws)
-    torch.testing.assert_close(image_losses(denoiser, images, draws, examples=4), whole)
+    source, images, _ = case()
+    whole = image_losses(source, images)
+    torch.testing.assert_close(image_losses(replace(source, max_examples=4), images), whole)
     assert whole.shape == (6,)
     assert 0.5 < whole.mean() < 20
