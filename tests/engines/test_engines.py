@@ -179,7 +179,7 @@ def test_plain_snakemake_after_a_restore_by_dvc_is_not_deceived(project):
         ("src/begat/evaluation/ranking_metrics.py", {"metrics/all", "report"}),
         ("src/begat/influence/trak_kernels.py", {"scores/trak", *BELOW_AGGREGATED}),
         ("src/begat/unlearning/leave_one_out.py", {"scores/logo", *BELOW_AGGREGATED}),
-        ("workflow/scripts/report.py", {"report"}),
+        ("src/begat/reporting/page.py", {"report"}),
     ],
 )
 def test_a_line_of_code_recomputes_its_stage_and_those_below(project, file, planned):
@@ -301,7 +301,7 @@ def test_a_second_run_in_one_folder_is_refused_in_one_line(project):
 
 def test_whatever_was_damaged_is_made_anew_without_being_told_to(project):
     before = outputs(project)
-    chunk = project.root / "results/measurements/half-0.zarr/loss/c.0.0.0"
+    chunk = project.root / "results/measurements/subset-0.zarr/loss/c.0.0.0"
     os.truncate(chunk, chunk.stat().st_size // 2)
     project.replace("results/metrics/all.zarr/zarr.json", '"value": 0.', '"value": 9.')
     (project.root / "results/factors/full-0-0.zarr/zarr.json").write_bytes(b"\xff")
@@ -385,7 +385,7 @@ def test_a_run_on_own_images_with_overlapping_groups_and_own_queries_goes_throug
     for section, key, value in (
         *(("images", k, v) for k, v in (("source", "folder"), ("path", "data/list.csv"))),
         *(("images", k, v) for k, v in (("channels", 3), ("resize", "crop"))),
-        *(("splits", k, v) for k, v in (("group_members", 12), ("kept", 0.7))),
+        *(("splits", k, v) for k, v in (("group_members", 12), ("subset_fraction", 0.7))),
         ("queries", "source", "folder"),
     ):
         workspace.change(section, key, value)
@@ -401,7 +401,7 @@ def test_a_run_on_own_images_with_overlapping_groups_and_own_queries_goes_throug
 def test_a_pipeline_that_somebody_brings_is_looked_into_without_training(project):
     project.begat("export", "full-0-0", "data/pipeline")
     project.change("models", "pipeline", "data/pipeline")
-    for kind in ("members", "group_members", "logo", "halves", "group_halves"):
+    for kind in ("members", "group_members", "logo", "subsets", "group_subsets"):
         project.change("splits", kind, 0)
     said = project.snakemake(fails=True)
     assert "scores_tracin.models: expected 0 beside models.pipeline" in said
@@ -422,8 +422,8 @@ def test_a_newton_step_takes_the_place_of_unlearning_or_begins_it(project):
         return artifact["weights"], artifact["retain_loss"].shape[1]
 
     found = [forgot()]
-    for key in ("start", "operator"):
-        project.change("unlearned", key, "newton")
+    for key, value in (("init", "newton"), ("operator", "{name: newton}")):
+        project.change("unlearned", key, value)
         project.snakemake("unlearned")
         found.append(forgot())
     weights, steps = zip(*found, strict=True)
@@ -478,7 +478,7 @@ def test_begat_answers(project):
 def test_every_command_shows_an_example(project):
     for command in ("run", "top", "show", "status", "verify", "export", "clean"):
         assert f"Example: begat {command}" in project.begat(command, "--help")
-    assert "Attribution for diffusion models" in project.begat("--help")
+    assert "Which training images begat this one?" in project.begat("--help")
 
 
 def test_an_answer_before_any_run_is_one_line(tmp_path):

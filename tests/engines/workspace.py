@@ -104,7 +104,7 @@ class Workspace:
         path = self.root / "params" / "tiny.yaml"
         head, mark, tail = path.read_text().partition(f"\n{section}:\n")
         assert mark
-        new, count = re.subn(rf"(?m)^(  {key}: )\S+", rf"\g<1>{value}", tail, count=1)
+        new, count = re.subn(rf"(?m)^(  {key}: )({{.*?}}|\S+)", rf"\g<1>{value}", tail, count=1)
         assert count == 1
         path.write_text(head + mark + new)
 
