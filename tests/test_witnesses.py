@@ -3,17 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from networks import SCHEDULE, draws, every_pixel, for_every_pixel, noisy, sample
+from networks import SCHEDULE, draws, every_pixel, for_every_pixel, image_set, noisy
 from small import random_rows
 from torch import nn
 
 from begat.diffusion.denoisers import unet_denoiser
-from begat.diffusion.unet import UNetConfig
-from begat.influence.curvature import covariances, eigenbases, eigenvalues
+from begat.diffusion.unet_shapes import UNetConfig
+from begat.influence.corrected_eigenvalues import corrected_eigenvalues
+from begat.influence.curvature import covariances, eigenbases
+from begat.influence.gradient_source import GradientSource, gradient_source
 from begat.influence.gradients import image_gradients
-from begat.influence.kronecker import blocks, rotated, unrotated
-from begat.influence.layers import covered_layers
-from begat.influence.scores import Variant, score
+from begat.influence.kronecker import curvature_blocks, from_eigenbasis, to_eigenbasis
+from begat.influence.layers import tracked_layers
+from begat.influence.scores import ScoreOptions, score
+from begat.influence.variants import Variant
 
 pytestmark = pytest.mark.numerics
 
@@ -48,20 +51,24 @@ class OfPair(nn.Module):
 def test_curvlinops_finds_the_same_curvature(structure):
     from curvlinops import EKFACLinearOperator, KFACLinearOperator
 
-    denoiser, images = unet(), sample(3, SHAPE)
-    layers = covered_layers(denoiser.module)
-    dealt = draws(2, SHAPE)
-    asked = denoiser, layers, images, for_every_pixel(dealt), every_pixel
-    bases = eigenbases(covariances(*asked), LIKE)
-    (values,) = eigenvalues(*asked, bases)
-    found = {name: bases[name] | values[name] for name in bases}
+    denoiser, images = unet(), image_set(3, SHAPE)
+    layers = tracked_layers(denoiser.module)
+    sampler = draws(2, SHAPE)
+    source = GradientSource(denoiser, layers, for_every_pixel(sampler))
+    passes = source, images, every_pixel
+    bases = eigenbases(covariances(*passes), LIKE)
+    (values,) = corrected_eigenvalues(*passes, bases)
+    curvature = {name: bases[name] | values[name] for name in bases}
     rows = torch.randn(2, layers[-1].stop, generator=torch.Generator().manual_seed(0)).double()
     ours = torch.cat(
-        [unrotated(b, rotated(b, rows) * b.eigenvalues) for b in blocks(layers, found, structure)],
+        [
+            from_eigenbasis(block, to_eigenbasis(block, rows) * block.eigenvalues)
+            for block in curvature_blocks(layers, curvature, structure)
+        ],
         1,
     )
-    x, noise = noisy(dealt, images)
-    t = dealt(images.number).timestep.flatten()
+    x, noise = noisy(sampler, images)
+    t = sampler(images.ids).timestep.flatten()
     parameters = [p for layer in layers for p in layer.module.parameters(recurse=False)]
     operator = {"kfac": KFACLinearOperator, "ekfac": EKFACLinearOperator}[structure]
     theirs = operator(
@@ -76,25 +83,25 @@ def test_curvlinops_finds_the_same_curvature(structure):
         batch_size_fn=lambda given: len(given["x"]),
     )
     for row, our in zip(rows, ours, strict=True):
-        given = [v for layer in layers for v in layer.parameters(row).values()]
-        expected = [v for layer in layers for v in layer.parameters(our).values()]
+        given = [v for layer in layers for v in layer.named_parameters(row).values()]
+        expected = [v for layer in layers for v in layer.named_parameters(our).values()]
         for value, other in zip(theirs @ given, expected, strict=True):
             scale = other.abs().max().item()
             torch.testing.assert_close(value, other, rtol=1e-6, atol=1e-6 * scale + 1e-15)
 
 
 def kronfluence_scores(module, train, queries, damping, folder):
-    """Pairwise scores of datasets (x, t, noise, fake gradient)."""
+    """Pairwise scores of datasets (x, t, noise, sampled output gradient)."""
     from kronfluence.analyzer import Analyzer, prepare_model
     from kronfluence.arguments import FactorArguments, ScoreArguments
     from kronfluence.task import Task
 
     class Denoising(Task):
         def compute_train_loss(self, batch, model, sample=False):
-            x, t, noise, fake = batch
+            x, t, noise, sampled = batch
             output = model(x, t).sample
             if sample:
-                return (output * fake).sum()
+                return (output * sampled).sum()
             return (output - noise).square().mean((1, 2, 3)).sum()
 
         def compute_measurement(self, batch, model):
@@ -136,48 +143,46 @@ def kronfluence_scores(module, train, queries, damping, folder):
 @pytest.mark.parametrize(("biases", "agreement"), [(False, 1 - 1e-9), (True, 0.99)])
 def test_kronfluence_finds_the_same_scores(biases, agreement, tmp_path):
     """It joins weight and bias in one block and we do not: without biases all is equal."""
-    denoiser, images, queries = unet(biases=biases), sample(24, SHAPE), sample(5, SHAPE, 100)
-    layers, dealt = covered_layers(denoiser.module), draws(1, SHAPE)
+    denoiser = unet(biases=biases)
+    images, queries = image_set(24, SHAPE), image_set(5, SHAPE, 100)
+    source = GradientSource(denoiser, tracked_layers(denoiser.module), draws(1, SHAPE))
     generator = torch.Generator().manual_seed(0)
-    fakes = torch.randn(24, *SHAPE, generator=generator).double() * (2 / 16) ** 0.5
-    asked = denoiser, layers, images, dealt, lambda block, found: fakes[list(block.names)]
-    bases = eigenbases(covariances(*asked), LIKE)
-    (values,) = eigenvalues(*asked, bases)
+    sampled = torch.randn(24, *SHAPE, generator=generator).double() * (2 / 16) ** 0.5
+    passes = source, images, lambda block, output: sampled[list(block.ids)]
+    bases = eigenbases(covariances(*passes), LIKE)
+    (values,) = corrected_eigenvalues(*passes, bases)
     curvature = {n: {k: v.numpy() for k, v in (bases[n] | values[n]).items()} for n in bases}
     damping = 1e-3
     ours = score(
-        denoiser,
+        source,
         curvature,
         images,
         queries,
-        dealt,
         [Variant("ekfac", "absolute", damping)],
-        norms=False,
-        centred=False,
-        halves=False,
+        options=ScoreOptions(centred=False, halves=False),
     )["score"][0] * len(images)
 
-    def data(some):
-        x, noise = noisy(dealt, some)
-        return x, dealt(some.number).timestep.flatten(), noise
+    def inputs(image_set):
+        x, noise = noisy(source.draws, image_set)
+        return x, source.draws(image_set.ids).timestep.flatten(), noise
 
-    train, asked_about = (*data(images), fakes), (*data(queries), fakes[:5])
-    theirs = kronfluence_scores(denoiser.module, train, asked_about, damping, str(tmp_path))
+    data = (*inputs(images), sampled), (*inputs(queries), sampled[:5])
+    theirs = kronfluence_scores(denoiser.module, *data, damping, str(tmp_path))
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > agreement
     if not biases:
         np.testing.assert_allclose(ours, theirs, atol=1e-6 * np.abs(theirs).max())
 
 
 def test_the_gradient_products_are_those_of_autograd_one_image_at_a_time():
-    denoiser, images = unet(), sample(3, SHAPE)
-    layers, dealt = covered_layers(denoiser.module, norms=True), draws(2, SHAPE)
-    ((_, (rows,)),) = image_gradients(denoiser, layers, images, dealt)
-    x, noise = noisy(dealt, images)
-    t = dealt(images.number).timestep.flatten()
+    denoiser, images = unet(), image_set(3, SHAPE)
+    source = gradient_source(denoiser, draws(2, SHAPE), norms=True)
+    ((_, (rows,)),) = image_gradients(source, images)
+    x, noise = noisy(source.draws, images)
+    t = source.draws(images.ids).timestep.flatten()
     flat = []
     for i in range(3):
-        some = slice(2 * i, 2 * i + 2)
-        loss = (denoiser.module(x[some], t[some]).sample - noise[some]).square().mean()
+        span = slice(2 * i, 2 * i + 2)
+        loss = (denoiser.module(x[span], t[span]).sample - noise[span]).square().mean()
         flat.append(torch.autograd.grad(loss, list(denoiser.module.parameters())))
     flat = torch.stack([torch.cat([g.flatten() for g in grads]) for grads in flat])
     torch.testing.assert_close(rows[0] @ rows[0].T, flat @ flat.T, rtol=1e-8, atol=1e-12)
