@@ -71,7 +71,7 @@ def report_data(**changes):
             "lds": truth,
             "group_lds": truth,
             "logo": {
-                "judge": "logo_retrained",
+                "reference": "logo_retrained",
                 "chance": dict.fromkeys(METRICS, 0.25),
                 "logo_retrained": dict.fromkeys(METRICS, rows),
             },

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from begat.evaluation.agreement import Counterfactuals, GroundTruth, evaluate, headline
+from begat.evaluation.agreement import (
+    Counterfactuals,
+    GroundTruth,
+    agreement_tables,
+    evaluate,
+    headline,
+)
 from begat.evaluation.calibration import calibration
 from begat.evaluation.lds import subset_agreement
 from begat.evaluation.logo_agreement import logo_agreement
@@ -282,7 +288,7 @@ def test_each_training_in_nats_is_a_truth_of_its_own_and_the_loss_leads():
         {}, scores, np.eye(8, dtype=bool), {}, {}, np.zeros((8, 1, 8, 8)), **HOW
     )
     found = summary["logo"]
-    assert found["judge"] == "logo_independent"
+    assert found["reference"] == "logo_independent"
     for gold, right, wrong in (
         ("logo_paired", "guda_loss", "guda_elbo"),
         ("logo_elbo_paired", "guda_elbo", "guda_loss"),
@@ -328,7 +334,7 @@ def test_no_row_of_truth_is_judged_as_a_method_nor_judges_unasked():
     images = np.zeros((5, 1, 2, 2))
     summary, _ = evaluate({}, scores, np.eye(5, dtype=bool), {}, {}, images, **HOW)
     yardsticks = {"group_size", "another_training", "query_independent"}
-    assert summary["logo"]["judge"] == "logo_independent"
+    assert summary["logo"]["reference"] == "logo_independent"
     assert set(summary["logo"]["logo_independent"]["spearman"]) == {"method"} | yardsticks
     assert set(summary["logo"]["logo_retrained"]["spearman"]) == {"method", "group_size"}
     elbo, _ = logo_agreement(scores, "logo_elbo_paired", **HOW)
@@ -543,6 +549,15 @@ def test_everything_together_and_the_headline():
     assert {"pixel_rbf", "group_size"} <= set(brief["group_lds"])
     assert brief["logo_top1"]["ensemble_matched"] == brief["logo_top1"]["pixel_rbf"] == 1.0
     assert set(brief["groups_redrawn"]) == {"radius", "false_attribution"}
+    plotted = agreement_tables(summary)
+    assert set(plotted) == {"lds", "group_lds", "logo"}
+    head, *lines = plotted["group_lds"].splitlines()
+    assert head == "method,value,low,high"
+    assert {line.split(",")[0] for line in lines} == set(summary["group_lds"]["methods"])
+    for method, value, low, high in (line.split(",") for line in lines):
+        row = summary["group_lds"]["methods"][method]
+        found = [float(number) for number in (value, low, high)]
+        assert found == [round(row[key], 4) for key in ("value", "low", "high")]
 
 
 def test_what_has_no_value_is_no_headline():
@@ -553,6 +568,9 @@ def test_what_has_no_value_is_no_headline():
             "radius": {"value": 0.1},
             "false_attribution": {"pixel_nearest": undefined},
         },
+    }
+    assert agreement_tables({"lds": {"methods": {"a": undefined}}}) == {
+        "lds": "method,value,low,high\n"
     }
     assert headline(summary) == {
         "lds": {"a": 0.5, "ceiling": 0.7},

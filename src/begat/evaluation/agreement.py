@@ -106,7 +106,7 @@ def _logo(
 ) -> tuple[Summary, dict[str, Float[np.ndarray, " query"]]]:
     """Returns agreement and calibration against LOGO; rank correlations with the main reference."""
     main, sampling = references[0], {"seed": seed, "resamples": resamples}
-    logo: Summary = {"judge": main, "chance": chance_levels(len(member_of))}
+    logo: Summary = {"reference": main, "chance": chance_levels(len(member_of))}
     rows = {**scores, "group_size": group_sizes(member_of, len(scores[main]))}
     agreement = {name: logo_agreement(rows, name, **sampling) for name in references}
     logo |= {name: metrics for name, (metrics, _) in agreement.items()}
@@ -131,13 +131,32 @@ def headline(summary: Summary) -> Summary:
             bounds = {part: summary[name][part] for part in ("ceiling",) if part in summary[name]}
             numbers[name] = values(summary[name]["methods"] | bounds)
     if "logo" in summary:
-        metrics = summary["logo"][summary["logo"]["judge"]]
+        metrics = summary["logo"][summary["logo"]["reference"]]
         numbers |= {f"logo_{name}": values(metrics[name]) for name in ("spearman", "top1")}
     for name in ("groups_redrawn", "images_redrawn"):
         if name in summary:
             rate = summary[name]["false_attribution"]["pixel_nearest"]
             numbers[name] = values({"radius": summary[name]["radius"], "false_attribution": rate})
     return numbers
+
+
+def agreement_tables(summary: Summary) -> dict[str, str]:
+    """Returns each main table of a summary from ``evaluate`` as CSV, for ``dvc plots``."""
+    tables: Summary = {
+        name: summary[name]["methods"] for name in ("lds", "group_lds") if name in summary
+    }
+    if "logo" in summary:
+        tables["logo"] = summary["logo"][summary["logo"]["reference"]]["spearman"]
+    return {name: _csv(rows) for name, rows in tables.items()}
+
+
+def _csv(rows: Summary) -> str:
+    columns = ("value", "low", "high")
+    lines = [",".join(("method", *columns))]
+    for method, row in rows.items():
+        if row["value"] is not None:
+            lines.append(",".join((method, *(f"{row[column]:.4f}" for column in columns))))
+    return "\n".join(lines) + "\n"
 
 
 def counterfactual_measures(

@@ -21,6 +21,11 @@ from begat.unlearning.operators import OPERATORS
 
 MAPPINGS = {"unlearned.operator": OPERATORS}  # parameters that are mappings, chosen by their name
 
+PLOTS = {  # tables of evaluation.agreement
+    "lds": "LDS of images (held-out subsets)",
+    "group_lds": "LDS of groups (held-out subsets)",
+    "logo": "Leave-one-group-out retraining",
+}
 DVC_HEADER = """\
 # Written by `make generate` from src/begat/stages (parameters, inputs, and the code that each `run`
 # imports); edit those. One stage per stage of the method. Where a command runs is no
@@ -88,8 +93,20 @@ def dvc(root: Path) -> str:
     """The text of ``dvc.yaml``."""
     code = Code(root)
     stages = ("\n".join(_stage(stage, list(code.digests(stage)))) + "\n" for stage in STAGES)
-    metrics = f"metrics:\n  - {path_of('metrics', 'all')}/metrics.json\n"
-    return "\n".join([f"{DVC_HEADER}stages:\n", *stages, metrics])
+    folder = path_of("metrics", "all")
+    metrics = f"metrics:\n  - {folder}/metrics.json\n"
+    return "\n".join([f"{DVC_HEADER}stages:\n", *stages, metrics, *_plots(folder)])
+
+
+def _plots(folder: Path) -> Iterator[str]:
+    """Yields the plots of agreement with retraining, one bar for each method."""
+    yield "plots:"
+    for name, title in PLOTS.items():
+        yield f"  - {folder}/{name}.csv:"
+        yield f"      title: {title}"
+        yield "      template: bar_horizontal\n      x: value\n      y: method"
+        yield "      x_label: rank correlation with retraining\n      y_label: ''"
+    yield ""
 
 
 def _stage(stage: str, code: list[str]) -> Iterator[str]:

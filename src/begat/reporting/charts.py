@@ -54,7 +54,7 @@ def charts(summary: Mapping[str, Any], names: MethodNames) -> Iterable[dict[str,
             chart["query_independent"] = "query_independent" in table["methods"]
             yield chart | {"axis": f"subsets of the {units.lower()}"}
     if "logo" in summary:
-        table, chances = summary["logo"][summary["logo"]["judge"]], summary["logo"]["chance"]
+        table, chances = summary["logo"][summary["logo"]["reference"]], summary["logo"]["chance"]
         for metric, (unit, short_title, title) in LOGO_CHARTS.items():
             chart = _chart(f"logo_{metric}", title, table[metric], names, chances[metric])
             yield chart | {"unit": unit, "axis": "groups", "short_title": short_title}
@@ -167,7 +167,7 @@ def scale_rows(
     rows: dict[str, dict[str, Any]] = {}
     for method in names.ordered(methods):
         measure = measures[method.removesuffix(SUMMED)]
-        reference = summary["logo"]["judge"] if "calibration" in summary else ""
+        reference = summary["logo"]["reference"] if "calibration" in summary else ""
         if measure.unit == NATS.unit:
             reference = reference.replace("logo_", "logo_elbo_")
         row = summary.get("calibration", {}).get(reference, {}).get(method)
@@ -181,7 +181,7 @@ def retraining_scale(summary: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns the same comparison for a second retraining of the same groups, if there is one."""
     if "calibration" not in summary:
         return None
-    rows: dict[str, Any] = summary["calibration"][summary["logo"]["judge"]]
+    rows: dict[str, Any] = summary["calibration"][summary["logo"]["reference"]]
     return rows.get("another_training")
 
 

@@ -66,7 +66,7 @@ def _tables(
 
     from begat.diffusion.pixels import to_model_range
     from begat.ensembles.exposure import group_exposure
-    from begat.evaluation.agreement import GroundTruth, evaluate, headline
+    from begat.evaluation.agreement import GroundTruth, agreement_tables, evaluate, headline
     from begat.execution.results import additive_scores, first_seeds, losses, train_masks
 
     images, aggregated = context.input("images"), context.input("aggregated")
@@ -89,6 +89,7 @@ def _tables(
     )
     summary |= agreement
     files["metrics.json"] = json.dumps(headline(agreement), indent=1) + "\n"
+    files |= {f"{name}.csv": text for name, text in agreement_tables(agreement).items()}
     methods += dict.fromkeys(method for table in tables.values() for method in table)
     missing = np.full(aggregated["score"].shape[1], np.nan)
     for table in ("lds", "group_lds", "logo_spearman") if methods else ():
