@@ -55,7 +55,7 @@ def elements_of_one(config):
 def within(monkeypatch, examples, config=TINY):
     """Bound the tape to so many examples."""
     bound = int(elements_of_one(config) * examples)
-    monkeypatch.setattr(blocks, "MAX_TAPE_ELEMENTS", bound)
+    monkeypatch.setattr(blocks, "MAX_TAPE_NUMBERS", bound)
     return bound
 
 
@@ -76,7 +76,7 @@ def test_a_tape_holds_no_more_than_its_bound_and_every_example_once(monkeypatch,
 
 
 def test_an_example_larger_than_the_bound_goes_alone(monkeypatch):
-    monkeypatch.setattr(blocks, "MAX_TAPE_ELEMENTS", 1)
+    monkeypatch.setattr(blocks, "MAX_TAPE_NUMBERS", 1)
     spans = [block.span for block, _ in backward_passes(*case(), measurement_gradients(["noise"]))]
     assert spans == [slice(i, i + 1) for i in range(DRAWS)] * IMAGES
 
