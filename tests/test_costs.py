@@ -23,8 +23,8 @@ from begat.diffusion.unet_shapes import layers, parameter_count, parameter_shape
 from begat.execution.architecture import size_of
 from begat.execution.costs import Cost, JobSizes
 from begat.execution.records import record
-from begat.influence.layers import covered_layers
-from begat.influence.tapes import recorded
+from begat.influence.layers import tracked_layers
+from begat.influence.tapes import recording
 from begat.planning import costs
 from begat.planning.costs import by_stage, job_costs, too_large, work_left
 from begat.planning.plan import Plan
@@ -82,11 +82,11 @@ def test_a_tape_has_as_many_numbers_as_the_plan_says(config):
     denoiser = unet_denoiser(row, config, cosine_schedule(9), "epsilon", torch.device("cpu"))
     x = torch.zeros(1, config.image_channels, config.sample_size, config.sample_size)
     t = torch.zeros(1, dtype=torch.long)
-    with recorded(denoiser.module, covered_layers(denoiser.module, norms=True)) as tape:
+    with recording(denoiser.module, tracked_layers(denoiser.module, norms=True)) as tape:
         tape.clear()
-        output = denoiser.ask(denoiser.module, x, t, t if config.classes else None)
+        output = denoiser.forward(denoiser.module, x, t, t if config.classes else None)
         tape.backward(output, torch.ones_like(output))
-        assert tape.numbers == size_of(config).taped
+        assert tape.elements == size_of(config).taped
 
 
 def test_every_job_has_a_cost(plan):
