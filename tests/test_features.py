@@ -2,24 +2,25 @@
 
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from begat.diffusion.image_draws import common_draws
 from safetensors.torch import save_file
 from small import TINY, random_images, random_rows
 
 from begat.data.vision import named_network
 from begat.diffusion.denoisers import unet_denoiser
+from begat.diffusion.draws import common_draws
 from begat.diffusion.schedules import cosine_schedule
 from begat.errors import BegatError
-from begat.influence.features import foreign_features, own_features, similarity
-from begat.influence.gradients import Sample
+from begat.influence.features import denoiser_features, similarity, vision_features
+from begat.influence.gradient_source import ImageSet
 
 CPU = torch.device("cpu")
 PIXELS = random_images(9, TINY)
-SAMPLE = Sample(PIXELS, None, range(9))
+IMAGES = ImageSet(PIXELS, None, range(9))
 DRAWS = common_draws(0, "scores_features", 4, 50, (1, 8, 8))
 
 
@@ -27,12 +28,12 @@ DRAWS = common_draws(0, "scores_features", 4, 50, (1, 8, 8))
 def test_an_image_is_most_like_itself_in_the_models_own_eyes():
     row = random_rows(TINY, 1)[0].double()
     denoiser = unet_denoiser(row, TINY, cosine_schedule(50), "v_prediction", CPU)
-    found = own_features(denoiser, SAMPLE, DRAWS)
+    found = denoiser_features(denoiser, IMAGES, DRAWS)
     assert found.shape == (9, 16)
     (same,) = similarity(found[:3], found)
     assert same.argmax(1).tolist() == [0, 1, 2]
     np.testing.assert_allclose(same[np.arange(3), np.arange(3)], 1, rtol=1e-9)
-    alone = own_features(denoiser, SAMPLE.only([4]), DRAWS)
+    alone = denoiser_features(denoiser, IMAGES.subset([4]), DRAWS)
     np.testing.assert_allclose(alone[0], found[4], rtol=1e-9, atol=1e-9)
 
 
@@ -40,13 +41,13 @@ def test_a_network_without_a_middle_is_refused():
     denoiser = unet_denoiser(
         random_rows(TINY, 1)[0], TINY, cosine_schedule(50), "v_prediction", CPU
     )
-    with pytest.raises(BegatError, match="has no mid_block; name another"):
-        own_features(denoiser.with_module(torch.nn.Identity()), SAMPLE, DRAWS)
+    with pytest.raises(BegatError, match="has no mid_block; use a vision network"):
+        denoiser_features(replace(denoiser, module=torch.nn.Identity()), IMAGES, DRAWS)
 
 
 def test_features_that_are_not_one_row_per_image_are_refused():
-    with pytest.raises(BegatError, match="one row of features per image"):
-        foreign_features(lambda image: image[:1], SAMPLE, CPU)
+    with pytest.raises(BegatError, match="expected one row per image from the vision network"):
+        vision_features(lambda image: image[:1], IMAGES, CPU)
 
 
 @pytest.mark.numerics
