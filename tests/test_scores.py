@@ -1,6 +1,7 @@
 """Scores of every method, and their way from images to groups."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,13 +19,13 @@ from begat.evaluation import group_scores as aggregated
 from begat.evaluation import pixel_similarity as scores_pixel
 from begat.evaluation.statistics import lds, removed_sum
 from begat.execution.context import JobContext
-from begat.execution.gradient_inputs import Watched, training_sample
+from begat.execution.gradient_inputs import ProgressImageSet, training_image_set
 from begat.execution.results import additive_scores
 from begat.influence import features as scores_features
-from begat.influence import scores as scores_influence
 from begat.influence import tracin as scores_tracin
 from begat.influence import trak as scores_trak
-from begat.influence.blocks import blocks_of
+from begat.influence import variants as scores_influence
+from begat.influence.blocks import image_slices
 from begat.stages import STAGES
 from begat.unlearning import leave_one_out as scores_logo
 from begat.unlearning import scores as scores_guda
@@ -313,29 +314,29 @@ def test_a_model_is_looked_into_with_the_images_it_was_trained_on(conditional):
     context.input = lambda stage: {"pixels": pixels, "label": np.arange(6) % 3}
     own = np.array([0, 1, 0, 0, 1, 1], bool)
     bar = tqdm(total=6, disable=True)
-    found = training_sample(context, own, bar)
-    assert list(found.number) == [1, 4, 5]  # their draws stay their own
+    found = training_image_set(context, own, bar)
+    assert list(found.ids) == [1, 4, 5]  # their draws stay their own
     np.testing.assert_array_equal(found.pixels, pixels[own])
     assert (found.label is None) != conditional
     assert not conditional or found.label.tolist() == [1, 1, 2]
     for everything in (None, np.ones(6, bool)):
-        assert list(training_sample(context, everything, bar).number) == list(range(6))
+        assert list(training_image_set(context, everything, bar).ids) == list(range(6))
 
 
 def test_a_bar_counts_the_images_that_are_taken_in_every_pass():
     pixels = np.zeros((6, 1, 2, 2), np.uint8)
     with tqdm(total=14, file=io.StringIO()) as bar:
-        sample = Watched(pixels, None, range(6), bar)
+        images = ProgressImageSet(pixels, None, range(6), bar)
         for _ in range(2):
-            taken = [len(sample.images(some)) for some in blocks_of(sample, 2, 8)]
+            taken = [len(images.images(span)) for span in image_slices(images, 2, 8)]
             assert taken == [4, 2]
         assert bar.n == 12
-        sample.only([0, 1]).images(slice(0, 2))
+        images.subset([0, 1]).images(slice(0, 2))
         assert bar.n == 14
 
 
 COMPUTED = {  # the rows of what the mathematics returns, in their order
-    "scores_influence": {**scores_influence.METHODS, **scores_influence.GROUP_METHODS},
+    "scores_influence": (*scores_influence.METHODS, *scores_influence.GROUP_METHODS),
     "scores_trak": scores_trak.METHODS,
     "scores_tracin": scores_tracin.METHODS,
     "scores_guda": scores_guda.METHODS,
