@@ -569,8 +569,9 @@ def test_what_has_no_value_is_no_headline():
             "false_attribution": {"pixel_nearest": undefined},
         },
     }
-    assert agreement_tables({"lds": {"methods": {"a": undefined}}}) == {
-        "lds": "method,value,low,high\n"
+    pointwise = undefined | {"value": 0.5}
+    assert agreement_tables({"lds": {"methods": {"a": undefined, "b": pointwise}}}) == {
+        "lds": "method,value,low,high\nb,0.5000,,\n"
     }
     assert headline(summary) == {
         "lds": {"a": 0.5, "ceiling": 0.7},

@@ -155,7 +155,8 @@ def _csv(rows: Summary) -> str:
     lines = [",".join(("method", *columns))]
     for method, row in rows.items():
         if row["value"] is not None:
-            lines.append(",".join((method, *(f"{row[column]:.4f}" for column in columns))))
+            cells = ("" if row[c] is None else f"{row[c]:.4f}" for c in columns)  # no interval
+            lines.append(",".join((method, *cells)))
     return "\n".join(lines) + "\n"
 
 
