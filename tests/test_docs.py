@@ -7,6 +7,7 @@ import pytest
 import yaml
 from small import ROOT
 
+import begat
 from begat.cli import commands
 from begat.config.schema import fields_of, sections
 from begat.stages import PARAMS, STAGES
@@ -128,6 +129,11 @@ def test_parameters_that_comments_name_are_declared():
 def test_every_page_is_linked_from_the_readme():
     readme = (ROOT / "README.md").read_text()
     assert not [page.name for page in PAGES if page.name not in readme]
+
+
+def test_the_page_for_notebooks_lists_every_public_name():
+    page = (ROOT / "docs" / "python.md").read_text()
+    assert set(re.findall(r"^\| `begat\.(\w+)`", page, re.MULTILINE)) == set(begat.__all__)
 
 
 def test_the_picture_of_the_pipeline_shows_every_stage():

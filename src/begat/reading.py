@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from diffusers import DDPMPipeline
     from xarray import DataArray
 
+    from begat.diffusion.packed_network import PackedNetwork
+
 
 def open(path: str | Path = ".", params_file: str | None = None) -> "Results":
     """Returns the results of the run in a project's folder.
@@ -187,6 +189,15 @@ class Results:
 
         return DataArray(pixels, {axis: names}, (axis, "channel", "y", "x"), "pixels")
 
+    @property
+    def member_of(self) -> "DataArray":
+        """Which training image is in which group, labelled by both names."""
+        from xarray import DataArray
+
+        labels = {"group": self.group_names, "image": self.image_names}
+        member_of = self._current.input("images")["member_of"]
+        return DataArray(member_of, labels, ("group", "image"), "member_of")
+
     def agreement(self) -> dict[str, Any]:
         """Returns the agreement of every method with retraining, with intervals and noise ceilings.
 
@@ -208,6 +219,18 @@ class Results:
         from begat.execution.export import pipeline_of
 
         return pipeline_of(self._spec, name, weights)
+
+    def packed_model(
+        self, name: str = "full-0-0", weights: Literal["ema", "raw"] = "ema"
+    ) -> "tuple[Float[np.ndarray, ' parameter'], PackedNetwork]":
+        """Returns a trained model as a row of weights with its network, for ``begat.unlearn``.
+
+        Raises:
+            BegatError: no such model, or it is not trained yet.
+        """
+        from begat.execution.export import packed_of
+
+        return packed_of(self._spec, name, weights)
 
     def _select(self, method: str, scores: dict[str, Scores]) -> Scores:
         if method not in scores:

@@ -475,6 +475,15 @@ def test_begat_answers(project):
     assert re.match(r"0 results would be removed", project.begat("clean", "--dry-run"))
 
 
+def test_the_examples_for_notebooks_run_one_after_another(finished, tmp_path):
+    page = (finished.root / "docs" / "python.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "examples.py").write_text("\n".join(examples))
+    said = finished.run("python", "-W", "error", str(tmp_path / "examples.py"))
+    assert "torch.Size([4, 32])" in said
+    assert "10 of 10" in said
+
+
 def test_every_command_shows_an_example(project):
     for command in ("run", "top", "show", "status", "verify", "export", "clean"):
         assert f"Example: begat {command}" in project.begat(command, "--help")

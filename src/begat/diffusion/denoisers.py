@@ -6,7 +6,7 @@ gradient in the network's output, one per example. Errors are means over the D =
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +18,7 @@ from begat.diffusion.noise_predictors import NoisePredictor
 from begat.diffusion.parameter_rows import unflatten
 from begat.diffusion.schedules import Prediction, Schedule, diffuse, training_target
 from begat.diffusion.unet_shapes import UNetConfig
+from begat.errors import BegatError
 
 Images = Float[Tensor, "example channel y x"]
 Forward = Callable[[nn.Module, Tensor, Tensor, Tensor | None], Tensor]
@@ -60,6 +61,21 @@ def unet_denoiser(
     network.load_state_dict({name: w[0] for name, w in unflatten(row[None], config).items()})
     network = nn.Module.to(network, device, row.dtype)  # diffusers' own warns without cause
     return Denoiser(network.eval(), schedule, prediction, bool(config.classes))
+
+
+def pipeline_denoiser(pipeline: Any) -> Denoiser:
+    """Returns the network and the schedule of a diffusers pipeline with a ``UNet2DModel``.
+
+    Raises:
+        BegatError: the network predicts neither noise nor v.
+    """
+    prediction = pipeline.scheduler.config.prediction_type
+    if prediction not in get_args(Prediction):
+        expected = " or ".join(get_args(Prediction))
+        raise BegatError(f"prediction_type: expected {expected}, found {prediction}")
+    conditional = pipeline.unet.config.num_class_embeds is not None
+    schedule = Schedule(pipeline.scheduler.alphas_cumprod.double())
+    return Denoiser(pipeline.unet.eval(), schedule, prediction, conditional)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from begat.config.schema import Diffusion
+from begat.diffusion.packed_network import PackedNetwork
 from begat.diffusion.parameter_rows import unflatten
 from begat.diffusion.unet_shapes import UNetConfig
 from begat.errors import BegatError
 from begat.execution.jobs import path_of
+from begat.execution.networks import prediction_type_of, schedule_of
 from begat.execution.run_spec import RunSpec
 from begat.storage.artifacts import Artifact, publish
 
@@ -51,6 +53,25 @@ def pipeline_of(spec: RunSpec, name: str, weights: str = "ema") -> "DDPMPipeline
     Raises:
         BegatError: no such model or weights, or it is not trained yet.
     """
+    row, config = _weights(spec, name, weights)
+    return to_pipeline(row, config, spec.params.diffusion)
+
+
+def packed_of(
+    spec: RunSpec, name: str, weights: str = "ema"
+) -> tuple[Float[np.ndarray, " parameter"], PackedNetwork]:
+    """Returns the model ``name`` of a run as a row of weights, and its network, on the CPU.
+
+    Args and errors are those of ``pipeline_of``.
+    """
+    row, config = _weights(spec, name, weights)
+    process = schedule_of(spec), prediction_type_of(spec)
+    return row[0].numpy(), PackedNetwork(config, *process, torch.device("cpu"))
+
+
+def _weights(
+    spec: RunSpec, name: str, weights: str
+) -> tuple[Float[Tensor, "1 parameter"], UNetConfig]:
     names = [model.name for model in spec.models]
     if name not in names:
         raise BegatError(f"{name}: expected one of the models {names[0]} .. {names[-1]}")
@@ -59,8 +80,7 @@ def pipeline_of(spec: RunSpec, name: str, weights: str = "ema") -> "DDPMPipeline
     pack = Artifact(spec.root / path_of("models", spec.model(name).pack), "models")
     row = np.array([pack.attributes["models"].index(name)])
     config = UNetConfig.from_attributes(pack.attributes["config"])
-    weight = torch.from_numpy(pack.rows(ARRAYS[weights], row))
-    return to_pipeline(weight, config, spec.params.diffusion)
+    return torch.from_numpy(pack.rows(ARRAYS[weights], row)), config
 
 
 def to_pipeline(
