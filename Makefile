@@ -5,7 +5,7 @@
 # make fuzz       ten thousand random inputs at every entrance
 # make generate   dvc.yaml, docs/parameters.md and the comments in params.yaml, from the sources
 # make commit     record what a run of Snakemake made as DVC's results (after checking it);
-#                 with USE=params/tiny.yaml params.yaml names that file from then on
+#                 with PARAMS_FILE=params/tiny.yaml params.yaml names that file from then on
 #
 # A GPU machine wants its own build of PyTorch: make demo TORCH="torch --index-url <its wheels>"
 
@@ -54,8 +54,8 @@ generate: .venv/ready
 
 # In whatever environment is in use. DVC knows the parameter file from params.yaml alone.
 commit:
-	snakemake --cores all verify $(if $(USE),--config "use=$$USE")
-	$(if $(USE),python -m begat.planning.generate --use "$$USE")
+	snakemake --cores all verify $(if $(PARAMS_FILE),--config "params_file=$$PARAMS_FILE")
+	$(if $(PARAMS_FILE),python -m begat.planning.generate --params-file "$$PARAMS_FILE")
 	dvc commit --force
 
 # pip takes whichever build of PyTorch fits this machine; uv does the rest, ten times faster.

@@ -3,7 +3,7 @@
 #   snakemake --cores all             everything, up to results/report/index.html
 #   snakemake --cores all models      one stage and what it needs
 #   snakemake -n                      what there is to do, and nothing if all is current
-#   snakemake --config use=params/tiny.yaml --cores all      another parameter file
+#   snakemake --config params_file=params/tiny.yaml --cores all      another parameter file
 #
 # What is up to date is decided by keys (src/begat/planning/plan.py), not by file times.
 

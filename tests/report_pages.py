@@ -120,7 +120,7 @@ class Checked(HTMLParser):
         "circle",
         "rect",
         "path",
-        "use",
+        "params_file",
         "polyline",
     }
 

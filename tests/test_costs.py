@@ -99,7 +99,8 @@ def test_every_job_has_a_cost(plan):
 
 def test_a_plan_needs_no_torch(plan):
     code = "import sys; from begat.cli import commands; commands({}, standalone_mode=False)"
-    code = f"{code.format(['plan', '--use', plan.params.use])}; sys.exit('torch' in sys.modules)"
+    code = code.format(["plan", "--params-file", plan.params.params_file])
+    code += "; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=plan.root, check=True, capture_output=True)
 
 
@@ -264,10 +265,10 @@ def test_a_dry_run_says_what_is_restored_and_what_is_computed(tmp_path, monkeypa
 
 def test_the_command_prints_a_table_or_json(plan, monkeypatch):
     monkeypatch.chdir(plan.root)
-    use = ["plan", "--use", plan.params.use]
-    table = CliRunner().invoke(cli.commands, use)
+    command = ["plan", "--params-file", plan.params.params_file]
+    table = CliRunner().invoke(cli.commands, command)
     assert table.exit_code == 0, table.output
-    found = json.loads(CliRunner().invoke(cli.commands, [*use, "--json"]).output)
+    found = json.loads(CliRunner().invoke(cli.commands, [*command, "--json"]).output)
     assert [stage["name"] for stage in found["stages"]] == list(STAGES)
     assert found["total"]["jobs"] == len(plan.jobs())
 

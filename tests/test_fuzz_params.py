@@ -17,7 +17,11 @@ from begat.stages import PARAMS
 
 pytestmark = pytest.mark.fuzz
 
-TINY = (ROOT / "params" / "tiny.yaml").read_bytes().replace(b"use: params/tiny", b"use: params")
+TINY = (
+    (ROOT / "params" / "tiny.yaml")
+    .read_bytes()
+    .replace(b"params_file: params/tiny", b"params_file: params")
+)
 RAW = yaml.safe_load(TINY)
 SECTIONS = sections(PARAMS)
 FIELDS = {
@@ -101,7 +105,7 @@ def test_other_values(changes):
 @fuzzed(4)
 @given(
     st.sampled_from(["", *SECTIONS]),
-    WORDS | st.integers() | st.sampled_from(["use", "seed", *SECTIONS]),
+    WORDS | st.integers() | st.sampled_from(["params_file", "seed", *SECTIONS]),
     VALUES,
     st.booleans(),
 )

@@ -45,7 +45,7 @@ def parameters_of(*stages):
     for name in (name for stage in stages for name in read_sections(stage)):
         section, _, key = name.partition(".")
         fields = fields_of(SECTIONS[section]) if section in SECTIONS else {}
-        assert name in ("use", "seed") or key in ("", *fields), name
+        assert name in ("params_file", "seed") or key in ("", *fields), name
         keys |= {f"{section}.{k}" for k in fields if key in ("", k)}
     return keys
 

@@ -42,14 +42,17 @@ def test_commit_checks_then_records_in_the_environment_in_use(make, tmp_path):
 
 
 def test_commit_of_another_parameter_file_lets_dvc_know_it(make, tmp_path):
-    code, called = make("commit", "USE=params/a run; x.yaml")
+    code, called = make("commit", "PARAMS_FILE=params/a run; x.yaml")
     assert code == 0
-    assert "verify|--config|use=params/a run; x.yaml|dvc" in called
-    assert yaml.safe_load((tmp_path / "params.yaml").read_text())["use"] == "params/a run; x.yaml"
+    assert "verify|--config|params_file=params/a run; x.yaml|dvc" in called
+    assert (
+        yaml.safe_load((tmp_path / "params.yaml").read_text())["params_file"]
+        == "params/a run; x.yaml"
+    )
 
 
 def test_what_is_not_verified_is_not_recorded(make, tmp_path):
-    code, called = make("commit", "USE=params/tiny.yaml", verified=False)
+    code, called = make("commit", "PARAMS_FILE=params/tiny.yaml", verified=False)
     assert code != 0
     assert "dvc" not in called
     assert (tmp_path / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
@@ -58,5 +61,7 @@ def test_what_is_not_verified_is_not_recorded(make, tmp_path):
 def test_naming_a_parameter_file_changes_one_line_and_leaves_its_comment():
     text = (ROOT / "params.yaml").read_text()
     changed = naming("params/tiny.yaml", text)
-    assert re.search(r"^use: params/tiny.yaml  # in params.yaml: the file", changed, re.MULTILINE)
+    assert re.search(
+        r"^params_file: params/tiny.yaml  # in params.yaml: the file", changed, re.MULTILINE
+    )
     assert naming("params.yaml", changed) == text

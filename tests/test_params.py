@@ -23,9 +23,9 @@ FILES = list(PARAMETER_FILES)
 SECTIONS = sections(PARAMS)
 
 
-def read(root, use=None):
+def read(root, params_file=None):
     """The parameters, as typed sections."""
-    return load(root, use, PARAMS)
+    return load(root, params_file, PARAMS)
 
 
 def written(tmp_path, **changes):
@@ -39,9 +39,9 @@ def written(tmp_path, **changes):
 @pytest.mark.parametrize("file", FILES)
 def test_shipped_files_are_valid_complete_and_in_the_schemas_order(file):
     params = read(ROOT, file)
-    assert params.use == file
+    assert params.params_file == file
     raw = yaml.safe_load((ROOT / file).read_text())
-    assert list(raw) == ["use", "seed", *SECTIONS]
+    assert list(raw) == ["params_file", "seed", *SECTIONS]
     for section in SECTIONS:
         assert list(raw[section]) == list(fields_of(SECTIONS[section]))
 
@@ -66,7 +66,7 @@ def test_use_names_the_file_that_is_read():
 
 
 def test_a_params_file_that_uses_another_gets_that_one(tmp_path):
-    written(tmp_path, use="other.yaml")
+    written(tmp_path, params_file="other.yaml")
     raw = yaml.safe_load((tmp_path / "params.yaml").read_text())
     raw["seed"] = 5
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(raw))
@@ -255,13 +255,13 @@ def test_numbers_that_yaml_readers_disagree_on_are_refused(tmp_path, number):
 
 
 @pytest.mark.parametrize(
-    "use", [3, ["a"], "a\nb", "x" * 5000, "\0", "data", "/dev/zero", "no.yaml"]
+    "params_file", [3, ["a"], "a\nb", "x" * 5000, "\0", "data", "/dev/zero", "no.yaml"]
 )
-def test_a_use_that_names_no_parameter_file_is_refused_in_a_line(tmp_path, use):
+def test_a_params_file_that_is_none_is_refused_in_a_line(tmp_path, params_file):
     (tmp_path / "data").mkdir()
-    written(tmp_path, use=use)
+    written(tmp_path, params_file=params_file)
     with pytest.raises(
-        BegatError, match="use: expected text|file here, found none|be read"
+        BegatError, match="params_file: expected text|file here, found none|be read"
     ) as error:
         read(tmp_path)
     assert "\n" not in str(error.value)
@@ -314,8 +314,8 @@ def test_an_old_name_is_refused_with_the_new_one(tmp_path, old):
 @pytest.mark.parametrize("old", RENAMED)
 def test_every_new_name_exists_and_the_old_one_no_more(old):
     exists = {f"{section}.{key}" for section, owner in SECTIONS.items() for key in fields_of(owner)}
-    names = re.findall(r"\b[a-z_]+\.[a-z_]+\b", RENAMED[old])
-    assert names
+    exists |= {"seed", "params_file"}
+    names = re.findall(r"\b[a-z_]+\.[a-z_]+\b", RENAMED[old]) or [RENAMED[old]]
     assert all(name in exists for name in names if not name.startswith("unlearned.operator."))
     assert "unlearned.operator" in exists
     assert old not in {*exists, *SECTIONS}

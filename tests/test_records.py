@@ -44,7 +44,9 @@ def path(plan, job):
 
 def verified():
     """The output of ``begat verify`` where only one of many results is there."""
-    done = CliRunner().invoke(cli.commands, ["verify", "--use", TINY], env={"COLUMNS": "500"})
+    done = CliRunner().invoke(
+        cli.commands, ["verify", "--params-file", TINY], env={"COLUMNS": "500"}
+    )
     assert isinstance(done.exception, BegatError)
     assert "are not current" in str(done.exception)
     return done.output
@@ -52,7 +54,7 @@ def verified():
 
 def status():
     """How ``begat status --strict`` ends."""
-    return CliRunner().invoke(cli.commands, ["status", "--strict", "--use", TINY]).exception
+    return CliRunner().invoke(cli.commands, ["status", "--strict", "--params-file", TINY]).exception
 
 
 def test_a_record_holds_its_own_digest_and_its_key(job, path):

@@ -26,7 +26,7 @@ def requested(root, columns, queries=None, **changes):
         header = ",".join(["path", *table])
         (root / "data" / f"{name}.csv").write_text("\n".join([header, *rows]) + "\n")
     raw = yaml.safe_load((ROOT / "params" / "tiny.yaml").read_text())
-    raw["use"] = "params.yaml"
+    raw["params_file"] = "params.yaml"
     raw["images"] |= {"source": "folder", "path": "data/list.csv"}
     if queries:
         raw["queries"] |= {"source": "folder", "path": "data/queries.csv"}

@@ -36,9 +36,9 @@ commands = typer.Typer(
     help="Which training images begat this one? Training-data attribution for diffusion models, "
     "checked against retraining. Run it in the project's folder.",
 )
-Use = Annotated[
+ParamsFile = Annotated[
     str | None,
-    typer.Option("--use", help="Parameter file instead of the one that params.yaml names."),
+    typer.Option("--params-file", help="Parameter file instead of the one that params.yaml names."),
 ]
 console = Console()
 REPORT = Path("results/report/index.html")
@@ -60,13 +60,13 @@ def options(
     """Options that precede every command."""
 
 
-def planned(use: str | None) -> Plan:
+def planned(params_file: str | None) -> Plan:
     """Returns the plan of a parameter file; prints a hint if the last run used another one."""
-    plan = Plan(Path.cwd(), use)
+    plan = Plan(Path.cwd(), params_file)
     last = last_used(plan.root)
-    if use is None and last not in ("", plan.params.use):
-        hint = f"the last run used {brief(last)} (--use {brief(shlex.quote(last))})"
-        print(f"begat: this is about {brief(plan.params.use)}; {hint}", file=sys.stderr)
+    if params_file is None and last not in ("", plan.params.params_file):
+        hint = f"the last run used {brief(last)} (--params-file {brief(shlex.quote(last))})"
+        print(f"begat: this is about {brief(plan.params.params_file)}; {hint}", file=sys.stderr)
     return plan
 
 
@@ -79,19 +79,23 @@ def run(
     only: Annotated[
         bool, typer.Option("--only", help="Do not update the stages that these depend on.")
     ] = False,
-    use: Use = None,
+    params_file: ParamsFile = None,
 ) -> None:
     """Compute everything that is missing or out of date, with Snakemake."""
     if unknown := [stage for stage in stages or [] if stage not in STAGES]:
         raise BegatError(f"{brief(unknown[0])}: expected a stage: {', '.join(STAGES)}")
-    plan = Plan(Path.cwd(), use)
+    plan = Plan(Path.cwd(), params_file)
     with only_run(plan.root):
         tidy(plan)
     command = [sys.executable, "-m", "snakemake", "--cores", cores]
     command += ["--allowed-rules", *_rules(stages or [])] if only else []
     # Quoted YAML, since Snakemake would parse some file names as numbers or mappings; between
     # spaces, since it strips quotes at the ends before it parses the YAML.
-    command += ["--config", f"use= {json.dumps(use, ensure_ascii=False)} "] if use else []
+    command += (
+        ["--config", f"params_file= {json.dumps(params_file, ensure_ascii=False)} "]
+        if params_file
+        else []
+    )
     command += ["--", *_targets(stages or [])]
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
@@ -116,10 +120,10 @@ def top(
     ] = False,
     method: Annotated[str | None, typer.Option(help="Show only this method.")] = None,
     count: Annotated[int, typer.Option("-n", help="Number of units at either end.")] = 5,
-    use: Use = None,
+    params_file: ParamsFile = None,
 ) -> None:
     """Print the training images or groups with the highest and lowest scores for a query."""
-    results = Results(planned(use))
+    results = Results(planned(params_file))
     print_query(console, results, query, groups, method, count)
     if results.missing:
         reasons = (f"{name} ({brief(why, 60)})" for name, why in results.missing.items())
@@ -146,10 +150,10 @@ def status(
     models: Annotated[
         bool, typer.Option("--models", help="Only list the names of the models.")
     ] = False,
-    use: Use = None,
+    params_file: ParamsFile = None,
 ) -> None:
     """List which artifacts are current, stale or missing, and why."""
-    plan = planned(use)
+    plan = planned(params_file)
     if models:
         for model in plan.spec.models:
             print(model.name)
@@ -165,7 +169,7 @@ def status(
             Text(state, colour),
             Text(reason if state == "stale" else ""),
         )
-    console.print(Text(f"{brief(plan.params.use)}: {len(plan.spec.models)} models"))
+    console.print(Text(f"{brief(plan.params.params_file)}: {len(plan.spec.models)} models"))
     console.print(table)
     if strict:
         spoiled = [f"{job.path} ({files[0]})" for job, files in damaged(plan)]
@@ -183,22 +187,24 @@ def _require_current(outdated: Sequence[Path]) -> None:
         )
 
 
-@commands.command("plan", epilog="Example: [bold]begat plan --use params/cifar.yaml --probe[/bold]")
+@commands.command(
+    "plan", epilog="Example: [bold]begat plan --params-file params/cifar.yaml --probe[/bold]"
+)
 def plan_costs(
     probe: Annotated[
         bool, typer.Option("--probe", help="First time small jobs here, for about a minute.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    use: Use = None,
+    params_file: ParamsFile = None,
 ) -> None:
     """Show what a run takes before it starts: jobs, hours, memory, disk space and files."""
     from begat.planning.cost_table import print_costs
 
-    print_costs(console, planned(use), probe=probe, as_json=as_json)
+    print_costs(console, planned(params_file), probe=probe, as_json=as_json)
 
 
 @commands.command(epilog="Example: [bold]begat verify[/bold]")
-def verify(use: Use = None) -> None:
+def verify(params_file: ParamsFile = None) -> None:
     """Compare every file of the results with its digest, and repair damaged artifacts.
 
     A damaged artifact is restored from the store (.begat/store). If the store does not have it, it
@@ -206,7 +212,7 @@ def verify(use: Use = None) -> None:
     missing or out of date. A damaged record is restored from its copy, or replaced by one that
     states that nothing is known.
     """
-    plan = planned(use)
+    plan = planned(params_file)
     with only_run(plan.root):
         for job, files in damaged(plan):
             state = "restored from the store" if repair(plan, job) else "removed"
@@ -228,12 +234,12 @@ def export(
     weights: Annotated[
         str, typer.Option(help="ema (moving average) or raw (last optimiser step).")
     ] = "ema",
-    use: Use = None,
+    params_file: ParamsFile = None,
 ) -> None:
     """Write a trained model as a diffusers pipeline."""
     from begat.execution.export import export as write
 
-    write(planned(use).spec, model, weights, target)
+    write(planned(params_file).spec, model, weights, target)
     print(target.resolve())
 
 
@@ -242,10 +248,10 @@ def clean(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what would be removed.")
     ] = False,
-    use: Use = None,
+    params_file: ParamsFile = None,
 ) -> None:
     """Remove results that the current parameters do not need from the store (.begat/store)."""
-    plan, store = planned(use), Store(Path.cwd())
+    plan, store = planned(params_file), Store(Path.cwd())
     needed = {job.key for job in plan.jobs()} | set(plan.model_keys.values())
     unused = {key: size for key, size in store.entries().items() if key not in needed}
     for key in [] if dry_run else unused:

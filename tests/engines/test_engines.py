@@ -84,8 +84,8 @@ def test_dvc_holds_the_hashes_of_every_artifact(project):
 def test_a_fresh_experiment_by_dvc_with_another_parameter_file_leaves_nothing_to_do(
     finished, tmp_path
 ):
-    workspace = Workspace.fresh(tmp_path / "project", use="params.yaml")
-    workspace.dvc("exp", "run", "-S", "use=params/tiny.yaml")
+    workspace = Workspace.fresh(tmp_path / "project", params_file="params.yaml")
+    workspace.dvc("exp", "run", "-S", "params_file=params/tiny.yaml")
     workspace.assert_all_current()
     assert outputs(workspace) == outputs(finished), "equal runs are byte-identical"
 
@@ -325,7 +325,7 @@ def test_all_damage_is_named_and_repaired_in_one_pass(project):
 def test_a_parameter_on_the_command_line_is_refused_not_ignored(tmp_path):
     workspace = Workspace.fresh(tmp_path / "project")
     said = workspace.snakemake("-n", "--config", "metrics={'resamples': 30}", fails=True)
-    assert "begat: --config: expected use=FILE alone, found metrics;" in said
+    assert "begat: --config: expected params_file=FILE alone, found metrics;" in said
     assert "Traceback" not in said
 
 

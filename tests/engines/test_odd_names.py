@@ -30,7 +30,9 @@ def environment(root: Path) -> None:
 
 
 def test_the_demo_runs_in_a_folder_whose_name_means_something_to_a_shell(tmp_path):
-    workspace = Workspace.fresh(tmp_path / ODD / "project", use='"params/x; touch pwned;.yaml"')
+    workspace = Workspace.fresh(
+        tmp_path / ODD / "project", params_file='"params/x; touch pwned;.yaml"'
+    )
     (workspace.root / "params" / "tiny.yaml").rename(
         workspace.root / "params" / "x; touch pwned;.yaml"
     )
@@ -46,7 +48,7 @@ def test_the_demo_runs_in_a_folder_whose_name_means_something_to_a_shell(tmp_pat
 def test_a_parameter_file_may_have_any_name(tmp_path, name):
     workspace = Workspace.fresh(tmp_path / "project")
     shutil.copy(workspace.root / "params" / "tiny.yaml", workspace.root / "params" / name)
-    workspace.begat("run", "images", "--use", f"params/{name}")
-    assert "Nothing to do" in workspace.begat("run", "images", "--use", f"params/{name}")
+    workspace.begat("run", "images", "--params-file", f"params/{name}")
+    assert "Nothing to do" in workspace.begat("run", "images", "--params-file", f"params/{name}")
     assert (workspace.root / "results" / "images" / "all.zarr").is_dir()
     assert not list(workspace.root.rglob("pwned*"))

@@ -30,7 +30,7 @@ class Workspace:
         self.root = root
 
     @classmethod
-    def fresh(cls, root: Path, use: str = "params/tiny.yaml") -> "Workspace":
+    def fresh(cls, root: Path, params_file: str = "params/tiny.yaml") -> "Workspace":
         """The project as it stands, committed, with another parameter file in use."""
         listed = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -45,7 +45,7 @@ class Workspace:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target, follow_symlinks=False)
         new = cls(root)
-        new.replace("params.yaml", "use: params.yaml", f"use: {use}")
+        new.replace("params.yaml", "params_file: params.yaml", f"params_file: {params_file}")
         new.run("git", "init", "-q")
         new.commit("start")
         return new

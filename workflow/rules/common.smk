@@ -18,15 +18,15 @@ from begat.planning.tidy import tidy
 from begat.stages import STAGES
 
 # Jobs and DVC read parameters from their file, so that one given here alone would change nothing.
-if others := sorted(set(workflow.config_settings.overwrite_config) - {"use"}):
+if others := sorted(set(workflow.config_settings.overwrite_config) - {"params_file"}):
     raise WorkflowError(
-        f"begat: --config: expected use=FILE alone, found {', '.join(others[:3])}"
+        f"begat: --config: expected params_file=FILE alone, found {', '.join(others[:3])}"
         f"{', ...' if others[3:] else ''}; parameters are changed in that file, see params.yaml"
     )
-if not isinstance(config.get("use", ""), str):
+if not isinstance(config.get("params_file", ""), str):
     raise WorkflowError(
-        f"begat: use: expected the name of a file, found {config['use']!r}, as Snakemake read it; "
-        "name the file otherwise, or use `begat run --use FILE`"
+        f"begat: params_file: expected the name of a file, found {config['params_file']!r}, as Snakemake read it; "
+        "name the file otherwise, or use `begat run --params-file FILE`"
     )
 
 
@@ -38,7 +38,7 @@ def in_one_line(error):
 
 
 try:
-    plan = Plan(Path.cwd(), config.get("use"))
+    plan = Plan(Path.cwd(), config.get("params_file"))
     freshness = Freshness(plan, main=workflow.is_main_process)
 except (BegatError, OSError) as error:
     raise in_one_line(error) from None
@@ -60,7 +60,7 @@ shell.prefix(
 
 
 onstart:
-    for word in (sys.executable, str(Path.cwd()), plan.params.use):
+    for word in (sys.executable, str(Path.cwd()), plan.params.params_file):
         if workflow.non_local_exec and shlex.quote(word) != word:
             raise WorkflowError(
                 f"begat: {word}: expected a path of letters, digits and ._-/ only, as Snakemake "
@@ -120,7 +120,7 @@ def command(stage):
     def words(wildcards):
         job = plan.job(*names(stage)(wildcards))
         script = [sys.executable, "workflow/scripts/stage.py", job.stage, job.name]
-        return [*script, "--use", plan.params.use, "--key", job.key]
+        return [*script, "--params-file", plan.params.params_file, "--key", job.key]
 
     return words
 

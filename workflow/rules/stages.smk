@@ -64,8 +64,8 @@ rule verify:
             "begat.cli",
             "status",
             "--strict",
-            "--use",
-            plan.params.use,
+            "--params-file",
+            plan.params.params_file,
         ],
     shell:
         "{params.status:q} > {log:q} 2>&1"

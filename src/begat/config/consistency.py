@@ -10,7 +10,9 @@ MAX_FINAL_SIGNAL = 0.01  # of an image's variance at the end of the forward proc
 
 def refuse(params: Params, name: str, expected: str, value: object) -> None:
     """Raise the BegatError of a parameter that others forbid."""
-    raise BegatError(f"{brief(params.use)}: {name}: expected {expected}, found {brief(value, 80)}")
+    raise BegatError(
+        f"{brief(params.params_file)}: {name}: expected {expected}, found {brief(value, 80)}"
+    )
 
 
 def lowest_timestep(num_train_timesteps: int, steps: int) -> int:

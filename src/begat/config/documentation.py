@@ -33,9 +33,9 @@ def documentation(schema: type[Params], mappings: Mapping[str, Mapping[str, type
     lines = [
         "# Parameters",
         "",
-        "All parameters of a run, in `params.yaml` (or the file that its key `use`, or",
-        "`--config use=...`, names). Changing a parameter marked *plan* changes which jobs there",
-        "are and leaves the results of the others as they are. Written by `make generate`.",
+        "All parameters of a run, in `params.yaml`, or the file that its key `params_file` or",
+        "`--config params_file=...` names. Changing a parameter marked *plan* changes which jobs",
+        "there are and leaves the results of the others as they are. Written by `make generate`.",
     ]
     for section, owner in {"": schema, **sections(schema)}.items():
         lines += ["", f"## {section or 'top level'}", ""]

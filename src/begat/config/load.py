@@ -19,21 +19,23 @@ from begat.errors import BegatError, brief
 DEFAULT_FILE = "params.yaml"
 
 
-def load(root: Path, use: str | None, schema: type[Params]) -> Params:
-    """Returns the validated parameters of the file that ``use`` names.
+def load(root: Path, params_file: str | None, schema: type[Params]) -> Params:
+    """Returns the validated parameters of the file that ``params_file`` names.
 
     Args:
         root: of the project.
-        use: a path below ``root``; None takes the one that ``params.yaml`` itself names.
+        params_file: a path below ``root``; None takes the one that ``params.yaml`` itself names.
         schema: the class of all parameters (``config.schema.with_sections``).
 
     Raises:
         BegatError: naming file, key, what was expected and what was found.
     """
-    raw = plain_yaml.read(root, file := use or DEFAULT_FILE)
-    if use is None and raw.get("use", DEFAULT_FILE) != DEFAULT_FILE:
-        _check_type(DEFAULT_FILE, "use", raw["use"], fields_of(Params)["use"])
-        raw = plain_yaml.read(root, file := raw["use"])
+    raw = plain_yaml.read(root, file := params_file or DEFAULT_FILE)
+    if params_file is None and raw.get("params_file", DEFAULT_FILE) != DEFAULT_FILE:
+        _check_type(
+            DEFAULT_FILE, "params_file", raw["params_file"], fields_of(Params)["params_file"]
+        )
+        raw = plain_yaml.read(root, file := raw["params_file"])
     _refuse_old_names(file, raw)
     _check_values(file, raw, schema)
     try:
@@ -42,7 +44,7 @@ def load(root: Path, use: str | None, schema: type[Params]) -> Params:
     except OmegaConfBaseException as error:
         raise BegatError(_in_one_line(file, error, schema)) from None
     assert isinstance(params, Params)
-    return dataclasses.replace(params, use=file)
+    return dataclasses.replace(params, params_file=file)
 
 
 def _refuse_old_names(file: str, raw: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Old names of parameters, refused with their new name."""
 
 RENAMED = {
+    "use": "params_file",
     "images.limit": "images.max_images",
     "images.near_duplicate": "images.near_duplicate_rms",
     "splits.halves": "splits.subsets",

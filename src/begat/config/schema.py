@@ -162,7 +162,9 @@ class Compute:
 class Params:
     """All parameters of a run, read-only; the sections of stages by their class (``of``)."""
 
-    use: str = param("in params.yaml: the file to read the rest from; in any other: not read")
+    params_file: str = param(
+        "in params.yaml: the file to read the rest from; in any other: not read"
+    )
     seed: int = param("root of every random number", ge=0, le=2**32 - 1)
     images: Images = dataclasses.field(default_factory=Images)
     splits: Splits = dataclasses.field(default_factory=Splits)

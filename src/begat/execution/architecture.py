@@ -34,7 +34,7 @@ def config_of(spec: RunSpec) -> UNetConfig:
             classes=len(spec.dataset.classes) if unet.class_conditional else 0,
         )
     except BegatError as error:
-        raise BegatError(f"{spec.params.use}: unet.{error}") from None
+        raise BegatError(f"{spec.params.params_file}: unet.{error}") from None
 
 
 @dataclass(frozen=True)

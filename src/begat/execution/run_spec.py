@@ -47,7 +47,7 @@ class RunSpec:
                     "or exactly one group per image"
                 )
         except BegatError as error:
-            raise BegatError(f"{brief(self.params.use)}: {error}") from None
+            raise BegatError(f"{brief(self.params.params_file)}: {error}") from None
         datasets.check_groups(self.dataset)
         if self.pipeline:
             check_pipeline(self.pipeline, self.params, len(self.dataset.classes))
@@ -118,7 +118,7 @@ class RunSpec:
         most = min(MAX_BLOCKS, MAX_READS // models)
         if -(-total // size) > most:
             raise BegatError(
-                f"{brief(self.params.use)}: queries.queries_per_job: expected at least "
+                f"{brief(self.params.params_file)}: queries.queries_per_job: expected at least "
                 f"{-(-total // most)}, so that {total} queries make at most {most} jobs, "
                 f"found {size}"
             )

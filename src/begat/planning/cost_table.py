@@ -27,7 +27,7 @@ def print_costs(console: Console, plan: Plan, *, probe: bool, as_json: bool) -> 
     stages, warnings = by_stage(costs), list(too_large(costs, device))
     if as_json:
         found = {
-            "parameters": plan.params.use,
+            "parameters": plan.params.params_file,
             "device": device,
             "rates": sources(costs, rates),
             "stages": [asdict(stage) for stage in stages[:-1]],
@@ -36,7 +36,7 @@ def print_costs(console: Console, plan: Plan, *, probe: bool, as_json: bool) -> 
         }
         print(json.dumps(found, indent=1))
         return
-    console.print(Text(f"{brief(plan.params.use)}: {len(plan.spec.models)} models"))
+    console.print(Text(f"{brief(plan.params.params_file)}: {len(plan.spec.models)} models"))
     console.print(table_of(stages))
     for line in (*notes(costs, rates, device), *warnings):
         console.print(Text(line), soft_wrap=True)

@@ -35,7 +35,7 @@ class Freshness:
         if not main:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "parameters").write_text(plan.params.use)
+        (folder / "parameters").write_text(plan.params.params_file)
         verified = Verified(plan.root)
         there = (job.path for job in plan.jobs() if (plan.root / job.path).is_dir())
         self.damaged = {path for path in there if not verified.whole(plan.root / path)}

@@ -1,6 +1,6 @@
 """The files that follow from others: ``python -m begat.planning.generate`` writes them anew.
 
-With ``--use FILE`` it writes ``params.yaml`` alone, which then names that file.
+With ``--params-file FILE`` it writes ``params.yaml`` alone, which then names that file.
 """
 
 import json
@@ -117,7 +117,7 @@ def _stage(stage: str, code: list[str]) -> Iterator[str]:
     results = [_out(name) for name in STAGES if name in declared.inputs_among(STAGES)]
     yield from (f"      - {path}" for path in [*["data"] * declared.data, *code, *results])
     if names := read_sections(stage):
-        yield from ("    params:", "      - ${use}:")
+        yield from ("    params:", "      - ${params_file}:")
         yield from (f"          - {name}" for name in names)
     yield "    outs:"
     for out in (_out(stage), *[RECORDS] * (stage == "report")):
@@ -130,16 +130,28 @@ def _out(stage: str) -> Path:
     return path if stage == "report" or stage.startswith("scores_") else path.parent
 
 
-def naming(use: str, text: str) -> str:
+def naming(params_file: str, text: str) -> str:
     """The text of ``params.yaml``, with the file to read the rest from."""
-    value = use if re.fullmatch(r"[a-zA-Z][\w./-]*", use) else json.dumps(use, ensure_ascii=False)
-    return commented(re.sub(r"(?m)^use: .*", lambda _: f"use: {value}", text), PARAMS)
+    value = (
+        params_file
+        if re.fullmatch(r"[a-zA-Z][\w./-]*", params_file)
+        else json.dumps(params_file, ensure_ascii=False)
+    )
+    return commented(
+        re.sub(r"(?m)^params_file: .*", lambda _: f"params_file: {value}", text), PARAMS
+    )
 
 
 if __name__ == "__main__":
     parser = ArgumentParser(description="Write the files that follow from others.")
-    parser.add_argument("--use", help="let params.yaml name this file, and write nothing else")
-    use, index = parser.parse_args().use, Path("params.yaml")
-    texts = {index.name: naming(use, index.read_text())} if use else generated(Path.cwd())
+    parser.add_argument(
+        "--params-file", help="let params.yaml name this file, and write nothing else"
+    )
+    params_file, index = parser.parse_args().params_file, Path("params.yaml")
+    texts = (
+        {index.name: naming(params_file, index.read_text())}
+        if params_file
+        else generated(Path.cwd())
+    )
     for name, text in texts.items():
         Path(name).write_text(text)

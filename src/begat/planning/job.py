@@ -15,11 +15,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make one artifact.")
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("name", help="the artifact's name, as in results/<stage>/<name>.zarr")
-    parser.add_argument("--use", help="parameter file, if not the one params.yaml names")
+    parser.add_argument("--params-file", help="parameter file, if not the one params.yaml names")
     parser.add_argument("--key", help="the key the artifact must get, if known")
     arguments = parser.parse_args()
     try:
-        plan, stage = Plan(Path.cwd(), arguments.use), STAGES[arguments.stage]
+        plan, stage = Plan(Path.cwd(), arguments.params_file), STAGES[arguments.stage]
         job = plan.job(stage.name, arguments.name)
         if arguments.key not in (None, job.key):
             raise BegatError(f"{job.path}: {CHANGED}")

@@ -17,13 +17,13 @@ from begat.planning.code import Code
 from begat.stages import METHODS, PARAMS, STAGES
 
 
-def specify(root: Path, use: str | None = None) -> RunSpec:
+def specify(root: Path, params_file: str | None = None) -> RunSpec:
     """Returns the run that a parameter file describes (see ``config.load``).
 
     Raises:
         BegatError: parameters or data that allow no such run.
     """
-    spec = RunSpec(root, load(root, use, PARAMS))
+    spec = RunSpec(root, load(root, params_file, PARAMS))
     consistency.check(spec.params)
     for stage in STAGES.values():
         stage.check(spec.params)
@@ -37,18 +37,18 @@ class Plan(JobTable):
         BegatError: parameters or data that allow no such run.
     """
 
-    def __init__(self, root: Path, use: str | None = None) -> None:
-        """Read the parameter file that ``use`` names (see ``config.load``), and list the jobs."""
+    def __init__(self, root: Path, params_file: str | None = None) -> None:
+        """Read the parameter file ``params_file`` (see ``config.load``), and list the jobs."""
         code = Code(root)
         digests = {stage: code.digests(stage) for stage in STAGES}
-        super().__init__(specify(root, use), digests, self.declared, METHODS)
+        super().__init__(specify(root, params_file), digests, self.declared, METHODS)
         for stage in STAGES.values():
             for job in stage.jobs(self):
                 self.add(job)
 
     def again(self) -> "Plan":
         """Returns the plan as files and parameters stand now."""
-        return type(self)(self.root, self.params.use)
+        return type(self)(self.root, self.params.params_file)
 
     def declared(self, stage: str) -> dict[str, Any]:
         """Returns the values of a stage's declaration that its keys depend on."""

@@ -125,7 +125,7 @@ def _training_losses(context: JobContext) -> "dict[str, np.ndarray]":
 
 STAGE = Stage(
     "report",
-    "use seed *",
+    "params_file seed *",
     f"images splits models queries factors unlearned counterfactuals {SCORES} aggregated metrics",
     jobs,
     run,

@@ -76,7 +76,7 @@ def operator_of(params: Params) -> Operator:
     try:
         return parse_operator(params.of(Unlearned).operator)
     except BegatError as error:
-        raise BegatError(f"{brief(params.use)}: unlearned.{error}") from None
+        raise BegatError(f"{brief(params.params_file)}: unlearned.{error}") from None
 
 
 def needs_curvature(params: Params) -> bool:
