@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from begat.ensembles.codes import ensemble_codes as encode
     from begat.errors import BegatError
     from begat.evaluation.statistics import lds
-    from begat.influence.standalone import ekfac, per_example_gradients
+    from begat.standalone import ekfac, per_example_gradients
     from begat.reading import Results, open
     from begat.unlearning.unlearn import unlearn
 
 PUBLIC = {  # name: module and name there; imported when first used, as torch takes seconds
     "BegatError": ("begat.errors", "BegatError"),
     "Results": ("begat.reading", "Results"),
-    "ekfac": ("begat.influence.standalone", "ekfac"),
+    "ekfac": ("begat.standalone", "ekfac"),
     "encode": ("begat.ensembles.codes", "ensemble_codes"),
     "lds": ("begat.evaluation.statistics", "lds"),
     "open": ("begat.reading", "open"),
-    "per_example_gradients": ("begat.influence.standalone", "per_example_gradients"),
+    "per_example_gradients": ("begat.standalone", "per_example_gradients"),
     "unlearn": ("begat.unlearning.unlearn", "unlearn"),
 }
 __all__ = [
