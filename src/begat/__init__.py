@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from begat.ensembles.codes import ensemble_codes as encode
     from begat.errors import BegatError
     from begat.evaluation.statistics import lds
-    from begat.standalone import ekfac, per_example_gradients
     from begat.reading import Results, open
+    from begat.standalone import ekfac, per_example_gradients
     from begat.unlearning.unlearn import unlearn
 
 PUBLIC = {  # name: module and name there; imported when first used, as torch takes seconds
