@@ -6,9 +6,11 @@ import shutil
 import numpy as np
 import pytest
 from faults import __main__ as program
-from faults.scene import Trial, ugly
+from faults.scene import SMALLER, Trial, ugly
 from scenes import TRACEBACK, Fake
 
+from begat.config.schema import fields_of, sections
+from begat.stages import PARAMS
 from begat.storage.artifacts import write
 
 
@@ -88,6 +90,10 @@ def test_programs_that_fail_or_print_a_traceback_are_noticed(scene, said):
     scene.effects = dict([PROGRAMS[said]])
     assert said in (scene.run() or scene.wrong())
     assert said in scene.healed()
+
+
+def test_the_parameters_of_the_smaller_run_exist():
+    assert not [(s, key) for s, key, _ in SMALLER if key not in fields_of(sections(PARAMS)[s])]
 
 
 def test_a_traceback_is_told_from_a_message():

@@ -105,7 +105,7 @@ class Workspace:
         head, mark, tail = path.read_text().partition(f"\n{section}:\n")
         assert mark
         new, count = re.subn(rf"(?m)^(  {key}: )({{.*?}}|\S+)", rf"\g<1>{value}", tail, count=1)
-        assert count == 1
+        assert count == 1, f"{section}.{key}: no such parameter in {path}"
         path.write_text(head + mark + new)
 
     def planned(self) -> set[str]:

@@ -17,9 +17,9 @@ from PIL import Image
 from begat.storage.digests import digest
 
 SMALLER: tuple[tuple[str, str, object], ...] = (
-    *(("images", key, value) for key, value in (("source", "folder"), ("limit", 0))),
+    *(("images", key, value) for key, value in (("source", "folder"), ("max_images", 0))),
     *(("splits", key, value) for key, value in (("members", 8), ("group_members", 8))),
-    *(("queries", key, value) for key, value in (("count", 2), ("steps", 2))),
+    *(("queries", key, value) for key, value in (("count", 2), ("num_inference_steps", 2))),
     *(
         ("models", "max_train_steps", 4),
         ("compute", "checkpoint_seconds", 1),
