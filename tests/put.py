@@ -30,5 +30,5 @@ def put_images_and_queries(plan):
 
 def put_scores(plan, stage, method, of_clusters=False, **arrays):
     measures = {method: dict(vars(LOSS))}
-    more = dict(group_methods=[method], measures=measures, leading=[], of_clusters=of_clusters)
+    more = dict(group_methods=[method], measures=measures, of_clusters=of_clusters)
     put(plan, stage, arrays, methods=[method], **more)

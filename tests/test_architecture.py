@@ -23,6 +23,17 @@ def output_of(*command):
     return done.returncode, done.stdout + done.stderr
 
 
+def names_in(tree):
+    """The names that a file binds: variables, arguments, functions and classes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+
+
 @pytest.fixture(scope="module")
 def rules():
     """The names of all rules, as Snakemake reads them."""
@@ -41,6 +52,28 @@ def test_the_code_is_formatted_and_without_lint():
     for task in (("check",), ("format", "--check")):
         code, output = output_of(sys.executable, "-m", "ruff", *task, *places)
         assert code == 0, output
+
+
+def test_names_say_what_they_hold():
+    filler = [
+        "found",
+        "asked",
+        "some",
+        "kept",
+        "what",
+        "how",
+        "few",
+        "known",
+        "said",
+        "given",
+        "wanted",
+    ]
+    assert not [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in [*SOURCES, *SCRIPTS]
+        for name in names_in(ast.parse(path.read_text()))
+        if name.strip("_") in filler
+    ]
 
 
 def test_the_types_are_right():

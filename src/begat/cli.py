@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from begat.errors import BegatError, brief, few
+from begat.errors import BegatError, brief, shortened
 from begat.execution.contents import Contents
 from begat.execution.jobs import path_of
 from begat.execution.records import forget_copies, mend, record_path
@@ -175,7 +175,7 @@ def status(
         spoiled = [f"{job.path} ({files[0]})" for job, files in damaged(plan)]
         spoiled += [f"{record_path(job.key)} ({reason})" for job, reason in unrecorded(plan)]
         if spoiled:
-            raise BegatError(f"damaged: {few(spoiled)}; run `begat verify`")
+            raise BegatError(f"damaged: {shortened(spoiled)}; run `begat verify`")
         _require_current([path for path, reason in reasons.items() if reason])
 
 

@@ -113,8 +113,8 @@ def _rows(
     layers: Sequence[Layer], gradients: Mapping[str, Float[Tensor, "row ..."]]
 ) -> Float[Tensor, "row parameter"]:
     """Returns gradients by name of the parameter as flat rows: inverse of ``_by_parameter``."""
-    some = next(iter(gradients.values()))
-    rows = some.new_empty(len(some), row_width(layers))
+    first = next(iter(gradients.values()))
+    rows = first.new_empty(len(first), row_width(layers))
     for name, view in _by_parameter(layers, rows).items():
         if name not in gradients:
             raise BegatError(f"expected a gradient of {name}, found none")

@@ -54,10 +54,10 @@ class Job:
             with (self.written() or Path("/dev/null")).open("rb") as file:
                 file.seek(0, os.SEEK_END)
                 file.seek(max(file.tell() - 400, 0))
-                found = re.findall(rb"(\d+)%\|", file.read())
+                percentages = re.findall(rb"(\d+)%\|", file.read())
         except OSError:
             return 0.0
-        return int(found[-1]) / 100 if found else 0.0
+        return int(percentages[-1]) / 100 if percentages else 0.0
 
 
 class Progress:
@@ -73,9 +73,9 @@ class Progress:
     def start(self, number: int, rule: str, outputs: list[str], logs: list[str]) -> Job:
         """A job begins."""
         mean = sum(self.work.values()) / max(len(self.work), 1)
-        known = next((self.work[o] for o in outputs if o in self.work), mean)
+        work = next((self.work[o] for o in outputs if o in self.work), mean)
         name = outputs[0].removeprefix("results/").removesuffix(".zarr") if outputs else rule
-        self.running[number] = Job(name, known, Path(logs[0]) if logs else None)
+        self.running[number] = Job(name, work, Path(logs[0]) if logs else None)
         return self.running[number]
 
     def finish(self, number: int) -> Job | None:
@@ -105,8 +105,8 @@ class Progress:
 
 def told(record: LogRecord) -> str | None:
     """The one line of an error that is meant for a person, if it has one."""
-    found = re.findall(r"^(begat: .*)$", record.getMessage(), re.MULTILINE)
-    return found[-1] if found else None
+    messages = re.findall(r"^(begat: .*)$", record.getMessage(), re.MULTILINE)
+    return messages[-1] if messages else None
 
 
 class LogHandler(LogHandlerBase):

@@ -54,10 +54,10 @@ def reason(message: str, exits: str, own: Path | None, others: Sequence[Path] = 
 
 def refusal(message: str) -> str:
     """The scheduler's words, where it did not take the job."""
-    found = re.search(r"error message was '(.*?)'\.\n", message, re.DOTALL) or re.search(
+    refusal = re.search(r"error message was '(.*?)'\.\n", message, re.DOTALL) or re.search(
         r"submission failed with exception: (?:.*error message was )?(.*)", message, re.DOTALL
     )
-    lines = found[1].replace("sbatch: error: ", "").splitlines() if found else []
+    lines = refusal[1].replace("sbatch: error: ", "").splitlines() if refusal else []
     if not lines:
         return ""
     return f"refused by the scheduler: {'; '.join(line.strip() for line in lines if line.strip())}"
@@ -74,8 +74,8 @@ def by_scheduler(message: str, noted: str) -> str:
 
 def by_signal(text: str) -> str:
     """The signal that ended a command, by Python's or the shell's report, if one did."""
-    found = re.search(r"died with <Signals\.\w+: (\d+)>|non-zero exit status (\d+)", text)
-    number = int(found[1] or int(found[2]) - 128) if found else 0
+    exit_status = re.search(r"died with <Signals\.\w+: (\d+)>|non-zero exit status (\d+)", text)
+    number = int(exit_status[1] or int(exit_status[2]) - 128) if exit_status else 0
     if number not in set(Signals):
         return ""
     cause = f"killed by signal {number} ({Signals(number).name})"

@@ -19,10 +19,10 @@ def work_ahead() -> dict[str, float]:
 
 def _stale() -> dict[str, Any]:
     try:
-        found = json.loads(STALE.read_text())
+        estimates = json.loads(STALE.read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return estimates if isinstance(estimates, dict) else {}
 
 
 def forecast(outputs: Sequence[str]) -> str:

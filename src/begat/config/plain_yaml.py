@@ -25,7 +25,7 @@ def read(root: Path, name: str) -> dict[str, Any]:
     file = brief(name, 80)
     text = _text(root / name, file)
     try:
-        found = yaml.load(text, _Loader)
+        parameters = yaml.load(text, _Loader)
     except _RefusedError as error:
         raise BegatError(f"{file}: {brief(error, 80)}") from None
     except yaml.MarkedYAMLError as error:
@@ -37,9 +37,9 @@ def read(root: Path, name: str) -> dict[str, Any]:
         raise BegatError(f"{file}: not YAML: {brief(error, 80)}") from None
     except RecursionError:
         raise BegatError(f"{file}: not YAML that can be read: nested too deeply") from None
-    if not isinstance(found, dict):
-        raise BegatError(f"{file}: expected sections of keys, found {type(found).__name__}")
-    return found
+    if not isinstance(parameters, dict):
+        raise BegatError(f"{file}: expected sections of keys, found {type(parameters).__name__}")
+    return parameters
 
 
 def _text(path: Path, file: str) -> str:
@@ -47,15 +47,15 @@ def _text(path: Path, file: str) -> str:
         if not path.is_file():
             raise BegatError(f"{file}: expected a parameter file here, found none")
         with path.open("rb") as opened:
-            found = opened.read(MOST_BYTES + 1)
+            content = opened.read(MOST_BYTES + 1)
     except OSError as error:
         raise BegatError(f"{file}: could not be read ({error.strerror or error})") from None
-    if len(found) > MOST_BYTES:
+    if len(content) > MOST_BYTES:
         raise BegatError(f"{file}: expected a parameter file of at most {MOST_BYTES} bytes")
     try:
-        return found.decode()
+        return content.decode()
     except UnicodeDecodeError as error:
-        line, byte = found.count(b"\n", 0, error.start) + 1, found[error.start]
+        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
         raise BegatError(f"{file}: line {line}: expected UTF-8, found byte {byte:#04x}") from None
 
 
@@ -83,13 +83,13 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        given = set[str]()
+        keys = set[str]()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:str":
                 raise _RefusedError(key, "expected a key that is text")
-            if key.value in given:
+            if key.value in keys:
                 raise _RefusedError(key, f"{brief(key.value, 80)}: expected once, found twice")
-            given.add(key.value)
+            keys.add(key.value)
         return super().construct_mapping(node, deep)
 
 

@@ -56,10 +56,10 @@ def distance_to_nearest_other(
     images: Float[np.ndarray, "image channel y x"],
 ) -> Float[np.ndarray, " image"]:
     """Root mean square difference of every image from the one most like it."""
-    found = []
+    nearest = []
     for start in range(0, len(images), BLOCK):
-        some = images[start : start + BLOCK]
-        distance = rms_to_all(some, images)
-        distance[np.arange(len(some)), np.arange(start, start + len(some))] = np.inf
-        found.append(distance.min(1))
-    return np.concatenate(found)
+        block = images[start : start + BLOCK]
+        distance = rms_to_all(block, images)
+        distance[np.arange(len(block)), np.arange(start, start + len(block))] = np.inf
+        nearest.append(distance.min(1))
+    return np.concatenate(nearest)

@@ -88,17 +88,17 @@ def network_size(spec: RunSpec) -> NetworkSize:
     """Returns the size of a run's network; an external pipeline's as far as it is a plain U-Net."""
     if spec.pipeline is None:
         return size_of(config_of(spec))
-    found, unet = pipeline_config(spec.pipeline), config_of(spec)
+    external, unet = pipeline_config(spec.pipeline), config_of(spec)
     try:
         config = UNetConfig(
             sample_size=unet.sample_size,
             image_channels=unet.image_channels,
-            block_out_channels=tuple(found.get("block_out_channels", (224, 448, 672, 896))),
-            layers_per_block=found.get("layers_per_block", 2),
-            attention=tuple("Attn" in name for name in found.get("down_block_types", ())),
-            mid_attention=found.get("add_attention", True),
-            attention_head_dim=found.get("attention_head_dim") or 8,
-            norm_num_groups=found.get("norm_num_groups", 32),
+            block_out_channels=tuple(external.get("block_out_channels", (224, 448, 672, 896))),
+            layers_per_block=external.get("layers_per_block", 2),
+            attention=tuple("Attn" in name for name in external.get("down_block_types", ())),
+            mid_attention=external.get("add_attention", True),
+            attention_head_dim=external.get("attention_head_dim") or 8,
+            norm_num_groups=external.get("norm_num_groups", 32),
             classes=unet.classes,
         )
         return size_of(config)

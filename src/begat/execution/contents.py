@@ -24,11 +24,11 @@ PARTS = "digests"  # the attribute of an artifact that is read in parts: digests
 
 def part_digest(arrays: Mapping[str, np.ndarray]) -> str:
     """The sha256 of some arrays' names, types, shapes and bytes."""
-    found = hashlib.sha256()
+    content = hashlib.sha256()
     for name, values in arrays.items():
-        found.update(repr((name, values.dtype.str, values.shape)).encode())
-        found.update(np.ascontiguousarray(values).data)
-    return found.hexdigest()
+        content.update(repr((name, values.dtype.str, values.shape)).encode())
+        content.update(np.ascontiguousarray(values).data)
+    return content.hexdigest()
 
 
 class Contents:
@@ -73,16 +73,16 @@ class Contents:
         """The digest of everything that a job reads, None where that is missing or damaged."""
         if job.stage == "models":
             return self.read_for(job.models)
-        found: dict[str, str | None] = {}
+        digests: dict[str, str | None] = {}
         for stage, name in job.inputs:
             if stage == "splits" and job.splits:
                 rows = {m.name: self.part(stage, name, m.name) for m in job.splits}
-                found |= {f"splits/{model}": row for model, row in rows.items()}
+                digests |= {f"splits/{model}": row for model, row in rows.items()}
             elif stage != "models":
-                found[f"{stage}/{name}"] = self.of(stage, name)
+                digests[f"{stage}/{name}"] = self.of(stage, name)
         for model in job.models:
-            found[f"models/{model.name}"] = self.part("models", model.pack, model.name)
-        return found
+            digests[f"models/{model.name}"] = self.part("models", model.pack, model.name)
+        return digests
 
     def current(self, job: Job) -> bool:
         """Whether an artifact carries the key expected, and was made from what lies here."""

@@ -75,12 +75,12 @@ class JobContext:
 
         torch.set_num_threads(self.params.compute.threads)
         forbid_tf32()
-        wanted = self.params.compute.device
-        if wanted == "cuda" and not torch.cuda.is_available():
+        device = self.params.compute.device
+        if device == "cuda" and not torch.cuda.is_available():
             raise BegatError(
                 "compute.device: expected a CUDA device for cuda, found none; use auto"
             )
-        return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
     def attributes(self, **more: Any) -> dict[str, Any]:
         """What an artifact says of itself; equal runs say the same."""
@@ -118,11 +118,11 @@ class JobContext:
                 def sealed(content: str) -> None:
                     device = str(self.__dict__.get("device", "cpu"))
                     used = time.process_time() - spent
-                    what = self.together, content, self._cost()
-                    record(self.root, self.job, started, used, device, *what)
+                    details = self.together, content, self._cost()
+                    record(self.root, self.job, started, used, device, *details)
 
-                said = self.attributes(**attributes)
-                write(path, self.job.stage, said, self._wanted(compute), files, sealed)
+                stored = self.attributes(**attributes)
+                write(path, self.job.stage, stored, self._unless_outlived(compute), files, sealed)
                 if keep:
                     self.cache.keep(key, path)
             Verified(self.root).note(path)
@@ -139,11 +139,11 @@ class JobContext:
         Raises:
             BegatError: something is missing or damaged.
         """
-        found = self.contents.read_by(self.job)
-        for name, content in found.items():
+        digests = self.contents.read_by(self.job)
+        for name, content in digests.items():
             if content is None:
                 raise BegatError(f"{self.job.path}: needs {name}: missing or damaged; run again")
-        return found
+        return digests
 
     def materialise_scores(
         self,
@@ -170,12 +170,11 @@ class JobContext:
             methods=[name for name, method in methods.items() if method.of != "groups"],
             group_methods=[name for name, method in methods.items() if method.of != "images"],
             measures={name: asdict(method.measure) for name, method in methods.items()},
-            leading=[name for name, method in methods.items() if method.headline],
             of_clusters=of_clusters,
             **attributes,
         )
 
-    def _wanted(self, compute: Compute) -> Iterator[Block]:
+    def _unless_outlived(self, compute: Compute) -> Iterator[Block]:
         """The blocks, and at the end the question whether this result is still asked for.
 
         A job may outlive the run that started it; it must not overwrite what a later run made.

@@ -89,11 +89,11 @@ def _cpu() -> dict[str, Any]:
     text = source.read_text() if source.is_file() else ""
     lines = re.findall(r"^([^\t:]+?)\s*:[ \t]*(.*)$", text.split("\n\n")[0], re.MULTILINE)
     first: dict[str, str] = dict(lines)
-    known = first.get("flags", first.get("Features", "")).split()
+    flags = first.get("flags", first.get("Features", "")).split()
     return {
         "name": first.get("model name", platform.processor() or platform.machine()),
         "family": [first.get(name) for name in ("cpu family", "model", "stepping")],
-        "instruction_sets": [flag for flag in FLAGS if flag in known],
+        "instruction_sets": [flag for flag in FLAGS if flag in flags],
     }
 
 
@@ -110,8 +110,8 @@ def _gpu(torch: Any) -> dict[str, Any]:
 
 def _numpy_blas() -> str:
     built: Any = np.show_config(mode="dicts")
-    found = built["Build Dependencies"]["blas"]
-    return f"{found['name']} {found['version']}"
+    library = built["Build Dependencies"]["blas"]
+    return f"{library['name']} {library['version']}"
 
 
 def _torch_blas(torch: Any) -> list[str]:

@@ -44,17 +44,17 @@ def _copy(root: Path, key: str) -> Path:
     return root / COPIES / f"{key}.json"
 
 
-def _sealed(found: Mapping[str, Any]) -> str:
+def _sealed(fields: Mapping[str, Any]) -> str:
     """The text of a record."""
-    return json.dumps({**found, "digest": digest(found)}, indent=1) + "\n"
+    return json.dumps({**fields, "digest": digest(fields)}, indent=1) + "\n"
 
 
 def _read(path: Path, key: str) -> dict[str, Any] | None:
     """A record of this key without its digest; None unless every byte is what was written."""
     try:
         text = path.read_bytes().decode()
-        found = json.loads(text)
-        rest = {field: value for field, value in found.items() if field != "digest"}
+        fields = json.loads(text)
+        rest = {field: value for field, value in fields.items() if field != "digest"}
         return rest if rest["key"] == key and text == _sealed(rest) else None
     except (OSError, ValueError, KeyError, AttributeError, RecursionError):
         return None
@@ -86,7 +86,7 @@ def record(
     """
     cuda = sys.modules["torch"].cuda if "torch" in sys.modules else None
     used = resource.getrusage(resource.RUSAGE_SELF)
-    found = {
+    fields = {
         "key": job.key,
         "stage": job.stage,
         "name": job.name,
@@ -108,7 +108,7 @@ def record(
         "peak_device_memory": cuda.max_memory_allocated() if cuda and cuda.is_available() else 0,
     }
     for path in (_copy(root, job.key), root / record_path(job.key)):
-        _put(path, found)
+        _put(path, fields)
 
 
 def recorded(root: Path, job: Job) -> dict[str, Any]:
@@ -142,23 +142,23 @@ def mend(root: Path, job: Job, content: str | None) -> bool:
     return False
 
 
-def _put(path: Path, found: Mapping[str, Any]) -> None:
+def _put(path: Path, fields: Mapping[str, Any]) -> None:
     if path.is_dir():
         remove(path)
-    put_text(path, _sealed(found))
+    put_text(path, _sealed(fields))
 
 
 def keep_copy(root: Path, key: str) -> None:
     """Take a record that came from elsewhere into the copies, where there is none."""
     copy = _copy(root, key)
-    if not copy.exists() and (found := _read(root / record_path(key), key)):
-        _put(copy, found)
+    if not copy.exists() and (fields := _read(root / record_path(key), key)):
+        _put(copy, fields)
 
 
-def forget_copies(root: Path, wanted: Collection[str]) -> None:
+def forget_copies(root: Path, keys: Collection[str]) -> None:
     """Remove the copies of records with other keys than these."""
     for path in (root / COPIES).glob("*.json"):
-        if path.stem not in wanted:
+        if path.stem not in keys:
             path.unlink()
 
 
@@ -173,8 +173,8 @@ def provenance(table: JobTable) -> list[dict[str, Any]]:
     """Every artifact with its key and what is recorded of its making (None where nothing is)."""
     rows = []
     for job in table.jobs():
-        known = recorded(table.root, job)
-        versions = known.get("versions")
+        values = recorded(table.root, job)
+        versions = values.get("versions")
         fields = ("started", "seconds", "cpu_seconds", "peak_memory", "device", "commit")
         rows.append(
             {
@@ -182,7 +182,7 @@ def provenance(table: JobTable) -> list[dict[str, Any]]:
                 "name": job.name,
                 "key": job.key,
                 "torch": versions.get("torch") if isinstance(versions, dict) else None,
-                **{field: known.get(field) for field in fields},
+                **{field: values.get(field) for field in fields},
             }
         )
     return rows

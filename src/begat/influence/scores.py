@@ -177,7 +177,7 @@ def _preconditioned(
     for i, variant in enumerate(variants):
         by_damping_mode.setdefault((variant.structure, variant.damping_mode), []).append(i)
 
-    def of_layer(layer: Layer, rows: Tensor) -> Float[Tensor, "row column"]:
+    def solved_columns(layer: Layer, rows: Tensor) -> Float[Tensor, "row column"]:
         result = rows[:, layer.span].repeat(len(variants), 1, 1)
         for (structure, mode), indices in by_damping_mode.items():
             dampings = [variants[i].damping for i in indices]
@@ -190,7 +190,8 @@ def _preconditioned(
         return result.flatten(0, 1)
 
     return [
-        quantise((of_layer(layer, rows) for layer in layers), layers, dtype) for rows in gradients
+        quantise((solved_columns(layer, rows) for layer in layers), layers, dtype)
+        for rows in gradients
     ]
 
 

@@ -58,10 +58,10 @@ def score(
     projection, unit = None, method == "das"
     if projection_dim is not None:
         projection = Projection(seed, "scores_trak", row_width(source.layers), projection_dim)
-    of_images, of_queries = MEASUREMENTS[method]
+    image_measurement, query_measurement = MEASUREMENTS[method]
     scores = share * weights(
-        _features(source, images, of_images, projection, unit_length=unit),
-        _features(source.unmirrored, queries, of_queries, projection, unit_length=unit),
+        _features(source, images, image_measurement, projection, unit_length=unit),
+        _features(source.unmirrored, queries, query_measurement, projection, unit_length=unit),
         dampings,
     )
     return das(scores, image_losses(source, images).numpy()) if unit else scores

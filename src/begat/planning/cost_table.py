@@ -26,7 +26,7 @@ def print_costs(console: Console, plan: Plan, *, probe: bool, as_json: bool) -> 
     costs, rates, device = planned_costs(plan)
     stages, warnings = by_stage(costs), list(too_large(costs, device))
     if as_json:
-        found = {
+        table = {
             "parameters": plan.params.params_file,
             "device": device,
             "rates": sources(costs, rates),
@@ -34,7 +34,7 @@ def print_costs(console: Console, plan: Plan, *, probe: bool, as_json: bool) -> 
             "total": asdict(stages[-1]),
             "too_large": warnings,
         }
-        print(json.dumps(found, indent=1))
+        print(json.dumps(table, indent=1))
         return
     console.print(Text(f"{brief(plan.params.params_file)}: {len(plan.spec.models)} models"))
     console.print(table_of(stages))
@@ -88,9 +88,9 @@ def sources(costs: Sequence[JobCost], rates: Rates) -> dict[str, str]:
 
 def notes(costs: Sequence[JobCost], rates: Rates, device: str) -> Iterator[str]:
     """Yields what hours are, and what they are estimated from."""
-    of_stages = sources(costs, rates)
+    by_stage = sources(costs, rates)
     by_source: dict[str, list[str]] = {}
-    for stage, source in of_stages.items():
+    for stage, source in by_stage.items():
         by_source.setdefault(source, []).append(stage)
     where = "GPU time" if device == "cuda" else "CPU time of one run"
     if unknown := by_source.pop("", []):

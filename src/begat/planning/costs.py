@@ -141,8 +141,8 @@ def summed(name: str, costs: Sequence[JobCost]) -> StageCost:
 
 
 def _hours(seconds: Sequence[float | None]) -> float | None:
-    known = [value for value in seconds if value is not None]
-    return sum(known) / 3600 if len(known) == len(seconds) else None
+    estimated = [value for value in seconds if value is not None]
+    return sum(estimated) / 3600 if len(estimated) == len(seconds) else None
 
 
 def too_large(costs: Sequence[JobCost], device: str) -> Iterator[str]:
@@ -151,13 +151,13 @@ def too_large(costs: Sequence[JobCost], device: str) -> Iterator[str]:
     for name in dict.fromkeys(cost.job.stage for cost in costs):
         part = [cost for cost in costs if cost.job.stage == name]
         on_gpu = gpu is not None and STAGES[name].gpu
-        of_gpu = max(part, key=lambda c: c.cost.memory - c.cost.host)
-        of_host = max(part, key=_on_host if on_gpu else lambda c: c.memory)
-        need = _on_host(of_host) if on_gpu else of_host.memory
-        if on_gpu and gpu and (on := of_gpu.cost.memory - of_gpu.cost.host) > gpu:
-            yield _advice(of_gpu.job, on, gpu, "the GPU")
+        largest_on_gpu = max(part, key=lambda c: c.cost.memory - c.cost.host)
+        largest_on_host = max(part, key=_on_host if on_gpu else lambda c: c.memory)
+        need = _on_host(largest_on_host) if on_gpu else largest_on_host.memory
+        if on_gpu and gpu and (on := largest_on_gpu.cost.memory - largest_on_gpu.cost.host) > gpu:
+            yield _advice(largest_on_gpu.job, on, gpu, "the GPU")
         if need > host:
-            yield _advice(of_host.job, need, host, "this machine")
+            yield _advice(largest_on_host.job, need, host, "this machine")
 
 
 def _on_host(cost: JobCost) -> float:
@@ -168,8 +168,8 @@ def _on_host(cost: JobCost) -> float:
 def _advice(job: Job, need: float, there: float, place: str) -> str:
     lower = STAGES[job.stage].lower
     advice = f"lower {lower}" if lower else "take a smaller network or smaller images"
-    said = f"about {need / GIB:.1f} GiB of memory, {place} has {there / GIB:.1f} GiB"
-    return f"{job.stage}/{job.name}: takes {said}; {advice}"
+    excess = f"about {need / GIB:.1f} GiB of memory, {place} has {there / GIB:.1f} GiB"
+    return f"{job.stage}/{job.name}: takes {excess}; {advice}"
 
 
 def planned_costs(plan: Plan) -> tuple[list[JobCost], Rates, str]:

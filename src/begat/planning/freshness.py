@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-from begat.errors import few
+from begat.errors import shortened
 from begat.execution.contents import Contents
 from begat.execution.jobs import Job, path_of
 from begat.planning.costs import work_left
@@ -80,8 +80,8 @@ def why(plan: Plan, job: Job, contents: Contents) -> str:
     if stored.get("key") == job.key:
         others = contents.others(job, stored)
         missing = [name for name, content in others.items() if content is None]
-        said = "input missing: " if missing else "input made anew: "
-        return said + few(missing or [*others]) if others else ""
+        reason = "input missing: " if missing else "input made anew: "
+        return reason + shortened(missing or [*others]) if others else ""
     return (
         "; ".join(_differences(stored.get("made_from", {}), dict(job.made_from)))
         or "made otherwise"
@@ -89,8 +89,8 @@ def why(plan: Plan, job: Job, contents: Contents) -> str:
 
 
 def _differences(before: dict, now: dict) -> list[str]:
-    found = []
-    for part, said in (
+    reasons = []
+    for part, prefix in (
         ("parameters", ""),
         ("code", "code changed: "),
         ("inputs", "input changed: "),
@@ -98,12 +98,12 @@ def _differences(before: dict, now: dict) -> list[str]:
         old, new = before.get(part, {}), now.get(part, {})
         changed = [k for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
         if part == "parameters":
-            found += [f"{k}: {old.get(k)} -> {new.get(k)}" for k in changed]
+            reasons += [f"{k}: {old.get(k)} -> {new.get(k)}" for k in changed]
         elif changed:
-            found.append(said + few(changed))
+            reasons.append(prefix + shortened(changed))
     if before.get("schema") != now.get("schema"):
-        found.append(f"schema: {before.get('schema')} -> {now.get('schema')}")
+        reasons.append(f"schema: {before.get('schema')} -> {now.get('schema')}")
     for part in ("models", "rows", "queries", "data", "label"):
         if before.get(part) != now.get(part):
-            found.append(f"other {part}")
-    return found
+            reasons.append(f"other {part}")
+    return reasons

@@ -156,17 +156,17 @@ def samples(plan: Plan, device: str) -> Iterator[Sample]:
     by_key = {job.key: job for job in plan.jobs()}
     for path in sorted((plan.root / RECORDS).glob("*.json")):
         try:
-            found: dict[str, Any] = json.loads(path.read_bytes())
-            own, job = found.get("cost"), by_key.get(found["key"])
+            fields: dict[str, Any] = json.loads(path.read_bytes())
+            own, job = fields.get("cost"), by_key.get(fields["key"])
             cost = Cost(**own) if own else plan.cost(job) if job else None
-            before = found["cpu_seconds"] - found["computing_cpu_seconds"]
-            on_gpu = found["device"].startswith("cuda")
-            spent = before + found["seconds"] if on_gpu else found["cpu_seconds"]
-            peak = float(found["peak_memory"])
+            before = fields["cpu_seconds"] - fields["computing_cpu_seconds"]
+            on_gpu = fields["device"].startswith("cuda")
+            spent = before + fields["seconds"] if on_gpu else fields["cpu_seconds"]
+            peak = float(fields["peak_memory"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # a record that is damaged, or says that nothing is known
         if cost and (cost.kind == "arrays" or on_gpu == (device == "cuda")):
-            yield Sample(found["stage"], cost, spent, peak)
+            yield Sample(fields["stage"], cost, spent, peak)
 
 
 def read_probe(root: Path, device: str) -> Probe:

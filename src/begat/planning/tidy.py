@@ -25,7 +25,7 @@ def tidy(plan: Plan) -> None:
     """
     _sweep(plan.root)
     store, verified = Store(plan.root), Verified(plan.root)
-    wanted = {job.path for job in plan.jobs()}
+    expected = {job.path for job in plan.jobs()}
     for path in _artifacts(plan.root):
         attributes = stored_attributes(path)
         if attributes is None or "key" not in attributes:
@@ -36,7 +36,7 @@ def tidy(plan: Plan) -> None:
             _adopt(store, path, attributes)
             verified.note(path)
         _settle(plan.root, attributes["key"], path)
-        if path.relative_to(plan.root) not in wanted:
+        if path.relative_to(plan.root) not in expected:
             remove(path)
 
 
@@ -90,22 +90,22 @@ def _adopt(store: Store, path: Path, attributes: dict[str, Any]) -> None:
 
 def _rows(pack: Artifact, name: str) -> dict[str, Any]:
     """One model's arrays; not all models have snapshots."""
-    found = {}
+    arrays = {}
     for array in schema_of("models"):
         names = pack.attributes["snapshots_of" if array == "snapshots" else "models"]
         if array in pack and name in names:
-            found[array] = pack.rows(array, np.array([names.index(name)]))
-    return found
+            arrays[array] = pack.rows(array, np.array([names.index(name)]))
+    return arrays
 
 
 def damaged(plan: Plan) -> list[tuple[Job, list[str]]]:
     """Artifacts that are there and not what was written, or what their records say: which files."""
-    found, verified = [], Verified(plan.root)
+    damaged, verified = [], Verified(plan.root)
     for job in plan.jobs():
         path = plan.root / job.path
         if path.exists() and (files := verified.damage(path) or _unlike_record(plan, job)):
-            found.append((job, files))
-    return found
+            damaged.append((job, files))
+    return damaged
 
 
 def _unlike_record(plan: Plan, job: Job) -> list[str]:
@@ -119,12 +119,12 @@ def _unlike_record(plan: Plan, job: Job) -> list[str]:
 
 def unrecorded(plan: Plan) -> list[tuple[Job, str]]:
     """Jobs whose artifacts carry the keys expected, but not their records: what is wrong there."""
-    found = []
+    mismatches = []
     for job in plan.jobs():
         attributes = stored_attributes(plan.root / job.path) or {}
         if attributes.get("key") == job.key and (reason := unsound(plan.root, job.key)):
-            found.append((job, reason))
-    return found
+            mismatches.append((job, reason))
+    return mismatches
 
 
 def repair(plan: Plan, job: Job) -> bool:

@@ -167,8 +167,8 @@ def counterfactual_row(
     than removing codes assigned to no group.
     """
     excess = data.summary.get("groups_redrawn", {}).get("excess")
-    of_groups = kind == "group_member"
-    marked = not of_groups or excess is None or (excess["low"] or 0) > 0
+    is_group = kind == "group_member"
+    marked = not is_group or excess is None or (excess["low"] or 0) > 0
     arrays, slots = data.counterfactuals[kind], data.slots[kind]
     units, distances = arrays["unit"][query], arrays["distance"][query]
     assigned = [slot for slot in range(len(slots)) if units[slot] >= 0]
@@ -179,15 +179,15 @@ def counterfactual_row(
         generated.append(
             {
                 "image": embedded.add(name, to_bytes(arrays["pixels"][query, slot])),
-                "without": data.groups[unit] if of_groups else data.names[unit],
-                "reason": "" if of_groups else slots[slot],
-                "removed": None if of_groups else embedded.add(f"i{unit}", data.pixels[unit]),
+                "without": data.groups[unit] if is_group else data.names[unit],
+                "reason": "" if is_group else slots[slot],
+                "removed": None if is_group else embedded.add(f"i{unit}", data.pixels[unit]),
                 "distance": float(distances[slot]),
                 "farthest": slot == farthest and marked,
             }
         )
     factual = embedded.add(f"{kind}{query}", to_bytes(arrays["factual"][query]))
-    return {"groups": of_groups, "factual": factual, "generated": generated, "marked": marked}
+    return {"groups": is_group, "factual": factual, "generated": generated, "marked": marked}
 
 
 def to_bytes(pixels: Float[np.ndarray, "channel y x"]) -> UInt8[np.ndarray, "channel y x"]:

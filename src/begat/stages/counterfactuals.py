@@ -38,9 +38,9 @@ def jobs(table: JobTable) -> Iterator[Job]:
 
 def cost(sizes: JobSizes) -> Cost:
     """Returns what regenerating takes: an evaluation per step and member of every image."""
-    of_groups, slots = sizes.job.name.startswith("group_member"), sizes.params.of(Counterfactuals)
-    slot = 2 * sizes.groups if of_groups else slots.top + slots.random
-    pictures = sizes.queries * (1 + slot / 2 if of_groups else 2 + slot)  # half of the members
+    by_group, slots = sizes.job.name.startswith("group_member"), sizes.params.of(Counterfactuals)
+    slot = 2 * sizes.groups if by_group else slots.top + slots.random
+    pictures = sizes.queries * (1 + slot / 2 if by_group else 2 + slot)  # half of the members
     work = sizes.params.queries.num_inference_steps * sizes.models * pictures
     host = sizes.rows(2 * sizes.models) + 8.0 * sizes.queries * slot * sizes.pixels
     memory = host + sizes.forward(sizes.queries)

@@ -155,8 +155,8 @@ def _scores(context: JobContext, chosen: dict[str, Any]) -> Iterator[Block]:
             )
             best_of, arrays = best(grid, scores)
             chosen[model.name] = [variant.name for variant in best_of]
-            of_groups = {n: v[..., groups] for n, v in arrays.items() if n.startswith("group_")}
-            by_model.append(arrays | of_groups)
+            group_arrays = {n: v[..., groups] for n, v in arrays.items() if n.startswith("group_")}
+            by_model.append(arrays | group_arrays)
     masks = {"score": train_mask, "group_score": exposure, "group_uncertainty": exposure}
     for name, mask in masks.items():
         yield {name: mean_over_trained([arrays[name] for arrays in by_model], mask)}

@@ -27,10 +27,10 @@ ALIGNMENT = 64  # bytes, the longest vector of any CPU
 def stored_attributes(path: Path) -> dict[str, Any] | None:
     """The attributes of an artifact, or None where there is none; needs no Zarr library."""
     try:
-        found = json.loads((path / "zarr.json").read_bytes())["attributes"]
+        attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return attributes if isinstance(attributes, dict) else None
 
 
 def remove(path: Path) -> None:
@@ -103,14 +103,14 @@ def _fill(
     from zarr.codecs import ZstdCodec
 
     group = zarr.create_group(scratch, zarr_format=3, overwrite=True)
-    known, arrays = schema_of(stage), dict[str, zarr.Array]()
+    schemas, arrays = schema_of(stage), dict[str, zarr.Array]()
     for block in blocks:
         for name, raw in block.items():
             values = checked(stage, str(path), name, raw)
             if name in arrays:
                 arrays[name].append(values)
                 continue
-            schema = known[name]
+            schema = schemas[name]
             arrays[name] = group.create_array(
                 name,
                 shape=values.shape,
@@ -124,7 +124,7 @@ def _fill(
                 attributes={"unit": schema.unit},
             )
             arrays[name][...] = values
-    missing = [n for n, a in known.items() if not a.optional and n not in arrays]
+    missing = [n for n, a in schemas.items() if not a.optional and n not in arrays]
     if missing:
         raise BegatError(f"{path}: expected arrays {', '.join(missing)}, found none of them")
     group.attrs.update({"schema": VERSION, "stage": stage, **attributes})
@@ -178,16 +178,16 @@ class Artifact:
         """Some rows of the array ``name``: as ``artifact[name][which]``, reading only those."""
         import zarr
 
-        known = schema_of(self.stage).get(name)
-        if known is None or name not in self:
+        schema = schema_of(self.stage).get(name)
+        if schema is None or name not in self:
             raise BegatError(f"{self.path}: expected an array {name}, found none")
         self._compare([f"{name}/zarr.json"])
         array = zarr.open_array(self.path / name, mode="r")
-        found = (array.dtype, array.metadata.to_dict().get("dimension_names"))
-        if found != (known.in_memory, known.axes):
+        stored = (array.dtype, array.metadata.to_dict().get("dimension_names"))
+        if stored != (schema.in_memory, schema.axes):
             raise BegatError(
-                f"{self.path}: {name}: expected {known.dtype} over {known.axes}, found "
-                f"{found[0]} over {found[1]}"
+                f"{self.path}: {name}: expected {schema.dtype} over {schema.axes}, found "
+                f"{stored[0]} over {stored[1]}"
             )
         self._compare(self._chunks(name, np.arange(array.shape[0])[which] // array.chunks[0]))
         try:
@@ -203,10 +203,10 @@ class Artifact:
 
     def _chunks(self, name: str, along_first: np.ndarray) -> list[str]:
         """The files of an array's chunks, by their numbers along its first axis."""
-        wanted = {str(n) for n in np.unique(along_first)}
+        indices = {str(n) for n in np.unique(along_first)}
         first = f"{name}/c."
         chunks = (f for f in self._files if f.startswith(first))
-        return [f for f in chunks if f.removeprefix(first).partition(".")[0] in wanted]
+        return [f for f in chunks if f.removeprefix(first).partition(".")[0] in indices]
 
     def _compare(self, names: Sequence[str]) -> None:
         """Raise BegatError where a file is not what was written."""
@@ -234,9 +234,9 @@ def aligned(values: np.ndarray) -> np.ndarray:
     """
     memory = np.empty(values.nbytes + ALIGNMENT, np.uint8)
     first = -memory.ctypes.data % ALIGNMENT
-    found = memory[first : first + values.nbytes].view(values.dtype).reshape(values.shape)
-    found[...] = values
-    return found
+    aligned = memory[first : first + values.nbytes].view(values.dtype).reshape(values.shape)
+    aligned[...] = values
+    return aligned
 
 
 def string_array(texts: Sequence[str]) -> np.ndarray:

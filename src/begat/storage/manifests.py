@@ -19,11 +19,11 @@ OTHERS = ("", ".snakemake_timestamp")  # files that are none of the artifact's
 
 def _files(folder: Path) -> list[str]:
     """The paths of all an artifact's files below its folder, the manifest's too."""
-    found = []
+    paths = []
     for place, _, names in os.walk(folder):
         inside = Path(place).relative_to(folder)
-        found += [(inside / name).as_posix() for name in names if name not in OTHERS]
-    return sorted(found)
+        paths += [(inside / name).as_posix() for name in names if name not in OTHERS]
+    return sorted(paths)
 
 
 def file_digests(folder: Path) -> dict[str, str]:
@@ -43,9 +43,9 @@ def seal(folder: Path) -> str:
 def manifest_of(folder: Path) -> dict[str, str] | None:
     """The digests in a folder's manifest; None where there is no manifest, or a damaged one."""
     try:
-        found = json.loads((folder / MANIFEST).read_bytes())
-        files: dict[str, str] = found["files"]
-        return files if found["digest"] == digest(files) and "zarr.json" in files else None
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        files: dict[str, str] = manifest["files"]
+        return files if manifest["digest"] == digest(files) and "zarr.json" in files else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
@@ -62,20 +62,20 @@ def damage(folder: Path) -> list[str]:
     if expected is None:
         return [MANIFEST]
     try:
-        found = file_digests(folder)
+        actual = file_digests(folder)
     except OSError as error:
         return [f"{error.filename} ({error.strerror})"]
-    return sorted(n for n in {*expected, *found} if expected.get(n) != found.get(n))
+    return sorted(n for n in {*expected, *actual} if expected.get(n) != actual.get(n))
 
 
 def stamp(folder: Path) -> str:
     """A digest of sizes, times and places of a folder's files, without reading them."""
-    found = []
+    stamps = []
     for name in _files(folder):
         status = os.stat(folder / name, follow_symlinks=True)
         times = status.st_mtime_ns, status.st_ctime_ns
-        found.append([name, status.st_size, *times, status.st_ino])
-    return digest(found)
+        stamps.append([name, status.st_size, *times, status.st_ino])
+    return digest(stamps)
 
 
 def sync(folder: Path) -> None:
@@ -135,12 +135,12 @@ class Verified:
 
     def damage(self, path: Path) -> list[str]:
         """The files of an artifact that are not what was written; all are read."""
-        found = damage(path)
-        if found:
+        damaged = damage(path)
+        if damaged:
             self._memory(path).unlink(missing_ok=True)
         else:
             self.note(path)
-        return found
+        return damaged
 
     def _memory(self, path: Path) -> Path:
         return self._folder / path.relative_to(self._root).as_posix().replace("/", "-")

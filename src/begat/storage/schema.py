@@ -159,10 +159,10 @@ def checked(stage: str, where: str, name: str, values: np.ndarray) -> np.ndarray
         BegatError: an array the schema does not know, another number of axes, a dtype that would
             not fit, NaN where none may be.
     """
-    known = schema_of(stage)
-    if name not in known:
-        raise BegatError(f"{where}: expected arrays {', '.join(known)}, found {name}")
-    array, values = known[name], np.asarray(values)
+    schemas = schema_of(stage)
+    if name not in schemas:
+        raise BegatError(f"{where}: expected arrays {', '.join(schemas)}, found {name}")
+    array, values = schemas[name], np.asarray(values)
     if values.ndim != len(array.axes):
         raise BegatError(
             f"{where}: {name}: expected axes {', '.join(array.axes)}, found shape {values.shape}"
