@@ -21,7 +21,8 @@ from begat.diffusion.schedules import cosine_schedule
 from begat.diffusion.unet import unet
 from begat.diffusion.unet_shapes import layers, parameter_count, parameter_shapes
 from begat.execution.architecture import size_of
-from begat.execution.costs import Cost, JobSizes
+from begat.execution.costs import JobSizes
+from begat.execution.jobs import Cost
 from begat.execution.records import record
 from begat.influence.layers import tracked_layers
 from begat.influence.tapes import recording

@@ -27,9 +27,9 @@ from begat.unlearning.terms import (
     ERROR_WEIGHTS,
     DenoisingBatch,
     mixture_losses,
-    objective,
     saliency_mask,
 )
+from begat.unlearning.training import objective
 
 pytestmark = pytest.mark.numerics
 

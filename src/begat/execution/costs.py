@@ -6,17 +6,14 @@ Sizes are in bytes. Arrays of float32 make up nearly all of memory; smaller ones
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 from begat.diffusion.bounds import BATCH, MAX_EXAMPLES, MAX_GRADIENT_NUMBERS, MAX_TAPE_NUMBERS
 from begat.execution.architecture import network_size
 from begat.execution.job_table import JobTable
-from begat.execution.jobs import Job
+from begat.execution.jobs import Cost, Job, Kind
 from begat.execution.methods import Method
 from begat.storage.schema import chunks_of, schema_of
 
-Kind = Literal["training", "prediction", "gradient", "covariance", "arrays"]
 FLOAT = 4  # bytes
 # Compressed sizes over sizes; weights and scores are noise to a compressor.
 COMPRESSED = {"float32": 0.93, "float64": 0.6, "bool": 0.2, "int32": 0.4, "int64": 0.3}
@@ -25,30 +22,6 @@ DESCRIPTION = 750  # bytes that describe one array
 ENTRY = 100  # bytes of a file in a manifest, and of an input among the attributes
 RECORD = 2_500  # bytes; there is a copy, and a log
 OWN_FILES = 6  # attributes, manifest, time stamp; record, its copy, log
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one job takes.
-
-    Attributes:
-        kind: of its computation, as an evaluation takes another time in each; ``arrays`` evaluates
-            no network.
-        evaluations: of the network on one image.
-        work: multiplications in the forward passes of these; for ``arrays``, numbers gone through.
-        memory: bytes beyond a process that has loaded its libraries.
-        host: bytes of these that are never on a GPU.
-        disk: bytes of the artifact, its record and its log.
-        files: their number.
-    """
-
-    kind: Kind = "arrays"
-    evaluations: float = 0.0
-    work: float = 0.0
-    memory: float = 0.0
-    host: float = 0.0
-    disk: float = 0.0
-    files: int = 0
 
 
 class JobSizes:

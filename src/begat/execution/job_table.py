@@ -8,19 +8,16 @@ own training set, not the table of all of them, so more members never retrain th
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from begat.data.pipelines import pipeline_digest
 from begat.ensembles.model_specs import Model
 from begat.errors import BegatError
-from begat.execution.jobs import Job, Name, path_of
+from begat.execution.jobs import Cost, Job, Name, path_of
 from begat.execution.methods import Method
 from begat.execution.run_spec import RunSpec
 from begat.storage.digests import digest
 from begat.storage.schema import VERSION
-
-if TYPE_CHECKING:
-    from begat.execution.costs import Cost
 
 
 class JobTable:
@@ -56,7 +53,7 @@ class JobTable:
         """Returns the table as files and parameters stand now."""
         raise NotImplementedError
 
-    def cost(self, job: Job) -> "Cost":
+    def cost(self, job: Job) -> Cost:
         """Returns what a job takes, if all of it is computed."""
         raise NotImplementedError
 

@@ -1,15 +1,16 @@
-"""One artifact to make: its name, its key, its inputs and where it lies."""
+"""One artifact to make: its name, its key, its inputs, where it lies and what it takes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from begat.ensembles.model_specs import Model
 from begat.storage.digests import digest
 
 Name = tuple[str, str]  # stage, name
+Kind = Literal["training", "prediction", "gradient", "covariance", "arrays"]
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,27 @@ def path_of(stage: str, name: str) -> Path:
     if stage.startswith("scores_"):
         return Path("results") / "scores" / f"{stage.removeprefix('scores_')}.zarr"
     return Path("results") / stage / f"{name}.zarr"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one job takes.
+
+    Attributes:
+        kind: of its computation, as an evaluation takes another time in each; ``arrays`` evaluates
+            no network.
+        evaluations: of the network on one image.
+        work: multiplications in the forward passes of these; for ``arrays``, numbers gone through.
+        memory: bytes beyond a process that has loaded its libraries.
+        host: bytes of these that are never on a GPU.
+        disk: bytes of the artifact, its record and its log.
+        files: their number.
+    """
+
+    kind: Kind = "arrays"
+    evaluations: float = 0.0
+    work: float = 0.0
+    memory: float = 0.0
+    host: float = 0.0
+    disk: float = 0.0
+    files: int = 0

@@ -17,9 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from begat.execution.costs import Cost
 from begat.execution.job_table import JobTable
-from begat.execution.jobs import Job
+from begat.execution.jobs import Cost, Job
 from begat.execution.machine import fingerprint
 from begat.storage.artifacts import remove
 from begat.storage.digests import digest

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from begat.execution.contents import Contents
-from begat.execution.costs import Cost
-from begat.execution.jobs import Job
+from begat.execution.jobs import Cost, Job
 from begat.execution.machine import gpu_memory, memory, visible_gpus
 from begat.planning.plan import Plan
 from begat.planning.rates import Rates, rates_of

@@ -9,9 +9,9 @@ from typing import Any
 from begat.config import consistency
 from begat.config.load import load
 from begat.config.schema import fields_of, sections
-from begat.execution.costs import Cost, JobSizes
+from begat.execution.costs import JobSizes
 from begat.execution.job_table import JobTable
-from begat.execution.jobs import Job
+from begat.execution.jobs import Cost, Job
 from begat.execution.run_spec import RunSpec
 from begat.planning.code import Code
 from begat.stages import METHODS, PARAMS, STAGES

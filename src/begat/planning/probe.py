@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from begat.config.schema import Models
 from begat.diffusion.bounds import BATCH
 from begat.execution.architecture import config_of, size_of
-from begat.execution.costs import Kind
+from begat.execution.jobs import Kind
 from begat.planning.costs import device_of
 from begat.planning.plan import Plan
 from begat.planning.rates import Probe

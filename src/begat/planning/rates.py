@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from begat.execution.costs import Cost
+from begat.execution.jobs import Cost
 from begat.execution.records import RECORDS
 from begat.planning.plan import Plan
 

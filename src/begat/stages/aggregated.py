@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from begat.execution.context import JobContext
-from begat.execution.costs import Cost, JobSizes
+from begat.execution.costs import JobSizes
 from begat.execution.job_table import JobTable
-from begat.execution.jobs import Job
+from begat.execution.jobs import Cost, Job
 from begat.stages.declaration import SCORES, Stage
 from begat.storage.artifacts import Block
 

@@ -8,9 +8,9 @@ from begat.config.consistency import lowest_timestep, refuse
 from begat.config.fields import param
 from begat.config.schema import Params
 from begat.execution.context import JobContext
-from begat.execution.costs import Cost, JobSizes
+from begat.execution.costs import JobSizes
 from begat.execution.job_table import JobTable
-from begat.execution.jobs import Job, Name
+from begat.execution.jobs import Cost, Job, Name
 from begat.stages.declaration import Stage
 from begat.storage.artifacts import Block
 

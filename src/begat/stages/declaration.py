@@ -7,9 +7,9 @@ from typing import Any
 
 from begat.config.schema import Params
 from begat.execution.context import JobContext
-from begat.execution.costs import Cost, JobSizes
+from begat.execution.costs import JobSizes
 from begat.execution.job_table import JobTable
-from begat.execution.jobs import Job
+from begat.execution.jobs import Cost, Job
 from begat.execution.methods import Method
 
 SCORES = "scores_*"  # among the inputs of a stage: all scoring stages

@@ -8,9 +8,9 @@ from begat.config.consistency import check_draws, check_models
 from begat.config.fields import MAX_COUNT, param
 from begat.config.schema import Params
 from begat.execution.context import JobContext
-from begat.execution.costs import Cost, JobSizes
+from begat.execution.costs import JobSizes
 from begat.execution.job_table import JobTable
-from begat.execution.jobs import Job
+from begat.execution.jobs import Cost, Job
 from begat.stages.declaration import Stage
 from begat.stages.unlearned import needs_curvature
 from begat.storage.artifacts import Block

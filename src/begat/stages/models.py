@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from begat.config.schema import Models
 from begat.execution.context import JobContext
-from begat.execution.costs import Cost, JobSizes
+from begat.execution.costs import JobSizes
 from begat.execution.job_table import JobTable
-from begat.execution.jobs import Job, Name
+from begat.execution.jobs import Cost, Job, Name
 from begat.stages.declaration import Stage
 from begat.storage.artifacts import Block
 

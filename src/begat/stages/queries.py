@@ -7,9 +7,9 @@ from begat.config.consistency import refuse
 from begat.config.schema import Params
 from begat.diffusion.schedulers import SCHEDULERS
 from begat.execution.context import JobContext
-from begat.execution.costs import Cost, JobSizes
+from begat.execution.costs import JobSizes
 from begat.execution.job_table import JobTable
-from begat.execution.jobs import Job
+from begat.execution.jobs import Cost, Job
 from begat.stages.declaration import Stage
 from begat.storage.artifacts import Block
 

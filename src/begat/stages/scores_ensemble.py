@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from begat.config.fields import MAX_COUNT, param
 from begat.evaluation.measures import LOSS
 from begat.execution.context import JobContext
-from begat.execution.costs import Cost, JobSizes
+from begat.execution.costs import JobSizes
 from begat.execution.job_table import JobTable
-from begat.execution.jobs import Job, Name
+from begat.execution.jobs import Cost, Job, Name
 from begat.execution.methods import Method
 from begat.stages.declaration import Stage
 from begat.storage.artifacts import Block

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from begat.evaluation.measures import COSINE, NEGATIVE_DISTANCE, SIMILARITY
 from begat.execution.context import JobContext
-from begat.execution.costs import Cost, JobSizes
+from begat.execution.costs import JobSizes
 from begat.execution.job_table import JobTable
-from begat.execution.jobs import Job
+from begat.execution.jobs import Cost, Job
 from begat.execution.methods import Method
 from begat.stages.declaration import Stage
 from begat.storage.artifacts import Block

@@ -8,9 +8,9 @@ from begat.config.fields import MAX_COUNT, param
 from begat.config.schema import Params
 from begat.evaluation.measures import NORMALISED_PRODUCT, STEP_PRODUCT
 from begat.execution.context import JobContext
-from begat.execution.costs import Cost, JobSizes
+from begat.execution.costs import JobSizes
 from begat.execution.job_table import JobTable
-from begat.execution.jobs import Job
+from begat.execution.jobs import Cost, Job
 from begat.execution.methods import Method
 from begat.stages.declaration import Stage
 from begat.storage.artifacts import Block

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from begat.diffusion.packed_network import mean_square
-from begat.unlearning.config import UnlearningConfig
 from begat.unlearning.targets import Images, Scale, Target, TargetContext
 
 PerGroup = Float[Tensor, " group"]
@@ -158,23 +157,3 @@ def saliency_mask(
     count = max(1, round(mask_fraction * gradient.shape[1]))
     index = gradient.abs().topk(count, dim=1).indices
     return torch.zeros_like(gradient, dtype=torch.bool).scatter(1, index, True)
-
-
-def objective(
-    config: UnlearningConfig,
-    retain: DenoisingBatch,
-    forget: DenoisingBatch | None = None,
-    context: TargetContext | None = None,
-) -> PerGroup:
-    """The loss that each group's model minimises.
-
-    ``forget`` and ``context`` are required only if the operator has a forget term.
-    """
-    terms = config.operator.terms()
-    if terms.forget is None or forget is None or context is None:
-        return mean_square(retain.error)
-    retain_term = terms.retain or RETAIN_LOSSES[config.retain_loss]
-    retain_loss = retain_term(retain, forget, context)
-    if config.loss_combination == "convex":
-        retain_loss = (1 - config.forget_weight) * retain_loss
-    return retain_loss + config.forget_weight * terms.forget(retain, forget, context)

@@ -11,11 +11,31 @@ from begat.diffusion.schedules import diffuse, predicted_noise, training_target
 from begat.diffusion.training import PackOptimiser
 from begat.unlearning.config import UnlearningConfig
 from begat.unlearning.targets import Images, TargetContext, TargetInputs
-from begat.unlearning.terms import ERROR_WEIGHTS, DenoisingBatch, objective
+from begat.unlearning.terms import ERROR_WEIGHTS, RETAIN_LOSSES, DenoisingBatch, PerGroup
 
 Rows = Float[Tensor, "group parameter"]
 STOPPING_WINDOW = 10  # steps over which drift or rise is averaged for the stopping rule
 CURVE_INTERVAL = 5  # steps between two values of a curve that nothing else needs
+
+
+def objective(
+    config: UnlearningConfig,
+    retain: DenoisingBatch,
+    forget: DenoisingBatch | None = None,
+    context: TargetContext | None = None,
+) -> PerGroup:
+    """The loss that each group's model minimises.
+
+    ``forget`` and ``context`` are required only if the operator has a forget term.
+    """
+    terms = config.operator.terms()
+    if terms.forget is None or forget is None or context is None:
+        return mean_square(retain.error)
+    retain_term = terms.retain or RETAIN_LOSSES[config.retain_loss]
+    retain_loss = retain_term(retain, forget, context)
+    if config.loss_combination == "convex":
+        retain_loss = (1 - config.forget_weight) * retain_loss
+    return retain_loss + config.forget_weight * terms.forget(retain, forget, context)
 
 
 class PackUnlearning(PackOptimiser):
