@@ -11,6 +11,7 @@ min_version("9.20")
 from begat.errors import BegatError
 from begat.execution.jobs import path_of
 from begat.execution.machine import visible_gpus
+from begat.planning.commitment import commit
 from begat.planning.freshness import Freshness
 from begat.planning.plan import Plan
 from begat.storage.cache import only_run
@@ -69,6 +70,7 @@ onstart:
     try:
         workflow.begat_lock = only_run(Path.cwd())
         tidy(plan)
+        commit(plan)
     except (BegatError, OSError) as error:
         raise in_one_line(error) from None
 

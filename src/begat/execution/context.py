@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from begat.errors import BegatError
 from begat.execution.contents import Contents
 from begat.execution.job_table import JobTable
+from begat.execution.history import append, result
 from begat.execution.jobs import Cost, Job, path_of
 from begat.execution.machine import forbid_tf32
 from begat.execution.methods import Method
@@ -119,6 +120,7 @@ class JobContext:
                     used = time.process_time() - spent
                     details = self.together, content, self._cost()
                     record(self.root, self.job, started, used, device, *details)
+                    append(self.root, result("made", self.job, content))
 
                 stored = self.attributes(**attributes)
                 write(path, self.job.stage, stored, self._unless_outlived(compute), files, sealed)

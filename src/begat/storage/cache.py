@@ -97,13 +97,14 @@ def _lock(path: Path) -> FileLock:
 
 
 @contextmanager
-def locked(path: Path, waiting: str) -> Iterator[None]:
-    """Hold an exclusive lock that dies with the process; say ``waiting`` if it is taken."""
+def locked(path: Path, waiting: str = "") -> Iterator[None]:
+    """Hold an exclusive lock that dies with the process; print ``waiting`` if it is taken."""
     lock = _lock(path)
     try:
         held = lock.acquire(blocking=False)
     except Timeout:
-        print(waiting, file=sys.stderr, flush=True)
+        if waiting:
+            print(waiting, file=sys.stderr, flush=True)
         held = lock.acquire()
     with held:
         yield
