@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from faults.audits import audits
 from faults.cases import cases
 from faults.disk import full_disks
 from faults.flips import flips
@@ -28,6 +29,7 @@ CAMPAIGNS: dict[str, tuple[Campaign, int, int]] = {  # trials in full and in sho
     "mixtures": (removals, 16, 2),
     "disk": (full_disks, 4, 0),
     "cases": (cases, 99, 0),
+    "audits": (audits, 400, 210),
 }
 KEPT = 5  # copies of projects in which something failed
 

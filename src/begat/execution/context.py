@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from begat.errors import BegatError
 from begat.execution.contents import Contents
-from begat.execution.job_table import JobTable
 from begat.execution.history import append, result
+from begat.execution.job_table import JobTable
 from begat.execution.jobs import Cost, Job, path_of
 from begat.execution.machine import forbid_tf32
 from begat.execution.methods import Method

@@ -123,7 +123,10 @@ def _chain(path: Path) -> tuple[list[Line], str]:
     for number, text in enumerate(texts[:-1]):
         line = _parsed(text, number, lines[-1]["digest"] if lines else "")
         if line is None:
-            return lines, f"line {number} is not what was written, or does not follow line {number - 1}"
+            return (
+                lines,
+                f"line {number} is not what was written, or does not follow line {number - 1}",
+            )
         lines.append(line)
     return lines, "" if texts[-1] == "" else f"line {len(texts) - 1} is cut"
 

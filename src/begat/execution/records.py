@@ -115,9 +115,9 @@ def recorded(root: Path, job: Job) -> dict[str, Any]:
     return _read(root / record_path(job.key), job.key) or {}
 
 
-def unsound(root: Path, key: str) -> str:
-    """What is wrong with the record of this key; nothing where it is sound."""
-    path = root / record_path(key)
+def unsound(root: Path, key: str, folder: Path = RECORDS) -> str:
+    """What is wrong with the record of this key in a folder; nothing where it is sound."""
+    path = root / folder / f"{key}.json"
     if not os.path.lexists(path):
         return "lost"
     return "" if _read(path, key) else "not what was written"

@@ -1,0 +1,70 @@
+"""The commands that audit scores."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from begat.errors import BegatError
+from begat.planning.plan import Plan
+
+ParamsFile = Annotated[
+    str | None,
+    typer.Option("--params-file", help="Parameter file instead of the one that params.yaml names."),
+]
+
+
+def audit(
+    artifact: Annotated[
+        str | None, typer.Argument(help="Path of one artifact, below the project's folder.")
+    ] = None,
+    query: Annotated[int | None, typer.Option(help="Number of the query, from 0.")] = None,
+    method: Annotated[str | None, typer.Option(help="The scoring method.")] = None,
+    image: Annotated[str | None, typer.Option(help="Number or name of a training image.")] = None,
+    group: Annotated[str | None, typer.Option(help="Number or name of a group.")] = None,
+    again: Annotated[
+        bool, typer.Option("--recompute", help="Also compute the score again, from the models.")
+    ] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="With --recompute: from the images, training included.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    params_file: ParamsFile = None,
+) -> None:
+    """Check where a score came from: every artifact, digest, record and image behind it.
+
+    With --query, --method and --image or --group, it audits one score; with a path, one artifact;
+    with neither, the whole run and all copies on this machine. Every byte is read and compared
+    with what was recorded when it was written; nothing is changed. The command fails if anything
+    is not what it was.
+    """
+    from begat.auditing.audit import audit as made
+    from begat.auditing.printing import print_audit, print_recomputed, print_tolerance
+    from begat.auditing.question import ask
+    from begat.auditing.recompute import jobs_again, recompute
+
+    if artifact and (query, method, image, group) != (None,) * 4:
+        raise BegatError("expected the path of an artifact or the options of a score, found both")
+    plan, question = Plan(Path.cwd(), params_file), None
+    if (query, method, image, group) != (None,) * 4:
+        if query is None or method is None:
+            raise BegatError("a score: expected --query, --method and --image or --group")
+        question = ask(plan, query, method, image, group)
+    if (again or deep) and (question is None or not again):
+        raise BegatError("--recompute (with --deep or without) is for one score: expected --query")
+    result, console = made(plan, question, artifact), Console(stderr=as_json)
+    summary, holds = result.summary(), result.holds
+    if not as_json:
+        print_audit(console, result)
+    if question and again:
+        jobs = jobs_again(plan, question, deep)
+        print_tolerance(console, jobs)
+        number = recompute(plan, question, jobs)
+        print_recomputed(console, number)
+        summary["recomputed"], holds = number.summary(), holds and number.holds
+    if as_json:
+        print(json.dumps(summary, indent=1))
+    if not holds:
+        raise typer.Exit(1)
