@@ -18,6 +18,7 @@ from begat.auditing.audit import ancestry
 from begat.auditing.question import Question, ask
 from begat.errors import BegatError
 from begat.execution.jobs import Job
+from begat.execution.machine import SETTINGS
 from begat.execution.records import recorded
 from begat.planning.plan import Plan
 from begat.storage.artifacts import Artifact
@@ -25,13 +26,6 @@ from begat.storage.cache import link_tree
 from begat.storage.manifests import content_digest
 
 OWN = ("results", ".begat", ".snakemake", "logs", ".venv", ".git")  # no sources
-    "results",
-    ".begat",
-    ".snakemake",
-    "logs",
-    ".venv",
-    ".git",
-)  # not part of a project's sources
 DECIDE = ("fingerprint", "pack", "blocks")  # of a record: these decide the last bits, and
 LIBRARIES = ("torch", "numpy")  # the versions of these
 SCORE_TOLERANCE = 1e-3  # of the standard deviation of the query's scores
@@ -144,8 +138,8 @@ def _workspace(plan: Plan, jobs: Sequence[Job]) -> Iterator[Path]:
 def _run(plan: Plan, job: Job, root: Path) -> None:
     """Compute one artifact in a process of its own, as a run does."""
     script = [sys.executable, "workflow/scripts/stage.py", job.stage, job.name]
-    threads = str(plan.params.compute.threads)
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    settings = recorded(plan.root, job).get("fingerprint", {}).get("settings", {})
+    environment = {**os.environ, **{name: settings[name] for name in SETTINGS if name in settings}}
     done = subprocess.run(
         [*script, "--params-file", plan.params.params_file, "--key", job.key],
         cwd=root,
