@@ -18,6 +18,7 @@ from rich.text import Text
 from begat.auditing.commands import audit
 from begat.errors import BegatError, brief, shortened
 from begat.execution.contents import Contents
+from begat.execution.history import history, write_again
 from begat.execution.jobs import path_of
 from begat.execution.records import forget_copies, mend, record_path
 from begat.planning.freshness import last_used, why
@@ -175,6 +176,7 @@ def status(
     if strict:
         spoiled = [f"{job.path} ({files[0]})" for job, files in damaged(plan)]
         spoiled += [f"{record_path(job.key)} ({reason})" for job, reason in unrecorded(plan)]
+        spoiled += [f"{path} ({fault})" for path, fault in history(plan.root).faults.items()]
         if spoiled:
             raise BegatError(f"damaged: {shortened(spoiled)}; run `begat verify`")
         _require_current([path for path, reason in reasons.items() if reason])
@@ -223,6 +225,10 @@ def verify(params_file: ParamsFile = None) -> None:
             restored = mend(plan.root, job, content_digest(plan.root / job.path))
             state = "restored from its copy" if restored else "replaced by one without values"
             print(f"{record_path(job.key)}: {reason}, {state}")
+        log = history(plan.root)
+        for path, fault in {**log.faults, **log.shorter}.items():
+            print(f"{path}: {fault}, written again from both copies")
+        write_again(plan.root)
     contents = Contents(plan.root)
     _require_current([job.path for job in plan.jobs() if why(plan, job, contents)])
     print(f"{len(plan.jobs())} artifacts are intact and up to date")

@@ -83,7 +83,7 @@ def audit(plan: Plan, question: Question | None = None, artifact: str | None = N
     if target is None:
         faults += inspector.on_this_machine()
     else:
-        faults += (f"{path}: {fault}" for path, fault in inspector.history.faults.items())
+        faults += inspector.history_faults()
     lines = inspector.history.lines
     return Audit(
         question,

@@ -115,4 +115,9 @@ class Inspector:
             for path in sorted((root / folder).glob("*.json")):
                 if reason := unsound(root, path.stem, folder):
                     yield f"{folder / path.name}: {reason}"
-        yield from (f"{path}: {fault}" for path, fault in self.history.faults.items())
+        yield from self.history_faults()
+
+    def history_faults(self) -> list[str]:
+        """Returns what is wrong with either copy of the history."""
+        faults = {**self.history.faults, **self.history.shorter}
+        return [f"{path}: {fault}" for path, fault in faults.items()]

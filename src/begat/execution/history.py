@@ -30,11 +30,14 @@ class History:
 
     Attributes:
         lines: those of a whole chain, as long as any copy has.
-        faults: of either copy, by its path: which line is not what was written, or is missing.
+        faults: of either copy, by its path: which line is not what was written.
+        shorter: of a copy that is whole but lacks the last lines: after which it ends. A checkout
+            of earlier records does this too.
     """
 
     lines: list[Line]
     faults: dict[Path, str]
+    shorter: dict[Path, str]
 
     def first(self, event: str, **fields: Any) -> int | None:
         """Returns the number of the first line of an event with these fields; None for none."""
@@ -57,12 +60,11 @@ def history(root: Path) -> History:
     chains = {path: _chain(root / path) for path in (HISTORY, COPY)}
     lines = max((lines for lines, _ in chains.values()), key=len)
     faults = {path: fault for path, (_, fault) in chains.items() if fault}
-    for path, (short, _) in chains.items():
-        if path not in faults and short != lines[: len(short)]:
-            faults[path] = "another history than its copy's"
-        elif path not in faults and len(short) < len(lines):
-            faults[path] = f"ends after line {len(short)} of {len(lines)}"
-    return History(lines, faults)
+    whole = {path: chain for path, (chain, fault) in chains.items() if not fault}
+    faults |= {p: "not the history of its copy" for p, c in whole.items() if c != lines[: len(c)]}
+    ends = {p: f"ends after {len(c)} of {len(lines)} lines" for p, c in whole.items()}
+    shorter = {p: end for p, end in ends.items() if p not in faults and len(whole[p]) < len(lines)}
+    return History(lines, faults, shorter)
 
 
 def append(root: Path, *events: Mapping[str, Any]) -> None:
@@ -94,9 +96,10 @@ def result(event: str, job: Job, content: str) -> Line:
     }
 
 
-def mend(root: Path) -> bool:
+def write_again(root: Path) -> bool:
     """Make both copies of the log equal and whole; returns whether anything was changed."""
-    if not history(root).faults:
+    log = history(root)
+    if not log.faults and not log.shorter:
         return False
     with locked(root / LOCK):
         _write(root, _whole(root))
