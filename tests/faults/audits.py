@@ -24,11 +24,11 @@ def _files(root: Path, pattern: str) -> list[Path]:
     return sorted(p for p in root.glob(pattern) if p.is_file() and p.stat().st_size)
 
 
-def _damaged(pattern: str) -> Fault:
+def _damaged(pattern: str, but: str = "") -> Fault:
     """Damage one file."""
 
     def plant(root: Path, dice: random.Random) -> list[str]:
-        hows = [*DAMAGES]
+        hows = [how for how in DAMAGES if how != but]
         while True:
             path = dice.choice(_files(root, pattern))
             if damage(path, dice.choice(hows), dice, linked=dice.random() < 0.5):
@@ -38,9 +38,10 @@ def _damaged(pattern: str) -> Fault:
 
 
 def _names(root: Path, path: Path) -> list[str]:
-    """What names a file: its path, or (``results``) that of its artifact."""
+    """What names a file: its path, that of its artifact, or the name of an image."""
     name = path.relative_to(root)
-    return [str(name), str(owner(name))] if name.parts[0] == "results" else [str(name)]
+    whole = {"results": owner, "data": lambda name: name.relative_to("data/images")}
+    return [str(name), *(str(whole[p](name)) for p in name.parts[:1] if p in whole)]
 
 
 def _exchanged(pattern: str) -> Fault:
@@ -121,6 +122,7 @@ def _added_image(root: Path, dice: random.Random) -> list[str]:
 
 FAULTS: dict[str, Fault] = {
     **{kind: _damaged(pattern) for kind, pattern in KINDS.items() if kind != "digests"},
+    "copy": _damaged(KINDS["copy"], but="delete"),  # a clone has none
     "history": _damaged(str(HISTORY)),
     "copy of the history": _damaged(".begat/history.jsonl"),
     "image": _damaged("data/images/*/*.png"),

@@ -26,7 +26,7 @@ class Audit:
         target: the artifact with the score, or the one that was asked for; None for a whole run.
         links: every artifact, each after those that it was made from.
         image: the training image of the score; None for groups.
-        faults: everything that is wrong, each in one line that names a file.
+        faults: everything that is wrong by itself, each in one line that names a file.
         changes: files that are other than when the run was planned, without effect on any key.
         choices: see ``auditing.choices``; None for a whole run.
         head: number and digest of the history's last line; empty where there is no history.
@@ -44,7 +44,19 @@ class Audit:
     @property
     def holds(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.faults
+        return not self.faults and not self.origins
+
+    @property
+    def origins(self) -> dict[str, list[str]]:
+        """How artifacts were made from something else than there is now, with those artifacts.
+
+        What is wrong with an input comes first; what only follows from other inputs comes last.
+        """
+        origins = dict[str, list[str]]()
+        for link in sorted(self.links, key=lambda link: link.origin.startswith("input")):
+            if link.origin and link.origin != "missing":
+                origins.setdefault(link.origin, []).append(link.job.path.as_posix())
+        return origins
 
     def summary(self) -> dict[str, Any]:
         """Returns the audit as JSON values."""
@@ -54,6 +66,7 @@ class Audit:
             "image": self.image,
             "artifact": self.target and self.target.path.as_posix(),
             "faults": self.faults,
+            "made_from_other": self.origins,
             "changes_without_effect": self.changes,
             "choices": self.choices,
             "history": self.head,
@@ -78,12 +91,11 @@ def audit(plan: Plan, question: Question | None = None, artifact: str | None = N
     links = [inspector.link(job) for job in tqdm(jobs, "artifacts", leave=False, delay=2)]
     image = question.image if question else None
     stages = {job.stage for job in jobs}
-    faults = [fault for link in links for fault in link.faults]
-    faults += image_faults(plan, None if image is None else [image]) if "images" in stages else []
-    if target is None:
-        faults += inspector.on_this_machine()
-    else:
-        faults += inspector.history_faults()
+    faults = (
+        list(image_faults(plan, None if image is None else [image])) if "images" in stages else []
+    )
+    faults += (fault for link in links for fault in link.faults)
+    faults += inspector.history_faults() if target else inspector.on_this_machine()
     lines = inspector.history.lines
     return Audit(
         question,

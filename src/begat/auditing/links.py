@@ -1,7 +1,7 @@
 """One artifact in the ancestry of a score: its key, content, record, and what is wrong with it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,8 @@ from begat.storage.cache import Store
 from begat.storage.digests import digest
 from begat.storage.manifests import content_digest, damage
 
+CAME = ("made", "adopted")  # events of the history by which a result comes to be here
+
 
 @dataclass(frozen=True)
 class Link:
@@ -23,30 +25,41 @@ class Link:
 
     Attributes:
         job: what was to be made.
+        key: that the artifact carries; the one expected of it where it carries none.
         content: its content digest, None where it has no whole manifest.
         record: when, where and by which versions it was made; empty where that is unknown.
         line: of the history, where it was made or came here; None where there is none.
-        faults: what is wrong, each in one line that names a file.
+        origin: how it was made from other parameters, code, data or inputs than there are now;
+            empty where it was not.
+        faults: what is wrong with it by itself, each in one line that names a file.
     """
 
     job: Job
+    key: str
     content: str | None
     record: Mapping[str, Any]
     line: int | None
+    origin: str
     faults: list[str] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return not self.faults and not self.origin
 
     def summary(self) -> dict[str, Any]:
         """Returns the link as JSON values."""
         made_from = self.job.made_from
         return {
             "artifact": self.job.path.as_posix(),
-            "key": self.job.key,
+            "key": self.key,
             "content": self.content,
             "history_line": self.line,
             "record": dict(self.record),
             "parameters": made_from.get("parameters", {}),
             "code": made_from.get("code", {}),
             "reads": ["/".join(name) for name in self.job.inputs],
+            "made_from_other": self.origin,
             "faults": self.faults,
         }
 
@@ -64,43 +77,40 @@ class Inspector:
 
     def link(self, job: Job) -> Link:
         """Returns an artifact with all that is wrong with it; every byte of it is read."""
-        content = content_digest(self.plan.root / job.path)
-        made = self.history.first("made", key=job.key, content=content)
-        came = self.history.first("adopted", key=job.key, content=content)
-        line = made if made is not None else came
-        record = recorded(self.plan.root, job)
-        return Link(job, content, record, line, list(self._faults(job, content, record, line)))
+        path = self.plan.root / job.path
+        content = content_digest(path)
+        key = str((stored_attributes(path) or {}).get("key", job.key))
+        lines = (self.history.first(event, key=key, content=content) for event in CAME)
+        line = next((number for number in lines if number is not None), None)
+        link = Link(job, key, content, recorded(self.plan.root, key), line, self._origin(job))
+        return replace(link, faults=list(self._faults(link)))
 
-    def _faults(
-        self, job: Job, content: str | None, record: Mapping[str, Any], line: int | None
-    ) -> Iterator[str]:
+    def _faults(self, link: Link) -> Iterator[str]:
+        """Yields what is wrong with an artifact by itself."""
+        job, key = link.job, link.key
         path = self.plan.root / job.path
         if not path.exists():
             yield f"{job.path}: missing"
             return
         yield from (f"{job.path / name}: not what was written" for name in damage(path))
-        yield from self._other_origin(job)
-        reason = unsound(self.plan.root, job.key)
-        if reason:
-            yield f"{RECORDS / job.key}.json: {reason}"
-        elif record["content"] != content:
-            yield f"{job.path}: another content digest than its record, {RECORDS / job.key}.json"
+        stored = stored_attributes(path)
+        if stored is not None and key != digest(stored.get("made_from")):
+            yield f"{job.path}/zarr.json: its key is not that of what it was made from"
+        record = link.record
+        if reason := unsound(self.plan.root, key):
+            yield f"{RECORDS / key}.json: {reason} (the record of {job.path})"
+        elif record["content"] != link.content:
+            yield f"{job.path}: another content digest than in its record, {RECORDS / key}.json"
         elif (record["stage"], record["name"]) != (job.stage, job.name):
-            yield f"{RECORDS / job.key}.json: the record of {record['stage']}/{record['name']}"
-        if line is None and content is not None:
+            yield f"{job.path}: the result of {record['stage']}/{record['name']}"
+        if link.line is None and link.content is not None:
             yield f"{job.path}: the history has no line for its content"
 
-    def _other_origin(self, job: Job) -> Iterator[str]:
-        """Yields how an artifact was made from something else than what is there now."""
-        stored = stored_attributes(self.plan.root / job.path)
-        if stored is None:
-            return
-        if stored.get("key") != digest(stored.get("made_from")):
-            yield f"{job.path}/zarr.json: its key is not that of what it was made from"
+    def _origin(self, job: Job) -> str:
+        """Returns how an artifact was made from something else than what is there now."""
         if self.contents.attributes(job.path) is None:
-            return
-        if reason := why(self.plan, job, self.contents):
-            yield f"{job.path}: not what these parameters, code and data ask for: {reason}"
+            return ""
+        return why(self.plan, job, self.contents)
 
     def on_this_machine(self) -> Iterator[str]:
         """Yields what is wrong with anything that is kept beside the artifacts of the plan."""

@@ -74,7 +74,7 @@ def _grow(
 def title(link: Link) -> Text:
     """Returns an artifact's path, content digest and state."""
     content = (link.content or "no content digest")[:SHORT]
-    state = ("faulty", "bold red") if link.faults else ("holds", "green")
+    state = ("holds", "green") if link.holds else ("does not hold", "bold red")
     return Text.assemble(f"{link.job.path}  {content}  ", state)
 
 
@@ -97,7 +97,7 @@ def details(link: Link) -> Iterator[str]:
     code = f"{len(made_from.get('code', {}))} source files"
     line = "no line" if link.line is None else f"line {link.line}"
     yield (
-        f"key {link.job.key[:SHORT]}: {parameters} parameters"
+        f"key {link.key[:SHORT]}: {parameters} parameters"
         f"{'' if seed is None else f', seed {seed}'}, {code}; {line} of the history"
     )
 
@@ -138,13 +138,20 @@ def change_lines(audit: Audit) -> Iterator[str]:
 def conclusion(audit: Audit) -> Iterator[str]:
     """Yields what is wrong, or that all holds, and the digest that stands for the history."""
     yield from (f"FAULT: {fault}" for fault in audit.faults)
+    for reason, paths in audit.origins.items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        yield f"MADE FROM OTHER THINGS: {paths[0]}{more}: {reason}"
     if audit.head:
         yield f"history: {audit.head['line'] + 1} lines, the last has digest {audit.head['digest']}"
     count = len(audit.links)
     if audit.holds:
         yield f"holds: {count} artifacts, their keys, inputs, records and images agree"
     else:
-        yield f"does not hold: {len(audit.faults)} faults; `begat verify` repairs what it can"
+        others = len({path for paths in audit.origins.values() for path in paths})
+        yield (
+            f"does not hold: {len(audit.faults)} faults, {others} artifacts made from other things "
+            "than there are now; `begat verify` repairs what it can"
+        )
 
 
 def print_tolerance(console: Console, jobs: Sequence[Job]) -> None:

@@ -110,7 +110,7 @@ def recompute(plan: Plan, question: Question, jobs: Sequence[Job]) -> Recomputed
 
 def _same_shapes(plan: Plan, again: Plan, job: Job) -> bool:
     """Whether a job ran on the same kind of machine, in the same shapes, as recorded before."""
-    before, now = recorded(plan.root, job), recorded(again.root, job)
+    before, now = recorded(plan.root, job.key), recorded(again.root, job.key)
     pairs = [(before.get(name), now.get(name)) for name in DECIDE]
     pairs += [(before.get("versions", {}).get(n), now["versions"][n]) for n in LIBRARIES]
     return all(one == other for one, other in pairs)
@@ -138,7 +138,7 @@ def _workspace(plan: Plan, jobs: Sequence[Job]) -> Iterator[Path]:
 def _run(plan: Plan, job: Job, root: Path) -> None:
     """Compute one artifact in a process of its own, as a run does."""
     script = [sys.executable, "workflow/scripts/stage.py", job.stage, job.name]
-    settings = recorded(plan.root, job).get("fingerprint", {}).get("settings", {})
+    settings = recorded(plan.root, job.key).get("fingerprint", {}).get("settings", {})
     environment = {**os.environ, **{name: settings[name] for name in SETTINGS if name in settings}}
     done = subprocess.run(
         [*script, "--params-file", plan.params.params_file, "--key", job.key],

@@ -110,9 +110,9 @@ def record(
         _put(path, fields)
 
 
-def recorded(root: Path, job: Job) -> dict[str, Any]:
-    """What is recorded of a job; nothing where there is no record, or a damaged one."""
-    return _read(root / record_path(job.key), job.key) or {}
+def recorded(root: Path, key: str) -> dict[str, Any]:
+    """What is recorded of the job with a key; nothing where the record is lost or damaged."""
+    return _read(root / record_path(key), key) or {}
 
 
 def unsound(root: Path, key: str, folder: Path = RECORDS) -> str:
@@ -172,7 +172,7 @@ def provenance(table: JobTable) -> list[dict[str, Any]]:
     """Every artifact with its key and what is recorded of its making (None where nothing is)."""
     rows = []
     for job in table.jobs():
-        values = recorded(table.root, job)
+        values = recorded(table.root, job.key)
         versions = values.get("versions")
         fields = ("started", "seconds", "cpu_seconds", "peak_memory", "device", "commit")
         rows.append(

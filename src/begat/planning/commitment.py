@@ -31,7 +31,7 @@ def commit(plan: Plan) -> None:
     for job in plan.jobs():
         content = content_digest(plan.root / job.path)
         stored = stored_attributes(plan.root / job.path) or {}
-        agrees = content is not None and recorded(plan.root, job).get("content") == content
+        agrees = content is not None and recorded(plan.root, job.key).get("content") == content
         if agrees and stored.get("key") == job.key and (job.key, content) not in noted:
             events.append(result("adopted", job, str(content)))
     append(plan.root, *events)

@@ -111,7 +111,7 @@ def damaged(plan: Plan) -> list[tuple[Job, list[str]]]:
 def _unlike_record(plan: Plan, job: Job) -> list[str]:
     """Whether an artifact that carries the key expected has other bits than its record says."""
     stored = stored_attributes(plan.root / job.path) or {}
-    content = recorded(plan.root, job).get("content")
+    content = recorded(plan.root, job.key).get("content")
     if stored.get("key") != job.key or content in (None, content_digest(plan.root / job.path)):
         return []
     return ["another content digest than its record"]
