@@ -24,24 +24,6 @@ pytestmark = pytest.mark.engine
 BELOW_AGGREGATED = {"aggregated/all", "metrics/all", "report"}
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """Everything run once by Snakemake and recorded by DVC."""
-    workspace = Workspace.fresh(tmp_path_factory.mktemp("finished") / "project")
-    said = workspace.snakemake()
-    assert re.search(r"\[31/31\] all", said)
-    workspace.snakemake("verify")
-    workspace.dvc("commit", "-f")
-    workspace.commit("run")
-    return workspace
-
-
-@pytest.fixture
-def project(finished, tmp_path):
-    """A copy of the finished run to change."""
-    return finished.copy(tmp_path / "project")
-
-
 def outputs(workspace):
     """Digest of every file of every artifact."""
     return {
@@ -88,18 +70,6 @@ def test_a_fresh_experiment_by_dvc_with_another_parameter_file_leaves_nothing_to
     workspace.dvc("exp", "run", "-S", "params_file=params/tiny.yaml")
     workspace.assert_all_current()
     assert outputs(workspace) == outputs(finished), "equal runs are byte-identical"
-
-
-@pytest.fixture
-def clone(project, tmp_path):
-    """A clone of a finished run that pulled its results from a remote."""
-    project.dvc("remote", "add", "-d", "store", str(tmp_path / "remote"))
-    project.commit("remote")
-    project.dvc("push")
-    project.run("git", "clone", "-q", str(project.root), str(tmp_path / "clone"))
-    workspace = Workspace(tmp_path / "clone")
-    workspace.dvc("pull")
-    return workspace
 
 
 def test_a_clone_that_pulls_from_a_remote_has_nothing_to_compute(project, clone):
