@@ -1,4 +1,4 @@
-"""Command line: ``begat run``, ``top``, ``show``, ``status``, ``verify``, ``export``, ``clean``."""
+"""Command line: ``begat run``, ``top``, ``status``, ``prove`` and so on."""
 
 import importlib.metadata
 import json
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from begat.auditing.commands import prove
 from begat.errors import BegatError, brief, shortened
 from begat.execution.contents import Contents
 from begat.execution.jobs import path_of
@@ -260,6 +261,9 @@ def clean(
         forget_copies(plan.root, needed)
     verb = "would be removed" if dry_run else "removed"
     print(f"{len(unused)} results {verb}, {sum(unused.values()) / 2**20:.1f} MiB")
+
+
+commands.command(epilog="Example: [bold]begat prove photo.png --out proof.json[/bold]")(prove)
 
 
 def app() -> None:

@@ -21,34 +21,35 @@ EMPTY = hashlib.sha256(b"").digest()
 DIGEST_BITS, PERCEPTUAL_BITS = 256, 64
 
 
-def hashed(tag: int, *parts: bytes) -> bytes:
-    """Returns the sha256 of parts of fixed lengths (but for the last), with a tag for their use."""
-    return hashlib.sha256(bytes([tag]) + b"".join(parts)).digest()
+def hashed(content: bytes) -> bytes:
+    """Returns the sha256 of a byte that names the use of the hash, and of parts of fixed length."""
+    return hashlib.sha256(content).digest()
 
 
 def leaf_hash(key: bytes, seal: bytes) -> bytes:
     """Returns the hash of a subtree with one image."""
-    return hashed(0, key, seal)
+    return hashed(b"\0" + key + seal)
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    """Returns the hash of a subtree with several images, or with a subtree of several."""
-    return hashed(1, left, right)
+    """Returns the hash of a subtree with several images."""
+    return hashed(b"\1" + left + right)
 
 
 def root_of(commitment: dict[str, Any]) -> bytes:
     """Returns the published root: of both trees, their sizes, and the run that they belong to."""
-    return hashed(2, json.dumps(commitment, sort_keys=True, separators=(",", ":")).encode())
+    text = json.dumps(commitment, sort_keys=True, separators=(",", ":"))
+    return hashed(b"\2" + text.encode())
 
 
-def seal_of(blind: bytes, perceptual_hash: bytes = b"") -> bytes:
-    """Returns the hash that hides a perceptual hash (of pixels) or nothing (of a file)."""
-    return hashed(3, blind, perceptual_hash)
+def seal_of(blind: bytes, perceptual_hash: bytes) -> bytes:
+    """Returns the hash that hides the perceptual hash of pixels in their leaf."""
+    return hashed(b"\3" + blind + perceptual_hash)
 
 
 def key_of(digest: bytes) -> bytes:
     """Returns the key of an image in a tree, from the sha256 of its file or pixels."""
-    return hashed(4, digest)
+    return hashed(b"\4" + digest)
 
 
 def folded(key: bytes, hashes: Sequence[bytes], tip: bytes) -> bytes:
@@ -101,49 +102,42 @@ def near_copy(tree: dict[str, Any], near: dict[str, Any], perceptual_hash: bytes
     return (int.from_bytes(theirs, "big") ^ int.from_bytes(perceptual_hash, "big")).bit_count()
 
 
-def conclusions(proof: dict[str, Any], options: argparse.Namespace) -> list[str]:
+def conclusions(proof: dict[str, Any], expected: dict[str, str | None]) -> list[str]:
     """Returns what a proof proves, in sentences; raises ProofError if it does not hold."""
-    commitment, image, root = proof["commitment"], proof["image"], root_of(proof["commitment"]).hex()
+    commitment, image = proof["commitment"], proof["image"]
+    stated = {**image, "root": root_of(commitment).hex()}
     require(commitment["format"] == FORMAT, f"expected the format {FORMAT}")
-    require(proof["root"] == root, "the root is not that of the trees")
-    for name, expected in (("root", options.root), *options.image_values.items()):
-        stated = root if name == "root" else image[name]
-        require(expected in (None, stated), f"expected the {name} {expected}, found {stated!r}")
-    trees, lines = commitment["trees"], [f"root {root} of {int(commitment['images'])} images"]
-    require("pixels" in trees, "expected a tree of pixels")
-    require(set(proof["branches"]) == set(trees) <= {"file", "pixels"}, "expected other branches")
+    require(proof["root"] == stated["root"], "the root is not that of the trees")
+    for name, value in expected.items():
+        require(value in (None, stated[name]), f"{name}: expected {value}, found {stated[name]!r}")
+    trees, branches = commitment["trees"], proof["branches"]
+    require({"pixels"} <= set(trees) == set(branches) <= {"file", "pixels"}, "expected two trees")
+    lines = [f"root {stated['root']} of {int(commitment['images'])} training images"]
     for kind, tree in trees.items():
-        stated = image[f"{kind}_sha256"]
-        is_in = contains(tree, proof["branches"][kind], hexadecimal(stated))
-        lines.append(f"{'in' if is_in else 'not in'} the training set: {kind} with sha256 {stated}")
+        digest = hexadecimal(image[f"{kind}_sha256"])
+        is_in = contains(tree, branches[kind], digest)
+        lines.append(f"{'' if is_in else 'not '}in the training set: {kind} {digest.hex()}")
     if proof["near"] is not None:
-        stated = image["perceptual_hash"]
-        distance = near_copy(trees["pixels"], proof["near"], hexadecimal(stated, PERCEPTUAL_BITS))
-        lines.append(f"in the training set: an image within {distance} of 64 bits of {stated}")
-    unchecked = [name for name, expected in options.image_values.items() if expected is None]
-    lines += [f"as the proof states, not compared with an image: {', '.join(unchecked)}"] * bool(
-        unchecked
-    )
-    return lines
+        theirs = hexadecimal(image["perceptual_hash"], PERCEPTUAL_BITS)
+        distance = near_copy(trees["pixels"], proof["near"], theirs)
+        lines.append(f"in the training set: an image within {distance} of 64 bits of this one")
+    unchecked = [name for name, value in expected.items() if value is None]
+    return [*lines, f"as the proof states, not compared: {', '.join(unchecked) or 'nothing'}"]
 
 
 def main() -> None:
     """Check the proof that the command line names; exit status 1 if it does not hold."""
     parser = argparse.ArgumentParser(description="Check a proof that `begat prove` wrote.")
     parser.add_argument("proof", type=Path)
-    parser.add_argument("--image", type=Path, help="the file that the proof is to be about")
     parser.add_argument("--root", help="the root that was published for the run")
+    parser.add_argument("--image", type=Path, help="the file that the proof is to be about")
     parser.add_argument("--pixels-sha256", help="of the image, decoded independently")
     parser.add_argument("--perceptual-hash", help="of the image, computed independently")
-    options = parser.parse_args()
+    options = vars(parser.parse_args())
     try:
-        content = None if options.image is None else options.image.read_bytes()
-        options.image_values = {
-            "file_sha256": None if content is None else hashlib.sha256(content).hexdigest(),
-            "pixels_sha256": options.pixels_sha256,
-            "perceptual_hash": options.perceptual_hash,
-        }
-        print(*conclusions(json.loads(options.proof.read_bytes()), options), sep="\n")
+        image, proof = options.pop("image"), json.loads(options.pop("proof").read_bytes())
+        file = None if image is None else hashlib.sha256(image.read_bytes()).hexdigest()
+        print(*conclusions(proof, {**options, "file_sha256": file}), sep="\n")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         sys.exit(f"not proven: {type(error).__name__}: {error}")
 

@@ -18,7 +18,9 @@ LUMA = (19595, 38470, 7471)  # ITU-R BT.601 in 1/65536, as Pillow rounds it
 BITS = FREQUENCIES**2
 
 
-def perceptual_hashes(pixels: UInt8[np.ndarray, "image channel y x"]) -> UInt64[np.ndarray, " image"]:
+def perceptual_hashes(
+    pixels: UInt8[np.ndarray, "image channel y x"],
+) -> UInt64[np.ndarray, " image"]:
     """Returns the perceptual hash of each image, grey or in colour; they must be square."""
     rows = _transform(pixels.shape[-1])
     columns = rows.T.astype(np.int64)
