@@ -120,7 +120,7 @@ def conclusions(proof: dict[str, Any], expected: dict[str, str | None]) -> list[
     if proof["near"] is not None:
         theirs = hexadecimal(image["perceptual_hash"], PERCEPTUAL_BITS)
         distance = near_copy(trees["pixels"], proof["near"], theirs)
-        lines.append(f"in the training set: an image within {distance} of 64 bits of this one")
+        lines.append(f"in the training set: a perceptual hash that differs in {distance} bits")
     unchecked = [name for name, value in expected.items() if value is None]
     return [*lines, f"as the proof states, not compared: {', '.join(unchecked) or 'nothing'}"]
 

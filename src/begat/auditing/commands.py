@@ -66,4 +66,4 @@ def prove(
         return
     first, *more = result.sentences()
     print(f"{brief(image)}: {first}", *more, sep="\n- ")
-    print(f"root: {result.proof['root']}\nproof: {brief(place)}")
+    print(f"root: {result.proof['root']}\nproof: {brief(place)} (--verifier writes what checks it)")

@@ -84,10 +84,9 @@ class TrainingSet:
     def trees(self) -> dict[str, Tree]:
         """The trees of files, if there are any, and of pixels."""
         keys = _keys(self.pixels)
-        hashes = self.perceptual_hashes.astype(">u8")
         seals = (
-            seal_of(self._blind(key), perceptual_hash.tobytes())
-            for key, perceptual_hash in zip(keys, hashes, strict=True)
+            seal_of(self._blind(key), perceptual_hash.to_bytes(BITS // 8, "big"))
+            for key, perceptual_hash in zip(keys, self.perceptual_hashes.tolist(), strict=True)
         )
         pixels = Tree(dict(zip(keys, seals, strict=True)))
         if self.file is None:

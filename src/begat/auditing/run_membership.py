@@ -94,44 +94,36 @@ class Result:
     def sentences(self) -> Iterator[str]:
         """Yields the result in words."""
         commitment, trees = self.proof["commitment"], trees_with(self.proof)
-        if trees:
-            verdict = "in the training set"
-        elif self.nearest.is_near:
-            verdict = "resembles an image of the training set, and is not in it itself"
-        else:
-            verdict = "not in the training set"
-        yield f"{verdict} ({commitment['images']} images)"
+        near = ", but a training image resembles it" if self.proof["near"] else ""
+        place = f"in the training set of {commitment['images']} images"
+        yield place if trees else f"not {place}{near}"
         size, channels = (commitment["decoding"][name] for name in ("size", "channels"))
-        quality = {
+        shared = {
             "file": "the same bytes in its file",
             "pixels": f"the same pixels at {size}x{size} in {COLOURS[channels]}",
         }
         for tree in commitment["trees"]:
-            subject = "a training image has" if tree in trees else "no training image has"
-            yield f"proven: {subject} {quality[tree]}"
+            yield f"proven: {'a' if tree in trees else 'no'} training image has {shared[tree]}"
         if "file" not in commitment["trees"]:
-            yield "files are not compared: these training images do not come from files"
+            yield "not compared: files, since these training images do not come from files"
         if not trees:
-            yield from self._near()
+            yield from self._near_sentences()
 
-    def _near(self) -> Iterator[str]:
-        nearest = self.nearest
-        if nearest.is_near:
+    def _near_sentences(self) -> Iterator[str]:
+        nearest, hashes = self.nearest, f"{BITS} bits of its perceptual hash"
+        if not nearest.is_near:
             yield (
-                f"proven: the perceptual hash of a training image differs in {nearest.distance} of "
-                f"{BITS} bits"
+                f"stated: the nearest training image differs in {nearest.distance} of {hashes}, "
+                f"more than {nearest.within}; that no other is a near copy cannot be proven "
+                "without disclosing all perceptual hashes"
             )
-            yield (
-                f"stated: it does in at most {nearest.within} bits for {nearest.images_within} "
-                f"training images; {nearest.share_with_another:.1%} of {nearest.sample} training "
-                "images have another one that near, so a match can be chance"
-            )
-        else:
-            yield (
-                f"stated, not proven: no training image is a near copy; the nearest differs in "
-                f"{nearest.distance} of {BITS} bits of its perceptual hash, more than "
-                f"{nearest.within}. A proof would have to disclose all perceptual hashes"
-            )
+            return
+        yield f"proven: a training image differs in {nearest.distance} of {hashes}"
+        yield (
+            f"stated: within {nearest.within} bits of it are {nearest.images_within} training "
+            f"images; of {nearest.sample} training images, {nearest.share_with_another:.1%} have "
+            "another one that near"
+        )
 
 
 def prove_membership(plan: Plan, path: Path, within: int) -> Result:
