@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import ROOT
 
-from begat.auditing.check_membership import key_of
+from begat.auditing.check_membership import key_of, root_of
 from begat.auditing.membership import QueryImage, TrainingSet, trees_with
 
 CHECK = ROOT / "src" / "begat" / "auditing" / "check_membership.py"
@@ -217,6 +217,7 @@ FORGERIES = {
     "too long": lambda path: [*path, *["00" * 32] * 300],
     "upper case": lambda path: [path[0].upper().replace("0", "A"), *path[1:]],
     "no hash": lambda path: ["x" * 64, *path[1:]],
+    "space behind": lambda path: [f"{path[0]} ", *path[1:]],
     "numbers": lambda path: [0, *path[1:]],
     "null": lambda path: None,
     "text": lambda path: "".join(path),
@@ -279,6 +280,22 @@ def test_a_proof_with_other_parts_is_rejected(check, kind, place, value):
     images = training(25)
     _, proof = image_and_proof(images, kind)
     assert not is_valid(check([put(proof, place, value)], "--root", images.root)[0])
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("format",), "begat-membership-2", "expected the format begat-membership-1"),
+        (("trees",), {}, "expected two trees"),
+        (("images",), "many", "invalid literal"),
+    ],
+)
+def test_a_root_of_another_kind_is_rejected(check, place, value, message):
+    proof = put(proof_of(training(3), stranger(1)), ("commitment", *place), value)
+    proof["branches"] = {kind: proof["branches"][kind] for kind in proof["commitment"]["trees"]}
+    (text,) = check([put(proof, ("root",), root_of(proof["commitment"]).hex())])
+    assert not is_valid(text)
+    assert message in text
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", "1", '{"image"', "[" * 100_000])

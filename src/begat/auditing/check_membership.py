@@ -4,7 +4,8 @@ The images are in two *trees*, by their files and by their pixels. An image's *k
 digest of it; bit ``d`` of the key, 1 for right, is the way down from depth ``d``. A subtree with no
 image is ``EMPTY``, one with a single image is its leaf, any other is a node of two subtrees. So a
 key has one place. There is its leaf, or else an empty subtree or another leaf, which shows that it
-is absent. No tree allows a proof of both. Leaves and nodes are hashed as in RFC 6962, section 2.1.
+is absent. No tree allows a proof of both, however it was made. Leaves and nodes are hashed as in
+RFC 6962, section 2.1.
 """
 
 import argparse
@@ -52,15 +53,6 @@ def key_of(digest: bytes) -> bytes:
     return hashed(b"\4" + digest)
 
 
-def folded(key: bytes, hashes: Sequence[bytes], tip: bytes) -> bytes:
-    """Returns the top of the tree in which ``tip`` lies below these siblings, from the top down."""
-    way = int.from_bytes(key, "big")
-    for depth, sibling in reversed(list(enumerate(hashes))):
-        goes_right = way >> (DIGEST_BITS - 1 - depth) & 1
-        tip = node_hash(sibling, tip) if goes_right else node_hash(tip, sibling)
-    return tip
-
-
 class ProofError(ValueError):
     """A proof that does not hold, and where."""
 
@@ -78,27 +70,31 @@ def hexadecimal(text: object, bits: int = DIGEST_BITS) -> bytes:
     return bytes.fromhex(str(text))
 
 
+def require_place(tree: dict[str, Any], key: bytes, path: Sequence[object], tip: bytes) -> None:
+    """Raise ProofError unless ``tip`` is in a key's place, below siblings from the top down."""
+    require(len(path) <= DIGEST_BITS, "a path is too long")
+    way = int.from_bytes(key, "big")
+    for depth, sibling in reversed(list(enumerate(map(hexadecimal, path)))):
+        goes_right = way >> (DIGEST_BITS - 1 - depth) & 1
+        tip = node_hash(sibling, tip) if goes_right else node_hash(tip, sibling)
+    require(tip == hexadecimal(tree["top"]), "a path does not lead to the top of its tree")
+
+
 def contains(tree: dict[str, Any], branch: dict[str, Any], digest: bytes) -> bool:
     """Returns whether a tree contains an image, as its branch proves."""
-    key, hashes, leaf = key_of(digest), [*map(hexadecimal, branch["path"])], branch["leaf"]
-    require(len(hashes) <= DIGEST_BITS, "a path is too long")
-    tip, other = EMPTY, None
+    key, leaf, tip, other = key_of(digest), branch["leaf"], EMPTY, None
     if leaf is not None:
         other = hexadecimal(leaf["key"])
         tip = leaf_hash(other, hexadecimal(leaf["seal"]))
-        differing = int.from_bytes(key, "big") ^ int.from_bytes(other, "big")
-        require(differing >> DIGEST_BITS - len(hashes) == 0, "a leaf is not in the image's place")
-    require(folded(key, hashes, tip) == hexadecimal(tree["top"]), "a path does not lead to the top")
+    require_place(tree, key, branch["path"], tip)
     return key == other
 
 
 def near_copy(tree: dict[str, Any], near: dict[str, Any], perceptual_hash: bytes) -> int:
     """Returns the distance in bits of a training image that resembles the image."""
-    key, hashes = hexadecimal(near["key"]), [*map(hexadecimal, near["path"])]
-    theirs = hexadecimal(near["perceptual_hash"], PERCEPTUAL_BITS)
+    key, theirs = hexadecimal(near["key"]), hexadecimal(near["perceptual_hash"], PERCEPTUAL_BITS)
     tip = leaf_hash(key, seal_of(hexadecimal(near["blind"]), theirs))
-    require(len(hashes) <= DIGEST_BITS, "a path is too long")
-    require(folded(key, hashes, tip) == hexadecimal(tree["top"]), "a path does not lead to the top")
+    require_place(tree, key, near["path"], tip)
     return (int.from_bytes(theirs, "big") ^ int.from_bytes(perceptual_hash, "big")).bit_count()
 
 
