@@ -120,9 +120,9 @@ class Result:
             return
         yield f"proven: a training image differs in {nearest.distance} of {hashes}"
         yield (
-            f"stated: within {nearest.within} bits of it are {nearest.images_within} training "
-            f"images; of {nearest.sample} training images, {nearest.share_with_another:.1%} have "
-            "another one that near"
+            f"stated: training images within {nearest.within} bits of it: {nearest.images_within}; "
+            f"share of {nearest.sample} training images with another one that near: "
+            f"{nearest.share_with_another:.1%}"
         )
 
 
