@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from begat.auditing.commands import audit
+from begat.auditing.commands import audit, prove
 from begat.errors import BegatError, brief, shortened
 from begat.execution.contents import Contents
 from begat.execution.history import history, write_again
@@ -272,6 +272,7 @@ def clean(
 commands.command(epilog="Example: [bold]begat audit --query 3 --method ekfac --image 120[/bold]")(
     audit
 )
+commands.command(epilog="Example: [bold]begat prove photo.png --out proof.json[/bold]")(prove)
 
 
 def app() -> None:
