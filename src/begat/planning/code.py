@@ -26,7 +26,6 @@ NEUTRAL = {  # modules that change no number, and why
     "begat.errors",  # texts that end a job
     "begat.execution.contents",  # digests of inputs, compared and not computed with
     "begat.execution.context",  # opens, calls and writes; its inputs are artifacts and parameters
-    "begat.execution.history",  # what was made when
     "begat.execution.records",  # when, where and how long
     "begat.execution.run_spec",  # its decisions about a job are in the job's key, as values
     "begat.storage.artifacts",  # an array is read as it was written
