@@ -1,0 +1,234 @@
+"""Verdicts on scores by models trained on fresh random subsets, which were drawn after the scores.
+
+A run claims an LDS for each method, measured on its own subsets (*committed*). A challenge trains
+models on other random subsets (*fresh*) and asks two questions about each method:
+
+- Claim: does the LDS on fresh subsets confirm the claim? Scores made without a look at the
+  committed losses are as good on fresh subsets. Then committed and fresh subsets, with the losses
+  measured on them, are exchangeable. So the difference of the two LDS (committed minus fresh) is
+  compared with its values after random exchanges between the two (one-sided, the same numbers of
+  subsets and seeds on either side). That test is exact: it needs no normal distribution, noise of
+  retraining and the number of subsets weigh equally on both sides, and the queries are the same.
+- Names: is the LDS on fresh subsets higher than with the names of the units exchanged
+  (``intervals.unit_permutations``)?
+
+Verdicts, with an error probability α (``Rule.error``) for each of the three tests:
+
+- ``rejected``: the test of the claim has p ≤ α. An honest method is rejected with a probability of
+  at most α.
+- ``accepted``: the test of the claim has p > α, that of the names p ≤ α, and the lower one-sided
+  1 - α limit of the fresh LDS is at least ``Rule.fraction`` of the claim. Scores with exchanged
+  names are accepted with a probability of at most α; so are scores whose LDS is below that
+  fraction, as far as the standard error is right (half-sampling of subsets and queries).
+- ``undecided``: neither; too few subsets for this claim.
+
+The idea of checking predictions on random subsets after the scores were committed is that of
+Karchmer, Pawelczyk and Neel (arXiv 2508.10866), who bound the squared error of scores that predict
+losses. Most scores here have no scale, so rank correlations take the place of squared errors.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import norm, t
+
+from begat.evaluation.agreement import GroundTruth
+from begat.evaluation.intervals import (
+    MIN_ENTRIES,
+    Row,
+    confidence_interval,
+    half_sampling,
+    permutation_p_value,
+    unit_permutations,
+)
+from begat.evaluation.lds import Predictions, mean_lds, permuted_lds
+from begat.evaluation.predictions import Forecast
+
+Verdict = Literal["accepted", "rejected", "undecided"]
+ACCEPTED: Verdict = "accepted"
+REJECTED: Verdict = "rejected"
+UNDECIDED: Verdict = "undecided"
+Generators = Callable[[str], np.random.Generator]
+RESOLUTION = 10  # permutations of a test, as a multiple of 1 / error
+MAX_SUBSETS = 10_000
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a verdict is given.
+
+    Attributes:
+        error: probability of each wrong verdict, for each method.
+        fraction: of the claimed LDS that fresh subsets must confirm.
+        power: probability of acceptance that a number of subsets is planned for.
+    """
+
+    error: float = 0.01
+    fraction: float = 0.5
+    power: float = 0.95
+
+    @property
+    def permutations(self) -> int:
+        """The number of permutations of each test."""
+        return math.ceil(RESOLUTION / self.error) - 1
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on one method.
+
+    Attributes:
+        claimed, fresh: LDS with standard error and 95 % interval.
+        claim_p: of a difference as large, if the scores are as good on fresh subsets.
+        names_p: of a fresh LDS as high, if the units had each other's names.
+        verdict: see the module.
+        reason: of the verdict, in words.
+        needed: subsets for which an honest method with this claim is accepted with the rule's
+            power; None where no number is enough.
+    """
+
+    claimed: Row
+    fresh: Row
+    claim_p: float
+    names_p: float
+    verdict: Verdict
+    reason: str
+    needed: int | None
+
+
+def judge(
+    forecasts: Mapping[str, Forecast],
+    committed: GroundTruth,
+    fresh: GroundTruth,
+    rule: Rule,
+    generator: Generators,
+    resamples: int,
+) -> dict[str, Judgement]:
+    """Returns the verdict on each method.
+
+    Args:
+        forecasts: method -> its prediction for subsets.
+        committed: the run's own subsets and losses.
+        fresh: those of the challenge, with as many seeds for each subset.
+        rule: when a verdict is given.
+        generator: of the random numbers of a name.
+        resamples: half-samples for each interval.
+    """
+    first = len(committed.removed)
+    removed = np.concatenate([committed.removed, fresh.removed])
+    measured = np.concatenate([committed.measured, fresh.measured]).mean(1)
+    predicted = np.stack([forecast(removed) for forecast in forecasts.values()])
+    claimed = lds_rows(predicted[:, :first], measured[:first], generator("halves"), resamples)
+    confirmed = lds_rows(predicted[:, first:], measured[first:], generator("halves"), resamples)
+    exchanged = exchanged_differences(
+        predicted, measured, first, generator("exchanges"), rule.permutations
+    )
+    orders = unit_permutations(removed.shape[1], generator("names"), rule.permutations)
+    renamed = permuted_lds(forecasts, fresh.removed, measured[first:], orders)
+    sizes = first, len(fresh.removed)
+    judgements = {}
+    for i, (method, claim, row) in enumerate(zip(forecasts, claimed, confirmed, strict=True)):
+        claim_p = permutation_p_value(claim["value"] - row["value"], exchanged[:, i])
+        names_p = permutation_p_value(row["value"], renamed[:, i])
+        judgements[method] = judgement(claim, row, claim_p, names_p, sizes, rule)
+    return judgements
+
+
+def lds_rows(
+    predicted: Predictions,
+    measured: Float[np.ndarray, "subset query"],
+    generator: np.random.Generator,
+    resamples: int,
+) -> list[Row]:
+    """Returns each method's LDS, mean over queries, with standard error and interval."""
+
+    def statistic(subsets: np.ndarray, queries: np.ndarray) -> np.ndarray:
+        return mean_lds(predicted[:, subsets][:, :, queries], measured[subsets][:, queries])
+
+    values, deviations = half_sampling(statistic, measured.shape, generator, resamples)
+    return [confidence_interval(v, deviations[:, i]) for i, v in enumerate(values)]
+
+
+def exchanged_differences(
+    predicted: Predictions,
+    measured: Float[np.ndarray, "subset query"],
+    committed: int,
+    generator: np.random.Generator,
+    count: int,
+) -> Float[np.ndarray, "exchange method"]:
+    """Returns LDS of committed minus LDS of fresh subsets, after random exchanges between the two.
+
+    Args:
+        predicted, measured: of all subsets, the committed ones first.
+        committed: their number.
+        generator: of the exchanges.
+        count: number of exchanges.
+    """
+
+    def lds_of(subsets: np.ndarray) -> np.ndarray:
+        return mean_lds(predicted[:, subsets], measured[subsets])
+
+    orders = (generator.permutation(len(measured)) for _ in range(count))
+    return np.array([lds_of(o[:committed]) - lds_of(o[committed:]) for o in orders])
+
+
+def judgement(
+    claimed: Row,
+    fresh: Row,
+    claim_p: float,
+    names_p: float,
+    sizes: tuple[int, int],
+    rule: Rule,
+) -> Judgement:
+    """Returns the verdict (see the module) from both rows, both p and both numbers of subsets."""
+    needed = subsets_needed(claimed, sizes[0], rule)
+    limit = rule.fraction * claimed["value"]
+    if claim_p <= rule.error:
+        verdict, reason = REJECTED, "its LDS on fresh subsets is below the claim"
+    elif claimed["value"] <= 0:
+        verdict, reason = UNDECIDED, "it claims no LDS above 0"
+    elif names_p <= rule.error and lower_limit(fresh, sizes[1], rule) >= limit:
+        verdict, reason = ACCEPTED, f"fresh subsets confirm an LDS of {limit:.2f} or more"
+    elif needed is None:
+        verdict, reason = UNDECIDED, "the claim is too uncertain; the run needs more subsets"
+    elif needed > sizes[1]:
+        verdict, reason = UNDECIDED, f"too few subsets: {needed} needed"
+    else:
+        verdict, reason = UNDECIDED, "fresh subsets neither confirm the claim nor refute it"
+    return Judgement(claimed, fresh, claim_p, names_p, verdict, reason, needed)
+
+
+def lower_limit(row: Row, subsets: int, rule: Rule) -> float:
+    """Returns the lower one-sided limit of an LDS; minus infinity without a standard error."""
+    if row["error"] is None:
+        return -math.inf
+    return row["value"] - float(t.ppf(1 - rule.error, subsets - 1)) * row["error"]
+
+
+def subsets_needed(claimed: Row, committed: int, rule: Rule) -> int | None:
+    """Returns the smallest number of fresh subsets that accepts an honest claim with the power.
+
+    The standard error of the fresh LDS is taken to be that of the claim, e, times the root of the
+    ratio of the numbers of subsets. Of an honest method, fresh LDS minus ``fraction`` f of the
+    claim c has the mean (1 - f) c and the variance of both. So the smallest K with
+
+        q_α(K) e(K) + z sqrt(e(K)² + (f e)²) <= (1 - f) c,    e(K) = e sqrt(committed / K),
+
+    for the quantiles q of Student's t and z of the power. There must also be enough exchanges of
+    committed and fresh subsets for the test of the claim. None where no number is enough.
+    """
+    error, margin = claimed["error"], (1 - rule.fraction) * claimed["value"]
+    z = float(norm.ppf(rule.power))
+    if error is None or margin <= z * rule.fraction * error:
+        return None
+    subsets = np.arange(MIN_ENTRIES, MAX_SUBSETS + 1)
+    errors = error * np.sqrt(committed / subsets)
+    spread = np.sqrt(errors**2 + (rule.fraction * error) ** 2)
+    enough = t.ppf(1 - rule.error, subsets - 1) * errors + z * spread <= margin
+    exchanges = [math.comb(committed + int(k), int(k)) * rule.error >= 1 for k in subsets[:100]]
+    enough[: len(exchanges)] &= exchanges
+    return int(subsets[np.argmax(enough)]) if enough.any() else None
