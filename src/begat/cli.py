@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from begat.auditing.commands import challenge
 from begat.errors import BegatError, brief, shortened
 from begat.execution.contents import Contents
 from begat.execution.jobs import path_of
@@ -260,6 +261,9 @@ def clean(
         forget_copies(plan.root, needed)
     verb = "would be removed" if dry_run else "removed"
     print(f"{len(unused)} results {verb}, {sum(unused.values()) / 2**20:.1f} MiB")
+
+
+commands.command(epilog="Example: [bold]begat challenge --seed 1234 --of groups[/bold]")(challenge)
 
 
 def app() -> None:

@@ -12,15 +12,19 @@ models on other random subsets (*fresh*) and asks two questions about each metho
 - Names: is the LDS on fresh subsets higher than with the names of the units exchanged
   (``intervals.unit_permutations``)?
 
-Verdicts, with an error probability α (``Rule.error``) for each of the three tests:
+Verdicts, where α is ``Rule.error``, the error probability of each test, and f ``Rule.fraction``:
 
-- ``rejected``: the test of the claim has p ≤ α. An honest method is rejected with a probability of
-  at most α.
-- ``accepted``: the test of the claim has p > α, that of the names p ≤ α, and the lower one-sided
-  1 - α limit of the fresh LDS is at least ``Rule.fraction`` of the claim. Scores with exchanged
-  names are accepted with a probability of at most α; so are scores whose LDS is below that
-  fraction, as far as the standard error is right (half-sampling of subsets and queries).
-- ``undecided``: neither; too few subsets for this claim.
+- ``rejected``, if the test of the claim has p <= α: an honest claim is rejected with a probability
+  of at most α. Also, if the test of the names has p > α and the upper one-sided limit of the fresh
+  LDS is below f times the noise ceiling: scores as good as that are rejected with a probability of
+  at most α. Without a second seed there is no noise ceiling and no such rejection.
+- ``accepted``, if the test of the claim has p > α, that of the names p <= α, and the lower
+  one-sided limit of the fresh LDS is at least f times the claim. Scores with exchanged names are
+  accepted with a probability of at most α, and so are scores whose LDS is below f times the claim.
+- ``undecided``: too few subsets for this claim. ``subsets_needed`` says how many are enough.
+
+Limits have the level 1 - α. They rest on standard errors by half-sampling of subsets and queries,
+and are approximate; p-values are exact.
 
 The idea of checking predictions on random subsets after the scores were committed is that of
 Karchmer, Pawelczyk and Neel (arXiv 2508.10866), who bound the squared error of scores that predict
@@ -29,7 +33,7 @@ losses. Most scores here have no scale, so rank correlations take the place of s
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -46,15 +50,18 @@ from begat.evaluation.intervals import (
     unit_permutations,
 )
 from begat.evaluation.lds import Predictions, mean_lds, permuted_lds
+from begat.evaluation.noise_ceilings import expected_correlations, noise_ceiling
 from begat.evaluation.predictions import Forecast
+from begat.evaluation.statistics import Measured
 
 Verdict = Literal["accepted", "rejected", "undecided"]
 ACCEPTED: Verdict = "accepted"
 REJECTED: Verdict = "rejected"
 UNDECIDED: Verdict = "undecided"
 Generators = Callable[[str], np.random.Generator]
-RESOLUTION = 10  # permutations of a test, as a multiple of 1 / error
+RESOLUTION = 5  # permutations of a test, as a multiple of 1 / error
 MAX_SUBSETS = 10_000
+TOLERANCE = 1e-6  # of a claim that is computed again
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,15 @@ class Rule:
     def permutations(self) -> int:
         """The number of permutations of each test."""
         return math.ceil(RESOLUTION / self.error) - 1
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of committed and of fresh subsets, and the noise ceiling (-inf if it is unknown)."""
+
+    committed: int
+    fresh: int
+    ceiling: float
 
 
 @dataclass(frozen=True)
@@ -102,6 +118,7 @@ class Judgement:
 
 def judge(
     forecasts: Mapping[str, Forecast],
+    claims: Mapping[str, Row],
     committed: GroundTruth,
     fresh: GroundTruth,
     rule: Rule,
@@ -112,6 +129,7 @@ def judge(
 
     Args:
         forecasts: method -> its prediction for subsets.
+        claims: method -> its LDS on the committed subsets, as the run states it.
         committed: the run's own subsets and losses.
         fresh: those of the challenge, with as many seeds for each subset.
         rule: when a verdict is given.
@@ -120,21 +138,26 @@ def judge(
     """
     first = len(committed.removed)
     removed = np.concatenate([committed.removed, fresh.removed])
-    measured = np.concatenate([committed.measured, fresh.measured]).mean(1)
+    losses = np.concatenate([committed.measured, fresh.measured])
+    measured = losses.mean(1)
     predicted = np.stack([forecast(removed) for forecast in forecasts.values()])
-    claimed = lds_rows(predicted[:, :first], measured[:first], generator("halves"), resamples)
+    recomputed = mean_lds(predicted[:, :first], measured[:first])
     confirmed = lds_rows(predicted[:, first:], measured[first:], generator("halves"), resamples)
     exchanged = exchanged_differences(
         predicted, measured, first, generator("exchanges"), rule.permutations
     )
     orders = unit_permutations(removed.shape[1], generator("names"), rule.permutations)
     renamed = permuted_lds(forecasts, fresh.removed, measured[first:], orders)
-    sizes = first, len(fresh.removed)
+    sizes = Sizes(first, len(fresh.removed), _ceiling(losses, generator("ceiling")))
     judgements = {}
-    for i, (method, claim, row) in enumerate(zip(forecasts, claimed, confirmed, strict=True)):
-        claim_p = permutation_p_value(claim["value"] - row["value"], exchanged[:, i])
+    for i, (method, row) in enumerate(zip(forecasts, confirmed, strict=True)):
+        claim_p = permutation_p_value(recomputed[i] - row["value"], exchanged[:, i])
         names_p = permutation_p_value(row["value"], renamed[:, i])
-        judgements[method] = judgement(claim, row, claim_p, names_p, sizes, rule)
+        verdict = judgement(claims[method], row, claim_p, names_p, sizes, rule)
+        if abs(recomputed[i] - claims[method]["value"]) > TOLERANCE:
+            reason = "the claim does not follow from the committed scores and losses"
+            verdict = replace(verdict, verdict=REJECTED, reason=reason)
+        judgements[method] = verdict
     return judgements
 
 
@@ -181,32 +204,43 @@ def judgement(
     fresh: Row,
     claim_p: float,
     names_p: float,
-    sizes: tuple[int, int],
+    sizes: Sizes,
     rule: Rule,
 ) -> Judgement:
-    """Returns the verdict (see the module) from both rows, both p and both numbers of subsets."""
-    needed = subsets_needed(claimed, sizes[0], rule)
+    """Returns the verdict (see the module) from both rows, both p and the numbers of subsets."""
+    needed = subsets_needed(claimed, sizes.committed, rule)
     limit = rule.fraction * claimed["value"]
+    lower, upper = one_sided_limits(fresh, sizes.fresh, rule)
     if claim_p <= rule.error:
         verdict, reason = REJECTED, "its LDS on fresh subsets is below the claim"
+    elif names_p > rule.error and upper < rule.fraction * sizes.ceiling:
+        verdict, reason = REJECTED, "no better than with exchanged names of units"
     elif claimed["value"] <= 0:
         verdict, reason = UNDECIDED, "it claims no LDS above 0"
-    elif names_p <= rule.error and lower_limit(fresh, sizes[1], rule) >= limit:
+    elif names_p <= rule.error and lower >= limit:
         verdict, reason = ACCEPTED, f"fresh subsets confirm an LDS of {limit:.2f} or more"
     elif needed is None:
         verdict, reason = UNDECIDED, "the claim is too uncertain; the run needs more subsets"
-    elif needed > sizes[1]:
+    elif needed > sizes.fresh:
         verdict, reason = UNDECIDED, f"too few subsets: {needed} needed"
     else:
         verdict, reason = UNDECIDED, "fresh subsets neither confirm the claim nor refute it"
     return Judgement(claimed, fresh, claim_p, names_p, verdict, reason, needed)
 
 
-def lower_limit(row: Row, subsets: int, rule: Rule) -> float:
-    """Returns the lower one-sided limit of an LDS; minus infinity without a standard error."""
+def one_sided_limits(row: Row, subsets: int, rule: Rule) -> tuple[float, float]:
+    """Returns the lower and the upper one-sided limit of an LDS; infinite without an error."""
     if row["error"] is None:
+        return -math.inf, math.inf
+    width = float(t.ppf(1 - rule.error, subsets - 1)) * row["error"]
+    return row["value"] - width, row["value"] + width
+
+
+def _ceiling(measured: Measured, generator: np.random.Generator) -> float:
+    """Returns the noise ceiling; minus infinity where a second seed is missing."""
+    if measured.shape[1] < 2:
         return -math.inf
-    return row["value"] - float(t.ppf(1 - rule.error, subsets - 1)) * row["error"]
+    return noise_ceiling(measured, expected_correlations(len(measured), generator))
 
 
 def subsets_needed(claimed: Row, committed: int, rule: Rule) -> int | None:

@@ -21,7 +21,7 @@ from begat.storage.manifests import MANIFEST, OTHERS, damage
 Read = Mapping[str, str | None]  # the content digest of everything a result was computed from
 
 
-def _link_tree(source: Path, target: Path) -> None:
+def link_tree(source: Path, target: Path) -> None:
     """Copy an artifact by hard links, by bytes where the file system has none."""
 
     def link(a: str, b: str) -> str:
@@ -62,13 +62,13 @@ class Store:
 
     def keep(self, key: str, artifact: Path) -> None:
         """Take a finished artifact into the store."""
-        publish(self.path(key), lambda scratch: _link_tree(artifact, scratch))
+        publish(self.path(key), lambda scratch: link_tree(artifact, scratch))
 
     def restore(self, key: str, artifact: Path, read: Read) -> bool:
         """Put the artifact with this key in its place, if ``has`` says that it is here."""
         if not self.has(key, read):
             return False
-        publish(artifact, lambda scratch: _link_tree(self.path(key), scratch))
+        publish(artifact, lambda scratch: link_tree(self.path(key), scratch))
         return True
 
     def entries(self) -> dict[str, int]:

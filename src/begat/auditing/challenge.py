@@ -1,0 +1,248 @@
+"""Challenge of a run's scores: fresh subsets are drawn after the scores were committed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from begat.auditing.fresh_models import FOLDER, Of, Request, losses_of_fresh, training_rows
+from begat.ensembles.exposure import group_exposure
+from begat.errors import BegatError, brief
+from begat.evaluation.agreement import GroundTruth
+from begat.evaluation.challenge import Judgement, Rule, judge, subsets_needed
+from begat.evaluation.intervals import MIN_ENTRIES, Row
+from begat.evaluation.predictions import Forecast, group_forecasts, image_forecasts
+from begat.execution.contents import Contents
+from begat.execution.context import JobContext
+from begat.execution.results import additive_scores, first_seeds, losses, train_masks
+from begat.planning.freshness import why
+from begat.planning.plan import Plan
+from begat.rng.seeds import numpy_generator
+from begat.stages.metrics import Metrics
+from begat.storage.cache import only_run
+from begat.storage.digests import digest
+from begat.storage.manifests import content_digest, put_text
+
+RESULTS = Path("results") / "challenges"
+KINDS: dict[Of, tuple[str, str]] = {  # kind of the committed models, table of the metrics
+    "images": ("subset", "lds"),
+    "groups": ("group_subset", "group_lds"),
+}
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a run stated before the challenge.
+
+    Attributes:
+        forecasts: method -> its prediction for subsets.
+        claims: method -> its LDS on the committed subsets.
+        truth: the committed subsets and the losses measured.
+        rows: the images that the models on each committed subset train on.
+        scores: artifact of scores -> its key and its content digest.
+    """
+
+    forecasts: Mapping[str, Forecast]
+    claims: Mapping[str, Row]
+    truth: GroundTruth
+    rows: Bool[np.ndarray, "subset image"]
+    scores: Mapping[str, Mapping[str, str]]
+
+    @property
+    def digest(self) -> str:
+        """The digest of all scores."""
+        return digest(self.scores)
+
+
+def committed_scores(plan: Plan, of: Of, methods: Sequence[str]) -> Committed:
+    """Returns the scores of a run, of these methods or of all, and its claims about them.
+
+    Raises:
+        BegatError: scores or claims that are missing or out of date, a run without enough subsets,
+            or no such method.
+    """
+    _require_current(plan)
+    context, (kind, table) = JobContext(plan, plan.job("metrics", "all")), KINDS[of]
+    first = first_seeds(context, kind)
+    if len(first) < MIN_ENTRIES:
+        raise BegatError(
+            f"splits.{kind}s: expected at least {MIN_ENTRIES} for a challenge of scores of {of}, "
+            f"found {len(first)}"
+        )
+    rows = train_masks(context, first)
+    forecasts = _forecasts(context, of)
+    if unknown := [method for method in methods if method not in forecasts]:
+        expected = ", ".join(forecasts)
+        raise BegatError(f"--method {brief(unknown[0])}: expected one of {expected}")
+    claims = context.input("metrics").attributes["summary"][table]["methods"]
+    return Committed(
+        {method: forecasts[method] for method in methods or forecasts},
+        {method: claims[method] for method in methods or forecasts},
+        GroundTruth(_removed(context, of, rows), losses(context, kind).mean(-1)),
+        rows,
+        _commitments(plan),
+    )
+
+
+def _require_current(plan: Plan) -> None:
+    """Raise BegatError unless the metrics and all that they are computed from are up to date."""
+    contents = Contents(plan.root)
+    metrics = plan.job("metrics", "all")
+    queries = plan.names("queries")
+    for name in (*metrics.inputs, *queries, ("metrics", "all")):
+        if name[0] != "models" and (reason := why(plan, job := plan.job(*name), contents)):
+            raise BegatError(f"{job.path}: {reason}; run `begat run`")
+
+
+def _forecasts(context: JobContext, of: Of) -> dict[str, Forecast]:
+    additive = additive_scores(context)
+    if of == "images":
+        return image_forecasts(additive)
+    aggregated = context.input("aggregated")
+    scores = dict(zip(aggregated.attributes["methods"], aggregated["score"], strict=True))
+    forecasts = group_forecasts(scores, additive, context.input("images")["member_of"])
+    return {method: forecasts[method] for method in scores}  # without baselines
+
+
+def _removed(
+    context: JobContext, of: Of, rows: Bool[np.ndarray, "subset image"]
+) -> Bool[np.ndarray, "subset unit"]:
+    """Returns the units that subsets lack."""
+    if of == "images":
+        return ~rows
+    return ~group_exposure(context.input("images")["member_of"], rows).T
+
+
+def _commitments(plan: Plan) -> dict[str, dict[str, str]]:
+    """Returns the key and the content digest of every artifact of scores."""
+    jobs = [plan.job(*name) for name in plan.scores()]
+    return {
+        j.stage: {"key": j.key, "content": str(content_digest(plan.root / j.path))} for j in jobs
+    }
+
+
+def needs(committed: Committed, rule: Rule) -> dict[str, Any]:
+    """Returns how many subsets a challenge needs to accept each method, and how many models."""
+    size, seeds, _ = committed.truth.measured.shape
+    methods = {}
+    for method, claim in committed.claims.items():
+        needed = subsets_needed(claim, size, rule)
+        models = None if needed is None else needed * seeds
+        methods[method] = {"claimed": claim, "needed": needed, "models": models}
+    return {"rule": asdict(rule), "committed_subsets": size, "methods": methods}
+
+
+def challenge(
+    plan: Plan, committed: Committed, seed: int, of: Of, subsets: int | None, rule: Rule
+) -> dict[str, Any]:
+    """Returns the outcome of a challenge, which is also written to ``results/challenges``.
+
+    Args:
+        plan: of the run.
+        committed: its scores and claims.
+        seed: of the verifier.
+        of: the units in a subset.
+        subsets: their number; None for as many as the run has.
+        rule: when a verdict is given.
+
+    Raises:
+        BegatError: another challenge at work with this seed, a seed that was used for other scores,
+            or scores that changed during the challenge.
+    """
+    request = Request(seed, of, subsets or len(committed.rows), committed.digest)
+    with only_run(plan.root / FOLDER / request.name):
+        notes = _begin(plan, request, committed)
+        rows = training_rows(plan, request, committed.rows)
+        measured = losses_of_fresh(plan, request, rows)
+        if _commitments(plan) != committed.scores:
+            raise BegatError("results/scores: changed during the challenge; use another seed")
+        context = JobContext(plan, plan.job("metrics", "all"))
+        fresh = GroundTruth(_removed(context, of, rows), measured)
+        judgements = judge(
+            committed.forecasts,
+            committed.claims,
+            committed.truth,
+            fresh,
+            rule,
+            partial(numpy_generator, seed, "challenge", committed.digest),
+            plan.params.of(Metrics).resamples,
+        )
+        outcome = notes | _outcome(judgements, rows, measured, rule)
+        _write(plan.root, request.name, outcome)
+    return outcome
+
+
+def _begin(plan: Plan, request: Request, committed: Committed) -> dict[str, Any]:
+    """Write down, before anything is drawn, which scores a challenge is about; return these notes.
+
+    Raises:
+        BegatError: the seed was used for other scores.
+    """
+    previous = _read(plan.root / RESULTS / f"{request.name}.json")
+    if previous and previous["commitment"] != request.commitment:
+        raise BegatError(
+            f"{RESULTS / request.name}.json: expected a challenge of the present scores, found one "
+            "of others; use another seed"
+        )
+    others = (plan.root / RESULTS).glob(f"{request.of}-*.json")
+    notes = {
+        "seed": request.seed,
+        "of": request.of,
+        "subsets": request.subsets,
+        "committed_subsets": len(committed.rows),
+        "seeds_per_subset": committed.truth.measured.shape[1],
+        "commitment": request.commitment,
+        "scores": dict(committed.scores),
+        "earlier": sorted(path.stem for path in others if path.stem != request.name),
+        "earlier_sizes": _earlier_sizes(previous, request.subsets),
+    }
+    _write(plan.root, request.name, notes if previous is None else previous | notes)
+    return notes
+
+
+def _earlier_sizes(previous: dict[str, Any] | None, subsets: int) -> list[int]:
+    """Returns the other numbers of subsets that this seed has been used with."""
+    sizes = [*previous["earlier_sizes"], previous["subsets"]] if previous else []
+    return sorted({size for size in sizes if size != subsets})
+
+
+def _outcome(
+    judgements: Mapping[str, Judgement],
+    rows: Bool[np.ndarray, "fresh image"],
+    measured: np.ndarray,
+    rule: Rule,
+) -> dict[str, Any]:
+    return {
+        "rule": asdict(rule),
+        "fresh_subsets": [digest(np.flatnonzero(row).tolist()) for row in rows],
+        "losses": measured.tolist(),
+        "methods": {method: asdict(judgement) for method, judgement in judgements.items()},
+    }
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Returns an earlier outcome; None where there is none.
+
+    Raises:
+        BegatError: a damaged file.
+    """
+    if not path.is_file():
+        return None
+    try:
+        fields = json.loads(path.read_bytes())
+        rest = {name: value for name, value in fields.items() if name != "digest"}
+        if fields["digest"] == digest(rest):
+            return rest
+    except (ValueError, KeyError, AttributeError):
+        pass
+    raise BegatError(f"{path}: damaged; use another seed")
+
+
+def _write(root: Path, name: str, fields: Mapping[str, Any]) -> None:
+    text = json.dumps({**fields, "digest": digest(fields)}, indent=1)
+    put_text(root / RESULTS / f"{name}.json", text + "\n")
