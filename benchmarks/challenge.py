@@ -9,6 +9,7 @@ import numpy as np
 from begat.evaluation.agreement import GroundTruth
 from begat.evaluation.challenge import Judgement, Rule, judge
 from begat.evaluation.predictions import forecast_of
+from begat.evaluation.statistics import lds
 from begat.rng.seeds import numpy_generator
 
 
@@ -81,13 +82,14 @@ def challenged(world, fresh, rule, number, resamples=100):
     order = generator.permutation(world.units)
     # shuffled: committed tables use the exchanged names throughout, fresh subsets the true ones
     first, rest = (GroundTruth(run.removed[s], run.measured[s]) for s in (slice(committed), slice(committed, None)))
-    forecasts = {k: forecast_of(v) for k, v in scores.items()}
-    rows = judge(forecasts, first, rest, rule, lambda n: numpy_generator(number, n), resamples)
     renamed = GroundTruth(first.removed[:, order], first.measured)
-    s = {"shuffled, claim upheld": forecast_of(run.scores[:, order])}
-    rows |= judge(s, renamed, rest, rule, lambda n: numpy_generator(number, n), resamples)
-    s = {"shuffled": forecast_of(run.scores[:, order])}
-    rows |= judge(s, first, rest, rule, lambda n: numpy_generator(number, n), resamples)
+    def one(scores, first):
+        f = {k: forecast_of(v) for k, v in scores.items()}
+        claims = {k: lds(g(first.removed), first.measured).mean() for k, g in f.items()}
+        return judge(f, claims, first, rest, rule, lambda n: numpy_generator(number, n), resamples)
+    rows = one(scores, first)
+    rows |= one({"shuffled, claim upheld": run.scores[:, order]}, renamed)
+    rows |= one({"shuffled":run.scores[:, order]}, first)
     return rows
 
 if __name__ == "__main__":
@@ -97,7 +99,7 @@ if __name__ == "__main__":
     rule=Rule()
     out={}
     for k in range(n):
-        for m,j in challenged(world,fresh,rule,k).items(): out.setdefault(m,[]).append(j)
+        for m,j in challenged(world,fresh,rule,k+1000).items(): out.setdefault(m,[]).append(j)
     for m,js in out.items():
         print(m, dict(Counter(j.verdict for j in js)), 'claimed',np.mean([j.claimed['value'] for j in js]).round(3),'err',np.mean([j.claimed['error'] for j in js]).round(3),'sd',np.std([j.claimed['value'] for j in js]).round(3),'fresh',np.mean([j.fresh['value'] for j in js]).round(3),'err',np.mean([j.fresh['error'] for j in js]).round(3),'sd',np.std([j.fresh['value'] for j in js]).round(3),'needed',np.median([j.needed or 99999 for j in js]), 'p<.05',np.mean([j.claim_p<=.05 for j in js]))
     print(time.time()-t)

@@ -14,8 +14,8 @@ from begat.auditing.fresh_models import FOLDER, Of, Request, losses_of_fresh, tr
 from begat.ensembles.exposure import group_exposure
 from begat.errors import BegatError, brief
 from begat.evaluation.agreement import GroundTruth
-from begat.evaluation.challenge import Judgement, Rule, judge, subsets_needed
-from begat.evaluation.intervals import MIN_ENTRIES, Row
+from begat.evaluation.challenge import Judgement, Rule, judge, lds_rows, subsets_needed
+from begat.evaluation.intervals import MIN_ENTRIES
 from begat.evaluation.predictions import Forecast, group_forecasts, image_forecasts
 from begat.execution.contents import Contents
 from begat.execution.context import JobContext
@@ -48,7 +48,7 @@ class Committed:
     """
 
     forecasts: Mapping[str, Forecast]
-    claims: Mapping[str, Row]
+    claims: Mapping[str, float]
     truth: GroundTruth
     rows: Bool[np.ndarray, "subset image"]
     scores: Mapping[str, Mapping[str, str]]
@@ -82,7 +82,7 @@ def committed_scores(plan: Plan, of: Of, methods: Sequence[str]) -> Committed:
     claims = context.input("metrics").attributes["summary"][table]["methods"]
     return Committed(
         {method: forecasts[method] for method in methods or forecasts},
-        {method: claims[method] for method in methods or forecasts},
+        {method: claims[method]["value"] for method in methods or forecasts},
         GroundTruth(_removed(context, of, rows), losses(context, kind).mean(-1)),
         rows,
         _commitments(plan),
@@ -126,14 +126,16 @@ def _commitments(plan: Plan) -> dict[str, dict[str, str]]:
     }
 
 
-def needs(committed: Committed, rule: Rule) -> dict[str, Any]:
+def needs(plan: Plan, committed: Committed, rule: Rule) -> dict[str, Any]:
     """Returns how many subsets a challenge needs to accept each method, and how many models."""
     size, seeds, _ = committed.truth.measured.shape
+    generator = numpy_generator(plan.params.seed, "challenge", "needs")
+    resamples = plan.params.of(Metrics).resamples
     methods = {}
-    for method, claim in committed.claims.items():
-        needed = subsets_needed(claim, size, rule)
+    for method, row in lds_rows(committed.forecasts, committed.truth, generator, resamples).items():
+        needed = subsets_needed(row, size, rule)
         models = None if needed is None else needed * seeds
-        methods[method] = {"claimed": claim, "needed": needed, "models": models}
+        methods[method] = {"claimed": row, "needed": needed, "models": models}
     return {"rule": asdict(rule), "committed_subsets": size, "methods": methods}
 
 

@@ -51,7 +51,7 @@ def challenge(
     plan, rule, console = Plan(Path.cwd(), params_file), Rule(), Console()
     committed = committed_scores(plan, of, method or [])
     if plan_only:
-        table = needs(committed, rule)
+        table = needs(plan, committed, rule)
         print(json.dumps(table, indent=1)) if as_json else print_needs(console, table)
         return
     if seed is None:
