@@ -83,7 +83,7 @@ def committed_scores(plan: Plan, of: Of, methods: Sequence[str]) -> Committed:
     return Committed(
         {method: forecasts[method] for method in methods or forecasts},
         {method: claims[method]["value"] for method in methods or forecasts},
-        GroundTruth(_removed(context, of, rows), losses(context, kind).mean(-1)),
+        GroundTruth(removed_units(plan, of, rows), losses(context, kind).mean(-1)),
         rows,
         _commitments(plan),
     )
@@ -109,13 +109,14 @@ def _forecasts(context: JobContext, of: Of) -> dict[str, Forecast]:
     return {method: forecasts[method] for method in scores}  # without baselines
 
 
-def _removed(
-    context: JobContext, of: Of, rows: Bool[np.ndarray, "subset image"]
+def removed_units(
+    plan: Plan, of: Of, rows: Bool[np.ndarray, "subset image"]
 ) -> Bool[np.ndarray, "subset unit"]:
     """Returns the units that subsets lack."""
     if of == "images":
         return ~rows
-    return ~group_exposure(context.input("images")["member_of"], rows).T
+    images = JobContext(plan, plan.job("metrics", "all")).input("images")
+    return ~group_exposure(images["member_of"], rows).T
 
 
 def _commitments(plan: Plan) -> dict[str, dict[str, str]]:
@@ -163,8 +164,7 @@ def challenge(
         measured = losses_of_fresh(plan, request, rows)
         if _commitments(plan) != committed.scores:
             raise BegatError("results/scores: changed during the challenge; use another seed")
-        context = JobContext(plan, plan.job("metrics", "all"))
-        fresh = GroundTruth(_removed(context, of, rows), measured)
+        fresh = GroundTruth(removed_units(plan, of, rows), measured)
         judgements = judge(
             committed.forecasts,
             committed.claims,
