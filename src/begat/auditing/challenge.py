@@ -1,7 +1,9 @@
 """Challenge of a run's scores: fresh subsets are drawn after the scores were committed."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from begat.evaluation.intervals import MIN_ENTRIES
 from begat.evaluation.predictions import Forecast, group_forecasts, image_forecasts
 from begat.execution.contents import Contents
 from begat.execution.context import JobContext
+from begat.execution.jobs import Name
 from begat.execution.results import additive_scores, first_seeds, losses, train_masks
 from begat.planning.freshness import why
 from begat.planning.plan import Plan
@@ -29,6 +32,7 @@ from begat.storage.digests import digest
 from begat.storage.manifests import content_digest, put_text
 
 RESULTS = Path("results") / "challenges"
+Digests = Mapping[str, Mapping[str, str]]
 KINDS: dict[Of, tuple[str, str]] = {  # kind of the committed models, table of the metrics
     "images": ("subset", "lds"),
     "groups": ("group_subset", "group_lds"),
@@ -45,13 +49,15 @@ class Committed:
         truth: the committed subsets and the losses measured.
         rows: the images that the models on each committed subset train on.
         scores: artifact of scores -> its key and its content digest.
+        sources: the same of the metrics and of the losses that the claims come from.
     """
 
     forecasts: Mapping[str, Forecast]
     claims: Mapping[str, float]
     truth: GroundTruth
     rows: Bool[np.ndarray, "subset image"]
-    scores: Mapping[str, Mapping[str, str]]
+    scores: Digests
+    sources: Digests
 
     @property
     def digest(self) -> str:
@@ -85,7 +91,8 @@ def committed_scores(plan: Plan, of: Of, methods: Sequence[str]) -> Committed:
         {method: claims[method]["value"] for method in methods or forecasts},
         GroundTruth(removed_units(plan, of, rows), losses(context, kind).mean(-1)),
         rows,
-        _commitments(plan),
+        _digests(plan, plan.scores()),
+        _digests(plan, [("metrics", "all"), *plan.names("measurements", kind)]),
     )
 
 
@@ -119,11 +126,15 @@ def removed_units(
     return ~group_exposure(images["member_of"], rows).T
 
 
-def _commitments(plan: Plan) -> dict[str, dict[str, str]]:
-    """Returns the key and the content digest of every artifact of scores."""
-    jobs = [plan.job(*name) for name in plan.scores()]
+def _digests(plan: Plan, names: Sequence[Name]) -> dict[str, dict[str, str]]:
+    """Returns the key and the content digest of artifacts."""
+    jobs = [plan.job(*name) for name in names]
     return {
-        j.stage: {"key": j.key, "content": str(content_digest(plan.root / j.path))} for j in jobs
+        f"{job.stage}/{job.name}": {
+            "key": job.key,
+            "content": str(content_digest(plan.root / job.path)),
+        }
+        for job in jobs
     }
 
 
@@ -161,8 +172,9 @@ def challenge(
     with only_run(plan.root / FOLDER / request.name):
         notes = _begin(plan, request, committed)
         rows = training_rows(plan, request, committed.rows)
-        measured = losses_of_fresh(plan, request, rows)
-        if _commitments(plan) != committed.scores:
+        with redirect_stdout(sys.stderr):  # what stages print is no part of the outcome
+            measured = losses_of_fresh(plan, request, rows)
+        if _digests(plan, plan.scores()) != committed.scores:
             raise BegatError("results/scores: changed during the challenge; use another seed")
         fresh = GroundTruth(removed_units(plan, of, rows), measured)
         judgements = judge(
@@ -200,6 +212,7 @@ def _begin(plan: Plan, request: Request, committed: Committed) -> dict[str, Any]
         "seeds_per_subset": committed.truth.measured.shape[1],
         "commitment": request.commitment,
         "scores": dict(committed.scores),
+        "sources": dict(committed.sources),
         "earlier": sorted(path.stem for path in others if path.stem != request.name),
         "earlier_sizes": _earlier_sizes(previous, request.subsets),
     }

@@ -36,8 +36,9 @@ def print_challenge(console: Console, outcome: Mapping[str, Any]) -> None:
         f"{outcome['of']}, {outcome['committed_subsets']} committed, "
         f"{outcome['seeds_per_subset']} seeds each"
     )
-    names = ("claimed LDS", "fresh LDS", "claim p", "names p", "verdict")
-    table = Table(Column("method", no_wrap=True), *names, box=SIMPLE, padding=(0, 1, 0, 0))
+    names = ("method", "claimed LDS", "fresh LDS", "claim p", "names p")
+    columns = [*(Column(name, no_wrap=True) for name in names), Column("verdict")]
+    table = Table(*columns, box=SIMPLE, padding=(0, 1, 0, 0))
     for method, row in outcome["methods"].items():
         p_values = (f"{row[name]:.3f}" for name in ("claim_p", "names_p"))
         words = ": ".join(part for part in (row["verdict"], row["reason"]) if part)

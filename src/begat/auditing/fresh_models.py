@@ -135,8 +135,10 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _encode(plan: ChallengePlan, rows: dict[str, np.ndarray]) -> None:
-    """Write the table of training sets, of the models of the challenge alone."""
+    """Write the table of training sets of the challenge's models, if it is not there."""
     context = JobContext(plan, plan.job("splits", "all"))
+    if context.contents.current(context.job):
+        return
     digests = {name: part_digest({"trains_on": row}) for name, row in rows.items()}
     attributes: dict[str, Any] = {PARTS: digests}
     context.materialise(
