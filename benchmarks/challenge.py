@@ -30,7 +30,8 @@ import numpy as np
 
 from begat.ensembles.fresh_subsets import fresh_rows, rows_of_images
 from begat.evaluation.agreement import GroundTruth
-from begat.evaluation.challenge import Judgement, Rule, judge
+from begat.evaluation.challenge import judge
+from begat.evaluation.challenge_verdicts import Judgement, Rule
 from begat.evaluation.predictions import Forecast, forecast_of
 from begat.evaluation.statistics import lds
 from begat.rng.seeds import numpy_generator

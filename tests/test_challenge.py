@@ -9,15 +9,8 @@ from begat.auditing.fresh_models import KIND, ChallengePlan, Request, models_of
 from begat.ensembles.fresh_subsets import fresh_rows, rows_of_groups, rows_of_images
 from begat.errors import BegatError
 from begat.evaluation.agreement import GroundTruth
-from begat.evaluation.challenge import (
-    Rule,
-    Sizes,
-    exchanged_differences,
-    judge,
-    judgement,
-    lds_rows,
-    subsets_needed,
-)
+from begat.evaluation.challenge import exchanged_differences, judge, lds_rows
+from begat.evaluation.challenge_verdicts import Rule, Sizes, judgement, subsets_needed
 from begat.evaluation.intervals import permutation_p_value
 from begat.evaluation.lds import mean_lds
 from begat.evaluation.predictions import forecast_of

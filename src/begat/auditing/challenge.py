@@ -1,22 +1,22 @@
 """Challenge of a run's scores: fresh subsets are drawn after the scores were committed."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
+from begat.auditing.challenge_files import begin, write_outcome
 from begat.auditing.fresh_models import FOLDER, Of, Request, losses_of_fresh, training_rows
 from begat.ensembles.exposure import group_exposure
 from begat.errors import BegatError, brief
 from begat.evaluation.agreement import GroundTruth
-from begat.evaluation.challenge import Judgement, Rule, judge, lds_rows, subsets_needed
+from begat.evaluation.challenge import judge, lds_rows
+from begat.evaluation.challenge_verdicts import Judgement, Rule, subsets_needed
 from begat.evaluation.intervals import MIN_ENTRIES
 from begat.evaluation.predictions import Forecast, group_forecasts, image_forecasts
 from begat.execution.contents import Contents
@@ -29,9 +29,8 @@ from begat.rng.seeds import numpy_generator
 from begat.stages.metrics import Metrics
 from begat.storage.cache import only_run
 from begat.storage.digests import digest
-from begat.storage.manifests import content_digest, put_text
+from begat.storage.manifests import content_digest
 
-RESULTS = Path("results") / "challenges"
 Digests = Mapping[str, Mapping[str, str]]
 KINDS: dict[Of, tuple[str, str]] = {  # kind of the committed models, table of the metrics
     "images": ("subset", "lds"),
@@ -63,6 +62,12 @@ class Committed:
     def digest(self) -> str:
         """The digest of all scores."""
         return digest(self.scores)
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what the file of a challenge says of the run."""
+        subsets, seeds, _ = self.truth.measured.shape
+        sizes = {"committed_subsets": subsets, "seeds_per_subset": seeds}
+        return {**sizes, "scores": dict(self.scores), "sources": dict(self.sources)}
 
 
 def committed_scores(plan: Plan, of: Of, methods: Sequence[str]) -> Committed:
@@ -170,7 +175,7 @@ def challenge(
     """
     request = Request(seed, of, subsets or len(committed.rows), committed.digest)
     with only_run(plan.root / FOLDER / request.name):
-        notes = _begin(plan, request, committed)
+        notes = begin(plan.root, request, committed.facts())
         rows = training_rows(plan, request, committed.rows)
         with redirect_stdout(sys.stderr):  # what stages print is no part of the outcome
             measured = losses_of_fresh(plan, request, rows)
@@ -187,43 +192,8 @@ def challenge(
             plan.params.of(Metrics).resamples,
         )
         outcome = notes | _outcome(judgements, rows, measured, rule)
-        _write(plan.root, request.name, outcome)
+        write_outcome(plan.root, request.name, outcome)
     return outcome
-
-
-def _begin(plan: Plan, request: Request, committed: Committed) -> dict[str, Any]:
-    """Write down, before anything is drawn, which scores a challenge is about; return these notes.
-
-    Raises:
-        BegatError: the seed was used for other scores.
-    """
-    previous = _read(plan.root / RESULTS / f"{request.name}.json")
-    if previous and previous["commitment"] != request.commitment:
-        raise BegatError(
-            f"{RESULTS / request.name}.json: expected a challenge of the present scores, found one "
-            "of others; use another seed"
-        )
-    others = (plan.root / RESULTS).glob(f"{request.of}-*.json")
-    notes = {
-        "seed": request.seed,
-        "of": request.of,
-        "subsets": request.subsets,
-        "committed_subsets": len(committed.rows),
-        "seeds_per_subset": committed.truth.measured.shape[1],
-        "commitment": request.commitment,
-        "scores": dict(committed.scores),
-        "sources": dict(committed.sources),
-        "earlier": sorted(path.stem for path in others if path.stem != request.name),
-        "earlier_sizes": _earlier_sizes(previous, request.subsets),
-    }
-    _write(plan.root, request.name, notes if previous is None else previous | notes)
-    return notes
-
-
-def _earlier_sizes(previous: dict[str, Any] | None, subsets: int) -> list[int]:
-    """Returns the other numbers of subsets that this seed has been used with."""
-    sizes = [*previous["earlier_sizes"], previous["subsets"]] if previous else []
-    return sorted({size for size in sizes if size != subsets})
 
 
 def _outcome(
@@ -238,26 +208,3 @@ def _outcome(
         "losses": measured.tolist(),
         "methods": {method: asdict(judgement) for method, judgement in judgements.items()},
     }
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Returns an earlier outcome; None where there is none.
-
-    Raises:
-        BegatError: a damaged file.
-    """
-    if not path.is_file():
-        return None
-    try:
-        fields = json.loads(path.read_bytes())
-        rest = {name: value for name, value in fields.items() if name != "digest"}
-        if fields["digest"] == digest(rest):
-            return rest
-    except (ValueError, KeyError, AttributeError):
-        pass
-    raise BegatError(f"{path}: damaged; use another seed")
-
-
-def _write(root: Path, name: str, fields: Mapping[str, Any]) -> None:
-    text = json.dumps({**fields, "digest": digest(fields)}, indent=1)
-    put_text(root / RESULTS / f"{name}.json", text + "\n")

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from begat.evaluation.challenge import MAX_SUBSETS
+from begat.evaluation.challenge_verdicts import MAX_SUBSETS
 from begat.evaluation.intervals import Row
 
 COLOURS = {"accepted": "green", "rejected": "red", "undecided": "yellow"}

@@ -46,7 +46,7 @@ def challenge(
     from begat.auditing.challenge import challenge as made
     from begat.auditing.challenge import committed_scores, needs
     from begat.auditing.challenge_table import print_challenge, print_needs
-    from begat.evaluation.challenge import Rule
+    from begat.evaluation.challenge_verdicts import Rule
 
     plan, rule, console = Plan(Path.cwd(), params_file), Rule(), Console()
     committed = committed_scores(plan, of, method or [])
