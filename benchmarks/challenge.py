@@ -30,8 +30,8 @@ import numpy as np
 
 from begat.ensembles.fresh_subsets import fresh_rows, rows_of_images
 from begat.evaluation.agreement import GroundTruth
-from begat.evaluation.challenge import judge
-from begat.evaluation.challenge_verdicts import Judgement, Rule
+from begat.evaluation.challenge import verdicts_on
+from begat.evaluation.challenge_verdicts import MethodVerdict, Rule
 from begat.evaluation.predictions import Forecast, forecast_of
 from begat.evaluation.statistics import lds
 from begat.rng.seeds import numpy_generator
@@ -122,7 +122,7 @@ def changing(before: Forecast, after: Forecast, subsets: np.ndarray) -> Forecast
     return forecast
 
 
-def challenge(run: Run, committed: int, fresh: int, number: int) -> dict[str, Judgement]:
+def challenge(run: Run, committed: int, fresh: int, number: int) -> dict[str, MethodVerdict]:
     """The verdicts of one challenge, on random subsets of a run."""
     generator = numpy_generator(number, "subsets")
     subsets = generator.permutation(len(run.truth.removed))[: committed + fresh]
@@ -141,7 +141,7 @@ def challenge(run: Run, committed: int, fresh: int, number: int) -> dict[str, Ju
     }
     claims = {m: float(lds(f(first.removed), first.measured).mean()) for m, f in forecasts.items()}
     draws: Callable[[str], np.random.Generator] = partial(numpy_generator, number)
-    return judge(forecasts, claims, first, rest, Rule(), draws, RESAMPLES)
+    return verdicts_on(forecasts, claims, first, rest, Rule(), draws, RESAMPLES)
 
 
 def finished(name: str, methods: list[str]) -> tuple[Run, int]:
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--committed", type=int)
     parser.add_argument("--number", type=int, default=100)
     options = parser.parse_args()
-    world, judgements = WORLDS[options.world], defaultdict(list)
+    world, verdicts = WORLDS[options.world], defaultdict(list)
     run, committed = (
         finished(options.challenge, options.methods)
         if options.challenge
@@ -184,11 +184,11 @@ def main() -> None:
         subsets = committed + options.fresh
         this = run or world.run(subsets, numpy_generator(number, options.world))
         for method, row in challenge(this, committed, options.fresh, number).items():
-            judgements[method].append(row)
+            verdicts[method].append(row)
     print(f"{options.number} challenges, {committed} committed and {options.fresh} fresh subsets")
     print("| scores | claimed | fresh | accepted | rejected | undecided | needed |")
     print("|---|---|---|---|---|---|---|")
-    for method, rows in judgements.items():
+    for method, rows in verdicts.items():
         means = [
             np.mean([getattr(row, side)["value"] for row in rows]) for side in ("claimed", "fresh")
         ]

@@ -9,8 +9,8 @@ from begat.auditing.fresh_models import KIND, ChallengePlan, Request, models_of
 from begat.ensembles.fresh_subsets import fresh_rows, rows_of_groups, rows_of_images
 from begat.errors import BegatError
 from begat.evaluation.agreement import GroundTruth
-from begat.evaluation.challenge import exchanged_differences, judge, lds_rows
-from begat.evaluation.challenge_verdicts import Rule, Sizes, judgement, subsets_needed
+from begat.evaluation.challenge import exchanged_differences, lds_rows, verdicts_on
+from begat.evaluation.challenge_verdicts import Rule, Sizes, subsets_needed, verdict_of
 from begat.evaluation.intervals import permutation_p_value
 from begat.evaluation.lds import mean_lds
 from begat.evaluation.predictions import forecast_of
@@ -34,14 +34,14 @@ def simulated(number, noise=0.4, quality=0.8):
     return scores, removed, losses
 
 
-def judged(number, scores, removed, losses, rule=QUICK, claim=None):
+def challenged(number, scores, removed, losses, rule=QUICK, claim=None):
     """The verdict on scores, their claim taken from the committed subsets."""
     truths = [GroundTruth(removed[s], losses[s]) for s in (slice(10), slice(10, None))]
     forecasts = {"method": forecast_of(scores)}
     generator = numpy_generator(number, "halves")
     value = lds_rows(forecasts, truths[0], generator, 20)["method"]["value"]
     claims = {"method": value if claim is None else claim}
-    return judge(forecasts, claims, *truths, rule, lambda n: numpy_generator(number, n), 40)[
+    return verdicts_on(forecasts, claims, *truths, rule, lambda n: numpy_generator(number, n), 40)[
         "method"
     ]
 
@@ -54,14 +54,14 @@ def fitted(removed, losses):
 
 
 def test_honest_scores_are_accepted():
-    verdicts = [judged(n, *simulated(n)).verdict for n in range(WORLDS)]
+    verdicts = [challenged(n, *simulated(n)).verdict for n in range(WORLDS)]
     assert verdicts == ["accepted"] * WORLDS
 
 
 def test_scores_fitted_to_the_committed_losses_are_rejected():
     for n in range(WORLDS):
         _, removed, losses = simulated(n, noise=1.5)
-        result = judged(n, fitted(removed, losses), removed, losses)
+        result = challenged(n, fitted(removed, losses), removed, losses)
         assert result.claimed["value"] > 0.8
         assert result.verdict == "rejected", result
 
@@ -71,10 +71,12 @@ def test_scores_whose_units_exchanged_their_names_are_rejected_or_claim_nothing(
     for n in range(WORLDS):
         scores, removed, losses = simulated(n)
         renamed = np.concatenate([removed[:COMMITTED, order], removed[COMMITTED:]])
-        result = judged(n, scores[:, order], renamed, losses)  # the claim is as for honest scores
+        result = challenged(
+            n, scores[:, order], renamed, losses
+        )  # the claim is as for honest scores
         assert result.claimed["value"] > 0.4
         assert result.verdict == "rejected", result
-        assert judged(n, scores[:, order], removed, losses).verdict != "accepted"
+        assert challenged(n, scores[:, order], removed, losses).verdict != "accepted"
 
 
 def test_an_honest_claim_is_rejected_as_often_as_the_rule_says():
@@ -92,7 +94,7 @@ def test_an_honest_claim_is_rejected_as_often_as_the_rule_says():
 
 
 def test_a_claim_that_the_committed_losses_do_not_give_is_rejected():
-    result = judged(0, *simulated(0), claim=0.95)
+    result = challenged(0, *simulated(0), claim=0.95)
     assert (result.verdict, result.reason) == ("rejected", "not what its losses give")
 
 
@@ -120,17 +122,17 @@ def row(value, error=0.05):
     ],
 )
 def test_the_verdict_follows_from_both_tests_and_the_limits(claimed, fresh, p_values, verdict):
-    result = judgement(row(claimed), row(fresh), *p_values, Sizes(10, 12, 0.9), Rule())
+    result = verdict_of(row(claimed), row(fresh), *p_values, Sizes(10, 12, 0.9), Rule())
     assert result.verdict == verdict
 
 
 def test_without_a_second_seed_no_score_is_called_worthless():
     sizes = Sizes(10, 12, -math.inf)
-    assert judgement(row(0.6), row(-0.5), 0.02, 0.9, sizes, Rule()).verdict == "undecided"
+    assert verdict_of(row(0.6), row(-0.5), 0.02, 0.9, sizes, Rule()).verdict == "undecided"
 
 
 def test_a_verdict_says_how_many_subsets_are_needed():
-    result = judgement(row(0.12, 0.04), row(0.12, 0.04), 0.5, 0.01, Sizes(12, 12, 0.3), Rule())
+    result = verdict_of(row(0.12, 0.04), row(0.12, 0.04), 0.5, 0.01, Sizes(12, 12, 0.3), Rule())
     assert result.verdict == "undecided"
     assert result.reason == f"{result.needed} subsets needed"
     assert result.needed > 12

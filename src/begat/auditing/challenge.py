@@ -15,8 +15,8 @@ from begat.auditing.fresh_models import FOLDER, Of, Request, losses_of_fresh, tr
 from begat.ensembles.exposure import group_exposure
 from begat.errors import BegatError, brief
 from begat.evaluation.agreement import GroundTruth
-from begat.evaluation.challenge import judge, lds_rows
-from begat.evaluation.challenge_verdicts import Judgement, Rule, subsets_needed
+from begat.evaluation.challenge import lds_rows, verdicts_on
+from begat.evaluation.challenge_verdicts import MethodVerdict, Rule, subsets_needed
 from begat.evaluation.intervals import MIN_ENTRIES
 from begat.evaluation.predictions import Forecast, group_forecasts, image_forecasts
 from begat.execution.contents import Contents
@@ -182,7 +182,7 @@ def challenge(
         if _digests(plan, plan.scores()) != committed.scores:
             raise BegatError("results/scores: changed during the challenge; use another seed")
         fresh = GroundTruth(removed_units(plan, of, rows), measured)
-        judgements = judge(
+        verdicts = verdicts_on(
             committed.forecasts,
             committed.claims,
             committed.truth,
@@ -191,13 +191,13 @@ def challenge(
             partial(numpy_generator, seed, "challenge", committed.digest),
             plan.params.of(Metrics).resamples,
         )
-        outcome = notes | _outcome(judgements, rows, measured, rule)
+        outcome = notes | _outcome(verdicts, rows, measured, rule)
         write_outcome(plan.root, request.name, outcome)
     return outcome
 
 
 def _outcome(
-    judgements: Mapping[str, Judgement],
+    verdicts: Mapping[str, MethodVerdict],
     rows: Bool[np.ndarray, "fresh image"],
     measured: np.ndarray,
     rule: Rule,
@@ -206,5 +206,5 @@ def _outcome(
         "rule": asdict(rule),
         "fresh_subsets": [digest(np.flatnonzero(row).tolist()) for row in rows],
         "losses": measured.tolist(),
-        "methods": {method: asdict(judgement) for method, judgement in judgements.items()},
+        "methods": {method: asdict(verdict) for method, verdict in verdicts.items()},
     }

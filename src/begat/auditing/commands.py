@@ -27,7 +27,7 @@ def challenge(
         int | None, typer.Option(min=4, help="Number of subsets; default: as many as the run has.")
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help="Judge only this method; may be repeated.")
+        list[str] | None, typer.Option(help="Only this method; may be repeated.")
     ] = None,
     plan_only: Annotated[
         bool, typer.Option("--plan", help="Only print the number of subsets that are needed.")
@@ -40,7 +40,7 @@ def challenge(
     Models are trained on subsets of groups or images that the seed draws. A method is rejected if
     its LDS there is significantly below the LDS that the run reports, or if its scores are no
     better than with the names of the units exchanged. It is accepted if at least half of its LDS
-    is confirmed. Otherwise there are too few subsets for a verdict. The outcome is written to
+    is confirmed. Otherwise there are too few subsets to say. The outcome is written to
     results/challenges. The command fails if a method is rejected.
     """
     from begat.auditing.challenge import challenge as made

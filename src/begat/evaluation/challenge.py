@@ -29,7 +29,7 @@ import numpy as np
 from jaxtyping import Float
 
 from begat.evaluation.agreement import GroundTruth
-from begat.evaluation.challenge_verdicts import REJECTED, Judgement, Rule, Sizes, judgement
+from begat.evaluation.challenge_verdicts import REJECTED, MethodVerdict, Rule, Sizes, verdict_of
 from begat.evaluation.intervals import (
     Row,
     confidence_interval,
@@ -46,7 +46,7 @@ Generators = Callable[[str], np.random.Generator]
 TOLERANCE = 1e-6  # of a claim that is computed again
 
 
-def judge(
+def verdicts_on(
     forecasts: Mapping[str, Forecast],
     claims: Mapping[str, float],
     committed: GroundTruth,
@@ -54,7 +54,7 @@ def judge(
     rule: Rule,
     generator: Generators,
     resamples: int,
-) -> dict[str, Judgement]:
+) -> dict[str, MethodVerdict]:
     """Returns the verdict on each method.
 
     Args:
@@ -79,16 +79,16 @@ def judge(
     orders = unit_permutations(removed.shape[1], generator("names"), rule.permutations)
     renamed = permuted_lds(forecasts, fresh.removed, measured[first:], orders)
     sizes = Sizes(first, len(fresh.removed), _ceiling(losses, generator("ceiling")))
-    judgements = {}
+    verdicts = {}
     for i, method in enumerate(forecasts):
         before, after = (part[method] for part in rows)
         claim_p = permutation_p_value(before["value"] - after["value"], exchanged[:, i])
         names_p = permutation_p_value(after["value"], renamed[:, i])
-        verdict = judgement(before, after, claim_p, names_p, sizes, rule)
+        verdict = verdict_of(before, after, claim_p, names_p, sizes, rule)
         if abs(before["value"] - claims[method]) > TOLERANCE:
             verdict = replace(verdict, verdict=REJECTED, reason="not what its losses give")
-        judgements[method] = verdict
-    return judgements
+        verdicts[method] = verdict
+    return verdicts
 
 
 def lds_rows(

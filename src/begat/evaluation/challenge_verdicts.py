@@ -64,7 +64,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class MethodVerdict:
     """The verdict on one method.
 
     Attributes:
@@ -86,14 +86,14 @@ class Judgement:
     needed: int | None
 
 
-def judgement(
+def verdict_of(
     claimed: Row,
     fresh: Row,
     claim_p: float,
     names_p: float,
     sizes: Sizes,
     rule: Rule,
-) -> Judgement:
+) -> MethodVerdict:
     """Returns the verdict (see the module) from both rows, both p and the numbers of subsets."""
     needed = subsets_needed(claimed, sizes.committed, rule)
     lower, upper = one_sided_limits(fresh, sizes.fresh, rule)
@@ -107,7 +107,7 @@ def judgement(
         verdict, reason = ACCEPTED, ""
     else:
         verdict, reason = UNDECIDED, _too_uncertain(needed, sizes.fresh)
-    return Judgement(claimed, fresh, claim_p, names_p, verdict, reason, needed)
+    return MethodVerdict(claimed, fresh, claim_p, names_p, verdict, reason, needed)
 
 
 def _too_uncertain(needed: int | None, subsets: int) -> str:
