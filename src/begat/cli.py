@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from begat.auditing.commands import audit, prove
+from begat.auditing.commands import audit, challenge, prove
 from begat.errors import BegatError, brief, shortened
 from begat.execution.contents import Contents
 from begat.execution.history import history, write_again
@@ -273,6 +273,7 @@ commands.command(epilog="Example: [bold]begat audit --query 3 --method ekfac --i
     audit
 )
 commands.command(epilog="Example: [bold]begat prove photo.png --out proof.json[/bold]")(prove)
+commands.command(epilog="Example: [bold]begat challenge --seed 1234 --of groups[/bold]")(challenge)
 
 
 def app() -> None:

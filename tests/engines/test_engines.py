@@ -445,6 +445,35 @@ def test_begat_answers(project):
     assert re.match(r"0 results would be removed", project.begat("clean", "--dry-run"))
 
 
+def test_a_challenge_trains_on_fresh_subsets_and_leaves_the_run_as_it_was(project):
+    options = ("--subsets", "4", "--method", "ekfac", "--json")
+    needs = json.loads(project.begat("challenge", "--plan", "--json"))
+    assert needs["committed_subsets"] == 4
+    before = project.records()
+    project.begat("challenge", "--seed", "7", *options)
+    place = project.root / "results" / "challenges" / "groups-7.json"
+    outcome = json.loads(place.read_text())
+    assert np.shape(outcome["losses"]) == (4, 2, 4)
+    assert len(set(outcome["fresh_subsets"])) == 4
+    assert outcome["methods"]["ekfac"]["verdict"] == "undecided"  # the run is far too small
+    assert project.records() == before
+    assert project.planned() == set()
+
+    project.begat("challenge", "--seed", "7", *options)  # nothing is left to train
+    assert json.loads(place.read_text()) == outcome
+    project.begat("challenge", "--seed", "8", *options)
+    other = json.loads(place.with_name("groups-8.json").read_text())
+    assert other["fresh_subsets"] != outcome["fresh_subsets"]
+    assert other["earlier"] == ["groups-7"]
+
+    place.write_text(place.read_text().replace('"seeds_per_subset": 2', '"seeds_per_subset": 3'))
+    said = project.begat("challenge", "--seed", "7", *options, fails=True)
+    assert "groups-7.json: damaged; use another seed" in said
+    project.change("metrics", "resamples", 30)
+    said = project.begat("challenge", "--seed", "9", *options, fails=True)
+    assert "results/metrics/all.zarr: metrics.resamples: 20 -> 30; run `begat run`" in said
+
+
 def test_the_examples_for_notebooks_run_one_after_another(finished, tmp_path):
     page = (finished.root / "docs" / "python.md").read_text()
     examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
@@ -455,7 +484,7 @@ def test_the_examples_for_notebooks_run_one_after_another(finished, tmp_path):
 
 
 def test_every_command_shows_an_example(project):
-    for command in ("run", "top", "show", "status", "verify", "export", "clean"):
+    for command in ("run", "top", "show", "status", "verify", "export", "clean", "challenge"):
         assert f"Example: begat {command}" in project.begat(command, "--help")
     assert "Which training images begat this one?" in project.begat("--help")
 

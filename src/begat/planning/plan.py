@@ -3,12 +3,14 @@
 Neither Snakemake, DVC nor the age of a file has a part in it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from begat.config import consistency
 from begat.config.load import load
 from begat.config.schema import fields_of, sections
+from begat.ensembles.model_specs import Model
 from begat.execution.costs import JobSizes
 from begat.execution.job_table import JobTable
 from begat.execution.jobs import Cost, Job
@@ -37,11 +39,17 @@ class Plan(JobTable):
         BegatError: parameters or data that allow no such run.
     """
 
-    def __init__(self, root: Path, params_file: str | None = None) -> None:
-        """Read the parameter file ``params_file`` (see ``config.load``), and list the jobs."""
+    def __init__(
+        self, root: Path, params_file: str | None = None, more: Sequence[Model] = ()
+    ) -> None:
+        """Read the parameter file ``params_file`` (see ``config.load``), and list the jobs.
+
+        ``more``: models of other kinds to train besides those of the parameters.
+        """
         code = Code(root)
         digests = {stage: code.digests(stage) for stage in STAGES}
         super().__init__(specify(root, params_file), digests, self.declared, METHODS)
+        self.spec.models.extend(more)
         for stage in STAGES.values():
             for job in stage.jobs(self):
                 self.add(job)
