@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from begat.evaluation.intervals import Row
+from begat.evaluation.intervals import LEVEL, Row
 from begat.reporting.method_names import BASELINES, PIXELS, RETRAINED
 
 BASELINE = "baseline"  # the verdict of rows that are no method
-LEVEL = 0.05  # largest p-value of a significant result
 CLEAR, UNCLEAR, UNKNOWN = "better than chance", "perhaps better than chance", "may be chance"
 COMPARED = {1: "above", 0: "no clear difference from", -1: "below"}
 NO_INTERVAL = "No conclusion: an interval needs at least four queries and four subsets or groups."
