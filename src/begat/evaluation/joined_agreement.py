@@ -14,7 +14,7 @@ values are means over the blocks of several random splits. For leave-one-group-o
 group.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
 from typing import Any
@@ -85,10 +85,16 @@ def compare_joined(
         units = "images" if name == "lds" else "groups"
         part = {method: forecasts[units][method] for method in parts[units]}
         ready = {m: f for m, f in forecasts[units].items() if m in READY}
-        sampling = {"name": name, "seed": seed, "resamples": resamples}
         if len(part) > 1 and min(len(truth.measured), truth.measured.shape[2]) >= MIN_ENTRIES:
-            removed, measured = truth.removed, truth.measured
-            summary[name] = joined_agreement(part, ready, removed, measured, **sampling)
+            summary[name] = joined_agreement(
+                part,
+                ready,
+                truth.removed,
+                truth.measured,
+                name=name,
+                seed=seed,
+                resamples=resamples,
+            )
     return summary
 
 
@@ -105,10 +111,12 @@ def joined_agreement(
     """Returns how parts and joined scores agree with retraining on blocks that chose nothing.
 
     ``methods`` has the mean rank correlation of the parts, of the joined scores ``ready``, of
-    ``best_part`` and ``joined_stacked``, each with interval, p and difference from ``best_part``;
-    ``verdicts`` says whether each joined score is better than ``best_part``: ``better``,
-    ``not better`` (significantly worse) or ``undecided``. ``weights`` has the weights of
-    ``joined_stacked`` and ``chosen`` how often each part was the best, mean over all fits.
+    ``best_part`` (the one with the highest value where weights are fitted) and ``joined_stacked``,
+    each with interval, p and difference from ``best_part`` and from ``highest``, the part that
+    happens to have the highest value where all are judged. ``verdicts`` says whether each joined
+    score is better than ``best_part``: ``better``, ``not better`` (significantly worse) or
+    ``undecided``. ``weights`` has the weights of ``joined_stacked``, and ``chosen`` how often each
+    part was the best, mean over all fits.
 
     Args:
         parts: method -> its prediction for subsets, by scores at unit variance.
@@ -141,12 +149,12 @@ def joined_agreement(
     names = [*forecasts, BEST, STACKED]
     values, weights, chosen = np.split(values, [len(names), len(names) + len(parts)])
     columns = slice(len(names))
-    baselines = {"minus_best": BEST}
-    rows = compare_methods(
-        names, values, deviations[:, columns], permuted[:, columns], baselines
-    )
+    highest = names[int(values[: len(parts)].argmax())]
+    baselines = {"minus_best": BEST, "minus_highest": highest}
+    rows = compare_methods(names, values, deviations[:, columns], permuted[:, columns], baselines)
     return {
         "methods": rows,
+        "highest": highest,
         "verdicts": {m: _verdict(rows[m]["minus_best"]) for m in (*ready, STACKED)},
         "weights": dict(zip(parts, weights.tolist(), strict=True)),
         "chosen": dict(zip(parts, chosen.tolist(), strict=True)),
@@ -171,31 +179,28 @@ def cross_fitted(
         The mean rank correlation of each row of ``predicted``, of the best part and of the stacked
         parts; then the weight of each part; then the share of fits in which it was the best.
     """
-    blocks = [
-        _judged(predicted, measured, parts, fitted, judged)
-        for _ in range(SPLITS)
-        for fitted, judged in _opposite_blocks(measured.shape, generator)
-    ]
-    return np.mean(blocks, 0)
-
-
-def _opposite_blocks(shape: tuple[int, ...], generator: np.random.Generator) -> Iterator[Any]:
-    """Yields pairs of index arrays of blocks that share neither a subset nor a query."""
-    halves = [np.array_split(generator.permutation(n), 2) for n in shape]
-    for s, q in product((0, 1), repeat=2):
-        yield np.ix_(halves[0][s], halves[1][q]), np.ix_(halves[0][1 - s], halves[1][1 - q])
+    return np.mean([_judged(predicted, measured, parts, generator) for _ in range(SPLITS)], 0)
 
 
 def _judged(
-    predicted: Predictions, measured: np.ndarray, parts: int, fitted: Any, judged: Any
+    predicted: Predictions, measured: np.ndarray, parts: int, generator: np.random.Generator
 ) -> Float[np.ndarray, " number"]:
-    """The numbers of ``cross_fitted`` for one block, with the weights of another."""
-    selection, test = predicted[:parts, *fitted], predicted[:, *judged]
-    weights = stacking_weights(selection, measured[fitted])
-    best = int(mean_lds(selection, measured[fitted]).argmax())
-    stacked = np.tensordot(weights, test[:parts], 1)
-    values = mean_lds(np.concatenate([test, test[[best]], stacked[None]]), measured[judged])
-    return np.concatenate([values, weights, np.arange(parts) == best])
+    """The numbers of ``cross_fitted`` for one split: the mean over its four blocks."""
+    halves = [np.array_split(generator.permutation(n), 2) for n in measured.shape]
+    blocks: list[Any] = [np.ix_(subsets, queries) for subsets, queries in product(*halves)]
+    tables = [(predicted[:, *block], measured[block]) for block in blocks]
+    weights = [stacking_weights(rows[:parts], losses) for rows, losses in tables]
+    values = [
+        mean_lds(np.concatenate([rows, np.tensordot(other, rows[:parts], 1)[None]]), losses)
+        for (rows, losses), other in zip(tables, reversed(weights), strict=True)  # the opposite's
+    ]
+    best = [int(of_block[:parts].argmax()) for of_block in reversed(values)]  # in the opposite
+    numbers = [
+        np.concatenate([of_block[:-1], of_block[[choice, -1]]])
+        for of_block, choice in zip(values, best, strict=True)
+    ]
+    chosen = np.bincount(best, minlength=parts) / len(best)
+    return np.concatenate([np.mean(numbers, 0), np.mean(weights, 0), chosen])
 
 
 def _verdict(difference: Row) -> str:

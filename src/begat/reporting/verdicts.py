@@ -1,9 +1,10 @@
 """Conclusions in words that confidence intervals and p-values support."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from begat.evaluation.intervals import LEVEL, Row
-from begat.reporting.method_names import BASELINES, PIXELS, RETRAINED
+from begat.reporting.method_names import BASELINES, PIXELS, RETRAINED, MethodNames
 
 BASELINE = "baseline"  # the verdict of rows that are no method
 CLEAR, UNCLEAR, UNKNOWN = "better than chance", "perhaps better than chance", "may be chance"
@@ -126,6 +127,37 @@ def _query_independent_comparison(best: Row, independent: Row) -> str:
             f" It is worse than {baseline} {numbers}, so it gives no evidence about single queries."
         )
     return f" It does not differ clearly from {baseline} {numbers}."
+
+
+def joined_comparison(table: Mapping[str, Any], names: MethodNames) -> str:
+    """Returns whether each joined score is better than its best part, in words.
+
+    Args:
+        table: of ``evaluation.joined_agreement.joined_agreement``.
+        names: labels of the methods.
+    """
+    rows, highest = table["methods"], table["highest"]
+    text = (
+        "Joined scores are compared with their best part on queries and retrained models on which "
+        f"neither it was chosen nor weights were fitted: {rows['best_part']['value']:.2f}"
+    )
+    words = {"better": "better", "not better": "worse", "undecided": "no clear difference"}
+    for method, result in table["verdicts"].items():
+        row, difference = rows[method], rows[method]["minus_best"]
+        ends = [difference["low"], difference["high"]]
+        interval = "" if None in ends else f" [{_signed(ends[0])}, {_signed(ends[1])}]"
+        numbers = f"{row['value']:.2f} ({_signed(difference['value'])}{interval})"
+        text += f"; {names.label(method)} {numbers}, {words[result]}"
+    if "better" not in table["verdicts"].values():
+        text += ". So no joined score is shown to be better than its best part"
+    value = f"{rows[highest]['value']:.2f}"
+    return (
+        f"{text}. The part with the highest value in hindsight is {names.label(highest)}: {value}."
+    )
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "\u2212")
 
 
 def scale_verdict(row: Row) -> str:
