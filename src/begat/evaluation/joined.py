@@ -81,7 +81,7 @@ def stacking_weights(
     target = unit_variance((measured - measured.mean(0)).T).T
     design = predicted - predicted.mean(1, keepdims=True)
     weights, _ = nnls(design.reshape(len(design), -1).T, target.reshape(-1))
-    return _divided(weights, weights.sum())
+    return _divided(weights, weights.sum(keepdims=True))
 
 
 def _weighted_sum(
