@@ -8,7 +8,7 @@ import pytest
 from plans import copied, planned
 from report_pages import NAMES, interval
 from small import ROOT
-from test_metrics import HOW, subsets
+from test_metrics import subsets
 
 from begat.errors import BegatError
 from begat.evaluation.agreement import GroundTruth
@@ -27,6 +27,7 @@ from begat.planning.plan import Plan
 from begat.reporting.verdicts import joined_comparison
 
 pytestmark = pytest.mark.numerics
+HOW = dict(seed=0, resamples=20)
 
 
 def normal(*shape, seed=0):
@@ -114,7 +115,7 @@ def stacked_value(seed, parts=8, count=10, queries=12):
 
 
 def test_stacked_noise_has_no_advantage_where_it_is_judged():
-    best, stacked, leaking = np.array([stacked_value(seed) for seed in range(200)]).T
+    best, stacked, leaking = np.array([stacked_value(seed) for seed in range(60)]).T
     for values in (best, stacked):
         assert abs(values.mean()) < 4 * values.std() / np.sqrt(len(values))
     assert leaking.mean() > 0.4  # so a leak through the subsets would be noticed
