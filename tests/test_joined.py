@@ -6,7 +6,7 @@ What is judged are rank correlations on queries and subsets that had no part in 
 import numpy as np
 import pytest
 from plans import copied, planned
-from report_pages import NAMES, interval
+from report_pages import NAMES, NO_INTERVAL, interval
 from small import ROOT
 from test_metrics import subsets
 
@@ -24,7 +24,7 @@ from begat.evaluation.lds import mean_lds
 from begat.evaluation.predictions import forecast_of, image_forecasts
 from begat.evaluation.statistics import correlation
 from begat.planning.plan import Plan
-from begat.reporting.verdicts import joined_comparison
+from begat.reporting.verdicts import NOT_BETTER, joined_comparison
 
 pytestmark = pytest.mark.numerics
 HOW = dict(seed=0, resamples=20)
@@ -224,8 +224,10 @@ def test_the_report_says_whether_a_joined_score_is_better_than_its_best_part():
         "verdicts": {"joined": "undecided"},
     }
     text = joined_comparison(table, NAMES)
-    assert "joined 0.38 (\u22120.02 [\u22120.07, +0.03]), no clear difference" in text
-    assert "no joined score is shown to be better than its best part" in text
-    assert text.endswith("hindsight is influence, EK-FAC: 0.41.")
+    assert "Best method: 0.40; joined 0.38, difference -0.02 [-0.07, +0.03], no clear diff" in text
+    assert NOT_BETTER in text
+    assert text.endswith("In hindsight the best method is influence, EK-FAC, at 0.41.")
     table["verdicts"]["joined"] = "better"
-    assert "no joined score" not in joined_comparison(table, NAMES)
+    assert NOT_BETTER not in joined_comparison(table, NAMES)
+    table["methods"]["joined"]["minus_best"] = NO_INTERVAL
+    assert "joined 0.38, difference +0.50." in joined_comparison(table, NAMES)

@@ -8,6 +8,7 @@ from begat.reporting.method_names import BASELINES, PIXELS, RETRAINED, MethodNam
 
 BASELINE = "baseline"  # the verdict of rows that are no method
 CLEAR, UNCLEAR, UNKNOWN = "better than chance", "perhaps better than chance", "may be chance"
+NOT_BETTER = "No joined score is shown to be better than the best method that it joins."
 COMPARED = {1: "above", 0: "no clear difference from", -1: "below"}
 NO_INTERVAL = "No conclusion: an interval needs at least four queries and four subsets or groups."
 
@@ -137,27 +138,21 @@ def joined_comparison(table: Mapping[str, Any], names: MethodNames) -> str:
         names: labels of the methods.
     """
     rows, highest = table["methods"], table["highest"]
-    text = (
-        "Joined scores are compared with their best part on queries and retrained models on which "
-        f"neither it was chosen nor weights were fitted: {rows['best_part']['value']:.2f}"
-    )
     words = {"better": "better", "not better": "worse", "undecided": "no clear difference"}
+    texts = []
     for method, result in table["verdicts"].items():
         row, difference = rows[method], rows[method]["minus_best"]
-        ends = [difference["low"], difference["high"]]
-        interval = "" if None in ends else f" [{_signed(ends[0])}, {_signed(ends[1])}]"
-        numbers = f"{row['value']:.2f} ({_signed(difference['value'])}{interval})"
-        text += f"; {names.label(method)} {numbers}, {words[result]}"
-    if "better" not in table["verdicts"].values():
-        text += ". So no joined score is shown to be better than its best part"
-    value = f"{rows[highest]['value']:.2f}"
+        text = f"{names.label(method)} {row['value']:.2f}, difference {difference['value']:+.2f}"
+        if difference["low"] is not None:
+            text += f" [{difference['low']:+.2f}, {difference['high']:+.2f}], {words[result]}"
+        texts.append(text)
+    end = "" if "better" in table["verdicts"].values() else f" {NOT_BETTER}"
     return (
-        f"{text}. The part with the highest value in hindsight is {names.label(highest)}: {value}."
+        "Joined scores and the best of the methods that they join, on queries and retrained models "
+        "with which neither this method was chosen nor weights were fitted. Best method: "
+        f"{rows['best_part']['value']:.2f}; {'; '.join(texts)}.{end} In hindsight the best method "
+        f"is {names.label(highest)}, at {rows[highest]['value']:.2f}."
     )
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "\u2212")
 
 
 def scale_verdict(row: Row) -> str:
