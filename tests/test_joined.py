@@ -1,6 +1,6 @@
-"""Joined scores: closed forms of their weights, and that no ground truth leaks into what is judged.
+"""Joined scores: closed forms of their weights, and that no ground truth leaks into what is tested.
 
-What is judged are rank correlations on queries and subsets that had no part in any choice.
+What is tested are rank correlations on queries and subsets that had no part in any choice.
 """
 
 import numpy as np
@@ -114,14 +114,14 @@ def stacked_value(seed, parts=8, count=10, queries=12):
     return values[parts], values[parts + 1], mean_lds(test[None], measured[:, 1::2])[0]
 
 
-def test_stacked_noise_has_no_advantage_where_it_is_judged():
+def test_stacked_noise_has_no_advantage_where_it_is_tested():
     best, stacked, leaking = np.array([stacked_value(seed) for seed in range(60)]).T
     for values in (best, stacked):
         assert abs(values.mean()) < 4 * values.std() / np.sqrt(len(values))
     assert leaking.mean() > 0.4  # so a leak through the subsets would be noticed
 
 
-def judged(parts, removed, measured, **ready):
+def comparison_of(parts, removed, measured, **ready):
     forecasts = image_forecasts({m: unit_variance(score) for m, score in parts.items()})
     return joined_agreement(forecasts, image_forecasts(ready), removed, measured, name="lds", **HOW)
 
@@ -130,7 +130,7 @@ def test_two_halves_of_the_truth_are_better_together_than_the_best_of_them():
     first, second = normal(24, 12, seed=1), normal(24, 12, seed=2)
     removed, measured = subsets(first + second)
     parts = {"first": first, "second": second, "noise": normal(24, 12, seed=3)}
-    table = judged(parts, removed, measured, joined=first + second)
+    table = comparison_of(parts, removed, measured, joined=first + second)
     assert table["verdicts"] == {"joined": "better", "joined_stacked": "better"}
     for method in ("joined", "joined_stacked"):
         assert table["methods"][method]["minus_best"]["low"] > 0
@@ -145,7 +145,7 @@ def test_a_sum_with_a_part_that_misleads_is_not_better_and_stacking_leaves_that_
     effect = normal(24, 12, seed=1)
     removed, measured = subsets(effect)
     parts = {"good": effect, "opposite": -effect}
-    table = judged(parts, removed, measured, joined=1e-3 * normal(24, 12, seed=2))
+    table = comparison_of(parts, removed, measured, joined=1e-3 * normal(24, 12, seed=2))
     assert table["verdicts"] == {"joined": "not better", "joined_stacked": "undecided"}
     assert table["weights"] == {"good": 1, "opposite": 0}
     assert table["methods"]["joined_stacked"]["minus_best"]["value"] == 0
@@ -154,7 +154,7 @@ def test_a_sum_with_a_part_that_misleads_is_not_better_and_stacking_leaves_that_
 def test_copies_of_one_method_are_undecided():
     effect = normal(16, 12, seed=1)
     removed, measured = subsets(effect)
-    table = judged({"a": effect, "b": 5 * effect}, removed, measured)
+    table = comparison_of({"a": effect, "b": 5 * effect}, removed, measured)
     assert table["verdicts"] == {"joined_stacked": "undecided"}
     difference = table["methods"]["joined_stacked"]["minus_best"]
     assert abs(difference["value"]) < 1e-9
@@ -173,7 +173,7 @@ def test_with_too_few_subsets_there_is_no_interval_and_with_fewer_nothing():
             assert "joined" in summary["lds"]["verdicts"]
 
 
-def test_scores_of_groups_are_judged_on_subsets_and_without_each_group():
+def test_scores_of_groups_are_tested_on_subsets_and_without_each_group():
     effect = normal(16, 10, seed=1)
     removed, measured = subsets(effect)
     noisy = [effect + normal(16, 10, seed=seed) for seed in (2, 3)]

@@ -7,7 +7,7 @@ their standard deviation over the units. Then they are added, with one of three 
 - the inverse of the variance that the standard errors state (``error_weights``);
 - those that fit differences measured by retraining (``stacking_weights``).
 
-Only the last need a ground truth. ``evaluation.joined_agreement`` fits and judges them.
+Only the last need a ground truth. ``evaluation.joined_agreement`` fits and tests them.
 """
 
 import numpy as np

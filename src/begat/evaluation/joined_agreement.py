@@ -5,11 +5,11 @@ on one half of both; the values are those of the other halves of both:
 
                      queries A      queries B
     subsets A        fitted         unused
-    subsets B        unused         judged
+    subsets B        unused         tested
 
 The unused blocks share either the queries or the retrained models with the block that is fitted. A
 model that came out badly by chance has a higher loss on all queries, so new queries alone would
-not suffice. Each of the four blocks is judged once, with the weights of the opposite one, and all
+not suffice. Each of the four blocks is tested once, with the weights of the opposite one, and all
 values are means over the blocks of several random splits. For leave-one-group-out, a subset is one
 group.
 """
@@ -44,9 +44,9 @@ from begat.evaluation.predictions import (
 from begat.evaluation.statistics import Measured
 from begat.rng.seeds import numpy_generator
 
-BEST, STACKED = "best_part", "joined_stacked"  # rows that exist only where they are judged
+BEST, STACKED = "best_part", "joined_stacked"  # rows that exist only where they are tested
 READY = ("joined", "joined_by_error")  # methods that need no ground truth
-SPLITS = 4  # random splits, of four judged blocks each
+SPLITS = 4  # random splits, of four tested blocks each
 MIN_ENTRIES = 4  # on both axes: two in each half
 MIN_FOR_INTERVAL = 2 * MIN_ENTRIES  # intervals come from halves
 Summary = dict[str, Any]
@@ -113,7 +113,7 @@ def joined_agreement(
     ``methods`` has the mean rank correlation of the parts, of the joined scores ``ready``, of
     ``best_part`` (the one with the highest value where weights are fitted) and ``joined_stacked``,
     each with interval, p and difference from ``best_part`` and from ``highest``, the part that
-    happens to have the highest value where all are judged. ``verdicts`` says whether each joined
+    happens to have the highest value where all are tested. ``verdicts`` says whether each joined
     score is better than ``best_part``: ``better``, ``not better`` (significantly worse) or
     ``undecided``. ``weights`` has the weights of ``joined_stacked``, and ``chosen`` how often each
     part was the best, mean over all fits.
@@ -167,7 +167,7 @@ def cross_fitted(
     parts: int,
     generator: np.random.Generator,
 ) -> Float[np.ndarray, " number"]:
-    """Returns the mean over all judged blocks of several random splits.
+    """Returns the mean over all tested blocks of several random splits.
 
     Args:
         predicted: by the parts first, then by joined scores that need no ground truth.
@@ -179,10 +179,10 @@ def cross_fitted(
         The mean rank correlation of each row of ``predicted``, of the best part and of the stacked
         parts; then the weight of each part; then the share of fits in which it was the best.
     """
-    return np.mean([_judged(predicted, measured, parts, generator) for _ in range(SPLITS)], 0)
+    return np.mean([_tested(predicted, measured, parts, generator) for _ in range(SPLITS)], 0)
 
 
-def _judged(
+def _tested(
     predicted: Predictions, measured: np.ndarray, parts: int, generator: np.random.Generator
 ) -> Float[np.ndarray, " number"]:
     """The numbers of ``cross_fitted`` for one split: the mean over its four blocks."""

@@ -125,7 +125,7 @@ STAGE = Stage(
     methods=METHODS,
     summary=(
         "several of these methods, each divided by its standard deviation over the units, added; "
-        "other weights are judged on queries and subsets on which they were not fitted"
+        "other weights are tested on queries and subsets on which they were not fitted"
     ),
     price="nothing",
 )
