@@ -34,7 +34,8 @@ def test_centred_scores_kernels_of_other_functions_and_similarities_claim_no_sig
     unsigned = {name for name, method in METHODS.items() if not method.measure.signed}
     centred = {name for name in METHODS if name.endswith("_centred")}
     pixels = {name for name in METHODS if name.startswith("pixel_")}
-    assert unsigned == centred | pixels | {"dtrak", "das", "features_cosine"}
+    joined = {"joined", "joined_by_error"}
+    assert unsigned == centred | pixels | joined | {"dtrak", "das", "features_cosine"}
 
 
 def test_only_differences_measured_with_another_model_are_in_loss_or_nats():

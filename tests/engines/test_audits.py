@@ -18,9 +18,9 @@ def test_a_finished_run_holds_and_every_result_has_a_line_of_the_history(finishe
     result = audited(finished)
     assert result["holds"]
     assert result["changes_without_effect"] == []
-    assert len(result["artifacts"]) == 30
+    assert len(result["artifacts"]) == 31
     assert all(artifact["history_line"] is not None for artifact in result["artifacts"])
-    assert result["history"]["line"] == 30
+    assert result["history"]["line"] == 31
 
 
 def test_a_score_is_followed_to_its_image_and_computed_again_to_the_same_bits(project):

@@ -17,6 +17,7 @@ TYPES: dict[Any, str] = {
     list[int]: "a list of whole numbers",
     list[float]: "a list of numbers",
     list[bool]: "a list of true and false",
+    list[str]: "a list of text",
     dict[str, Any]: "a mapping",
 }
 

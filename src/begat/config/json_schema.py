@@ -15,6 +15,7 @@ TYPES: dict[Any, dict[str, Any]] = {
     list[int]: {"type": "array", "minItems": 1, "items": {"type": "integer"}},
     list[float]: {"type": "array", "minItems": 1, "items": {"type": "number"}},
     list[bool]: {"type": "array", "minItems": 1, "items": {"type": "boolean"}},
+    list[str]: {"type": "array", "minItems": 1, "items": {"type": "string"}},
     dict[str, Any]: {"type": "object"},
 }
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum"}

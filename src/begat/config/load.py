@@ -71,6 +71,7 @@ _TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     list[int]: ("a list of whole numbers", lambda v: _all(v, int)),
     list[float]: ("a list of numbers", lambda v: _all(v, float)),
     list[bool]: ("a list of true and false", lambda v: _all(v, bool)),
+    list[str]: ("a list of text", lambda v: _all(v, str)),
     dict[str, Any]: (
         "a mapping of names to numbers or text",
         lambda v: isinstance(v, dict) and all(isinstance(x, int | float | str) for x in v.values()),

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 MIN_ENTRIES = 4  # on every axis; halves of fewer are too small for an interval
+LEVEL = 0.05  # largest p-value of a significant result
 ROUNDING = 1e-9  # rank correlations closer than this are equal
 Row = dict[str, Any]
 

@@ -86,9 +86,10 @@ class JobTable:
         names = [name for name in self._jobs if name[0] == stage]
         return [n for n in names if not kinds or n[1].rpartition("-")[0] in kinds]
 
-    def scores(self) -> list[Name]:
-        """Returns the artifacts of all scoring methods."""
-        return [name for name in self._jobs if name[0].startswith("scores_")]
+    def scores(self, *without: str) -> list[Name]:
+        """Returns the artifacts of all scoring stages but certain ones."""
+        scores = [name for name in self._jobs if name[0].startswith("scores_")]
+        return [name for name in scores if name[0] not in without]
 
     def make(
         self,

@@ -10,7 +10,13 @@ from begat.evaluation.intervals import Row
 from begat.evaluation.measures import NATS, Measure
 from begat.evaluation.ranking_metrics import METRICS
 from begat.reporting.method_names import SUMMED, MethodNames
-from begat.reporting.verdicts import conclusion, pixel_comparison, scale_verdict, verdict
+from begat.reporting.verdicts import (
+    conclusion,
+    joined_comparison,
+    pixel_comparison,
+    scale_verdict,
+    verdict,
+)
 
 BOUNDS = ("ceiling", "seed_correlation", "subsets", "seeds")
 CORRELATION = "rank correlation"
@@ -52,12 +58,20 @@ def charts(summary: Mapping[str, Any], names: MethodNames) -> Iterable[dict[str,
             chart |= {bound: table.get(bound) for bound in BOUNDS}
             chart["short_title"] = f"{units}, random subsets"
             chart["query_independent"] = "query_independent" in table["methods"]
+            chart["joined"] = _joined(summary, name, names)
             yield chart | {"axis": f"subsets of the {units.lower()}"}
     if "logo" in summary:
         table, chances = summary["logo"][summary["logo"]["reference"]], summary["logo"]["chance"]
         for metric, (unit, short_title, title) in LOGO_CHARTS.items():
             chart = _chart(f"logo_{metric}", title, table[metric], names, chances[metric])
+            chart["joined"] = _joined(summary, "logo", names) if metric == "spearman" else ""
             yield chart | {"unit": unit, "axis": "groups", "short_title": short_title}
+
+
+def _joined(summary: Mapping[str, Any], name: str, names: MethodNames) -> str:
+    """The comparison of joined scores with their best part; empty if there is none."""
+    table = summary.get("joined", {}).get(name)
+    return joined_comparison(table, names) if table else ""
 
 
 def _chart(

@@ -10,6 +10,10 @@ BASELINES = {  # rows of the tables of agreement that are no scoring method
         "with the first",
     ),
     "random": ("random", "random numbers: the level of chance"),
+    "joined_stacked": (
+        "joined, stacked",
+        "a sum of scores with weights fitted to other queries and other retrained models",
+    ),
     "group_size": (
         "group size",
         "the number of images in the group; uses neither a model nor the query",

@@ -1,13 +1,14 @@
 """Conclusions in words that confidence intervals and p-values support."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from begat.evaluation.intervals import Row
-from begat.reporting.method_names import BASELINES, PIXELS, RETRAINED
+from begat.evaluation.intervals import LEVEL, Row
+from begat.reporting.method_names import BASELINES, PIXELS, RETRAINED, MethodNames
 
 BASELINE = "baseline"  # the verdict of rows that are no method
-LEVEL = 0.05  # largest p-value of a significant result
 CLEAR, UNCLEAR, UNKNOWN = "better than chance", "perhaps better than chance", "may be chance"
+NOT_BETTER = "No joined score is shown to be better than the best method that it joins."
 COMPARED = {1: "above", 0: "no clear difference from", -1: "below"}
 NO_INTERVAL = "No conclusion: an interval needs at least four queries and four subsets or groups."
 
@@ -127,6 +128,31 @@ def _query_independent_comparison(best: Row, independent: Row) -> str:
             f" It is worse than {baseline} {numbers}, so it gives no evidence about single queries."
         )
     return f" It does not differ clearly from {baseline} {numbers}."
+
+
+def joined_comparison(table: Mapping[str, Any], names: MethodNames) -> str:
+    """Returns whether each joined score is better than its best part, in words.
+
+    Args:
+        table: of ``evaluation.joined_agreement.joined_agreement``.
+        names: labels of the methods.
+    """
+    rows, highest = table["methods"], table["highest"]
+    words = {"better": "better", "not better": "worse", "undecided": "no clear difference"}
+    texts = []
+    for method, result in table["verdicts"].items():
+        row, difference = rows[method], rows[method]["minus_best"]
+        text = f"{names.label(method)} {row['value']:.2f}, difference {difference['value']:+.2f}"
+        if difference["low"] is not None:
+            text += f" [{difference['low']:+.2f}, {difference['high']:+.2f}], {words[result]}"
+        texts.append(text)
+    end = "" if "better" in table["verdicts"].values() else f" {NOT_BETTER}"
+    return (
+        "Joined scores and the best of the methods that they join, on queries and retrained models "
+        "with which neither this method was chosen nor weights were fitted. Best method: "
+        f"{rows['best_part']['value']:.2f}; {'; '.join(texts)}.{end} In hindsight the best method "
+        f"is {names.label(highest)}, at {rows[highest]['value']:.2f}."
+    )
 
 
 def scale_verdict(row: Row) -> str:

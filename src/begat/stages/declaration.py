@@ -12,7 +12,7 @@ from begat.execution.job_table import JobTable
 from begat.execution.jobs import Cost, Job
 from begat.execution.methods import Method
 
-SCORES = "scores_*"  # among the inputs of a stage: all scoring stages
+SCORES = "scores_*"  # among the inputs of a stage: all scoring stages but itself
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Stage:
         parameters: sections (``models``) and single keys (``models.random_flip``) that its jobs
             read, with spaces between, ``*`` for all sections but compute; its own section is added
             where none of its keys is listed.
-        inputs: the stages whose artifacts it reads, with spaces between.
+        inputs: the stages whose artifacts it reads, with spaces between; ``-`` before one of those
+            that ``scores_*`` stands for leaves it out.
         jobs: lists its jobs, given those of the stages before it.
         run: makes the artifact of one job.
         section: its own parameters.
@@ -68,9 +69,11 @@ class Stage:
 
     def inputs_among(self, stages: Mapping[str, "Stage"]) -> list[str]:
         """Returns the stages whose artifacts it reads, out of all stages."""
-        scores = [name for name in stages if name.startswith("scores_")]
         names = self.inputs.split()
-        return [n for n in names if n != SCORES] + (scores if SCORES in names else [])
+        left_out = {self.name, *(name[1:] for name in names if name.startswith("-"))}
+        scores = [n for n in stages if n.startswith("scores_") and n not in left_out]
+        listed = [name for name in names if name != SCORES and not name.startswith("-")]
+        return listed + (scores if SCORES in names else [])
 
     def declared_methods(self) -> dict[str, Any]:
         """Returns what its artifacts say of each method, as plain JSON values."""

@@ -67,6 +67,7 @@ def _tables(
     from begat.diffusion.pixels import to_model_range
     from begat.ensembles.exposure import group_exposure
     from begat.evaluation.agreement import GroundTruth, agreement_tables, evaluate, headline
+    from begat.evaluation.joined_agreement import compare_joined
     from begat.execution.results import additive_scores, first_seeds, losses, train_masks
 
     images, aggregated = context.input("images"), context.input("aggregated")
@@ -77,17 +78,19 @@ def _tables(
     if first := first_seeds(context, "group_subset"):
         removed = ~group_exposure(images["member_of"], train_masks(context, first)).T
         ground_truths["group_lds"] = GroundTruth(removed, losses(context, "group_subset").mean(-1))
+    group_scores = dict(zip(aggregated.attributes["methods"], aggregated["score"], strict=True))
+    scores = additive_scores(context), group_scores, images["member_of"], ground_truths
+    seed, resamples = context.seed, context.params.of(Metrics).resamples
     agreement, tables = evaluate(
-        additive_scores(context),
-        dict(zip(aggregated.attributes["methods"], aggregated["score"], strict=True)),
-        images["member_of"],
-        ground_truths,
+        *scores,
         dict(_counterfactuals(context)),
         to_model_range(images["pixels"].astype(np.float64)),
-        seed=context.seed,
-        resamples=context.params.of(Metrics).resamples,
+        seed=seed,
+        resamples=resamples,
     )
-    summary |= agreement
+    parts = context.input("scores_joined").attributes["parts"]
+    joined = compare_joined(parts, *scores, seed=seed, resamples=resamples)
+    summary |= agreement | {"joined": joined}
     files["metrics.json"] = json.dumps(headline(agreement), indent=1) + "\n"
     files |= {f"{name}.csv": text for name, text in agreement_tables(agreement).items()}
     methods += dict.fromkeys(method for table in tables.values() for method in table)
