@@ -104,7 +104,7 @@ def called(folder: Path, *command: str, **more: Any) -> tuple[int, str]:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=900,
+        timeout=3600,  # a starved machine takes long
         **more,
     )
     return done.returncode, done.stdout
