@@ -70,6 +70,8 @@ def test_a_copy_that_came_from_elsewhere_is_taken_on(root, tmp_path):
     clone = tmp_path / "clone"
     (clone / HISTORY).parent.mkdir(parents=True)
     (clone / HISTORY).write_text("".join(texts(root)))
+    assert not history(clone).faults
+    assert not history(clone).shorter, "no copy yet is no fault"
     append(clone, {"event": "here"})
     assert events(clone) == ["e0", "e1", "e2", "e3", "e4", "here"]
     assert texts(clone) == texts(clone, COPY)

@@ -124,7 +124,7 @@ FAULTS: dict[str, Fault] = {
     **{kind: _damaged(pattern) for kind, pattern in KINDS.items() if kind != "digests"},
     "copy": _damaged(KINDS["copy"], but="delete"),  # a clone has none
     "history": _damaged(str(HISTORY)),
-    "copy of the history": _damaged(".begat/history.jsonl"),
+    "copy of the history": _damaged(".begat/history.jsonl", but="delete"),
     "image": _damaged("data/images/*/*.png"),
     "parameters": _damaged("params.yaml"),
     "source": _damaged("src/begat/**/*.py"),

@@ -61,6 +61,8 @@ def history(root: Path) -> History:
     lines = max((lines for lines, _ in chains.values()), key=len)
     faults = {path: fault for path, (_, fault) in chains.items() if fault}
     whole = {path: chain for path, (chain, fault) in chains.items() if not fault}
+    if not (root / COPY).exists():  # results that came from elsewhere, before a run here
+        del whole[COPY]
     faults |= {p: "not the history of its copy" for p, c in whole.items() if c != lines[: len(c)]}
     ends = {p: f"ends after {len(c)} of {len(lines)} lines" for p, c in whole.items()}
     shorter = {p: end for p, end in ends.items() if p not in faults and len(whole[p]) < len(lines)}
